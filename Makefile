@@ -1,0 +1,111 @@
+# The few words people type. Each does its own set-up and calls the real tool.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+
+PYTHON ?= python3
+STAMPS := target/stamps
+LIBRARY := target/debug
+CFLAGS := -std=c11 -Wall -Wextra -Werror -Iinclude
+LINK = -L$(LIBRARY) -larcp -lpthread -Wl,-rpath,$(CURDIR)/$(LIBRARY)
+
+RUST := $(shell find Cargo.toml core bindings -name '*.rs' -o -name Cargo.toml)
+NODE := $(shell find node -path node/node_modules -prune -o -path node/dist -prune -o -type f ! -name '*.node' -print)
+C_TESTS := $(patsubst tests/c/%.c,target/c/%,$(wildcard tests/c/*.c))
+
+# `python`, `ruff`, `maturin` and `arcp` below are those of .venv.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+.PHONY: help demo test lint interop bench clean test-rust test-corpus test-python test-node test-c
+
+help: ## list these words
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s%s\n", $$1, $$2 }' Makefile
+
+demo: $(STAMPS)/python ## an agent reads this source tree under a lease; a client watches it
+	cargo build -p arcp-cli
+	python examples/demo/run.py
+
+test: lint test-rust test-corpus test-python test-node test-c interop demo ## everything a change must pass
+
+lint: $(STAMPS)/python ## formats, lints, types, generated files
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --quiet -- -D warnings
+	cargo xtask check
+	ruff format --check .
+	ruff check .
+	mypy
+
+# The two bindings left out are loaded by their hosts and tested there; the harness needs every shim built.
+test-rust: $(STAMPS)/tools ## the crates, the house and the surface table
+	cargo test --workspace --exclude arcp-harness --exclude arcp-node --exclude arcp-python
+
+test-corpus: $(STAMPS)/python $(STAMPS)/node target/shims/c ## the shared cases, in every language
+	cargo build -p arcp-cli -p arcp-shim
+	cargo test -p arcp-harness
+
+test-python: $(STAMPS)/python ## the Python package
+	cargo build -p arcp-cli
+	python -m pytest
+
+test-node: $(STAMPS)/node ## the npm package
+	npm test --prefix node
+
+test-c: $(C_TESTS) ## the C library
+	@test -n "$^" || { echo "tests/c holds no test" >&2; exit 1; }
+	for program in $^; do echo "$$program"; "$$program"; done
+
+interop: $(STAMPS)/python ## the published Python SDK against ours, in throwaway environments
+	cargo build -p arcp-cli
+	python tests/interop/run.py
+
+bench: $(STAMPS)/python-release ## ours against the raw limit, in one run
+	cargo run --release -p arcp-benches
+
+clean: ## remove all that was built
+	rm -rf target .venv node/node_modules node/dist node/*.node python/arcp/_native*.so
+
+$(STAMPS)/tools:
+	@cargo --version >/dev/null 2>&1 || { echo "Rust is missing: see https://rustup.rs" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo "Python 3.11 or newer is missing: set PYTHON=..." >&2; exit 1; }
+	@node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null || { echo "Node 20 or newer is missing: see https://nodejs.org" >&2; exit 1; }
+	@$(CC) --version >/dev/null 2>&1 || { echo "a C compiler is missing: set CC=..." >&2; exit 1; }
+	@mkdir -p $(@D) && touch $@
+
+# pip reads dependency groups since 25.1.
+$(STAMPS)/venv: pyproject.toml $(STAMPS)/tools
+	$(PYTHON) -m venv .venv
+	python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	python -m pip install --quiet --group dev
+	@touch $@
+
+# One extension module lies in python/arcp, so the two builds replace each other.
+$(STAMPS)/python: $(STAMPS)/venv $(RUST)
+	maturin develop
+	@rm -f $(STAMPS)/python-release && touch $@
+
+$(STAMPS)/python-release: $(STAMPS)/venv $(RUST)
+	maturin develop --release
+	@rm -f $(STAMPS)/python && touch $@
+
+$(STAMPS)/npm: node/package-lock.json $(STAMPS)/tools
+	npm ci --prefix node --no-audit --no-fund
+	@touch $@
+
+$(STAMPS)/node: $(STAMPS)/npm $(RUST) $(NODE)
+	npm run build --prefix node
+	@touch $@
+
+$(STAMPS)/c: $(STAMPS)/tools $(RUST)
+	cargo build -p arcp-c
+	@touch $@
+
+target/c/%: tests/c/%.c include/arcp.h $(STAMPS)/c
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $< $(LINK) -o $@
+
+target/shims/c: tests/shims/c/shim.c include/arcp.h $(STAMPS)/c
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $< $(LINK) -o $@

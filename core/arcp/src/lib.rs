@@ -1,0 +1,30 @@
+//! ARCP for Rust: find AI agents and run them.
+//!
+//! A [`Runtime`] hosts agents; a [`Client`] opens a session, submits jobs and follows their events.
+
+pub use arcp_engine::transport;
+pub use arcp_engine::transport::{
+    ConnectOptions, MemoryTransport, StdioTransport, Transport, WebSocketTransport, pair_memory_transports,
+};
+pub use arcp_engine::{
+    Agent, AgentFuture, Client, Error, EventQueue, JobContext, JobHandle, ListenOptions, Listener, Runtime,
+    StaticBearerVerifier, Subscription, TransportError, Verifier, VerifyFuture,
+};
+pub use arcp_proto::agent_ref::AgentRef;
+pub use arcp_proto::budget::{Budget, parse_amount as parse_budget_amount};
+pub use arcp_proto::decimal::Decimal;
+pub use arcp_proto::envelope::Envelope;
+pub use arcp_proto::error::{Error as ProtocolError, ErrorCode};
+pub use arcp_proto::feature;
+pub use arcp_proto::json::{self, RawJson};
+pub use arcp_proto::lease::{self, Lease};
+pub use arcp_proto::machine::client::{ClientConfig, CloseStyle, JobEvent};
+pub use arcp_proto::machine::job::{Ending, JobStart, Outcome};
+pub use arcp_proto::machine::runtime::{CancelPolicy, ProfileChoice, RuntimeConfig};
+pub use arcp_proto::message;
+pub use arcp_proto::message::{JobStatus, LeaseConstraints, PeerInfo, Submit, Subscribe};
+pub use arcp_proto::time::Timestamp;
+pub use arcp_proto::{PROTOCOL_VERSION, event};
+
+/// The version of this implementation.
+pub const IMPL_VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -1,0 +1,181 @@
+//! What an agent can do while it runs.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arcp_proto::event::{self, EventKind};
+use arcp_proto::json::RawJson;
+use arcp_proto::machine::job::{Ending, JobStart};
+use arcp_proto::machine::runtime::JobKey;
+use arcp_proto::{Error, ErrorCode};
+use serde::Serialize;
+use tokio::sync::watch;
+
+use crate::runtime::Shared;
+
+/// One job's view of its runtime. Cheap to clone; emitters may be called from any thread.
+#[derive(Clone)]
+pub struct JobContext {
+    shared: Arc<Shared>,
+    job: JobKey,
+    start: Arc<JobStart>,
+    cancel: Arc<CancelSignal>,
+}
+
+/// Tells an agent that it is to give way.
+pub(crate) struct CancelSignal {
+    ending: watch::Sender<Option<Ending>>,
+    /// Whether the agent looks out for cancellation, and so is given time to clean up.
+    observed: AtomicBool,
+}
+
+impl CancelSignal {
+    pub(crate) fn new() -> Self {
+        CancelSignal { ending: watch::Sender::new(None), observed: AtomicBool::new(false) }
+    }
+
+    pub(crate) fn set(&self, ending: Ending) {
+        self.ending.send_replace(Some(ending));
+    }
+
+    pub(crate) fn is_observed(&self) -> bool {
+        self.observed.load(Ordering::Acquire)
+    }
+
+    pub(crate) async fn wait(&self) -> Ending {
+        let mut changes = self.ending.subscribe();
+        loop {
+            if let Some(ending) = changes.borrow_and_update().clone() {
+                return ending;
+            }
+            if changes.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+}
+
+impl JobContext {
+    pub(crate) fn new(shared: Arc<Shared>, job: JobKey, start: Arc<JobStart>, cancel: Arc<CancelSignal>) -> Self {
+        JobContext { shared, job, start, cancel }
+    }
+
+    /// What the job was started with: ids, principal, agent, lease, trace.
+    pub fn start(&self) -> &JobStart {
+        &self.start
+    }
+
+    /// Current budget counters, `{"USD":3.58}`; `None` without a budget.
+    pub fn budget(&self) -> Option<RawJson> {
+        self.shared.peek(|machine| machine.budget_json(self.job))
+    }
+
+    /// Highest `event_seq` of the submitting session, and the highest its client acknowledged.
+    pub fn session_progress(&self) -> Option<(u64, u64)> {
+        self.shared.peek(|machine| machine.session_progress(self.job))
+    }
+
+    /// Completes when the job is to give way, with the reason. Asking for it makes the agent responsible for ending
+    /// within the grace time.
+    pub async fn cancelled(&self) -> Ending {
+        self.cancel.observed.store(true, Ordering::Release);
+        self.cancel.wait().await
+    }
+
+    /// Marks the agent as one that ends by itself after a cancellation, before it first waits.
+    pub fn observe_cancellation(&self) {
+        self.cancel.observed.store(true, Ordering::Release);
+    }
+
+    /// Emits an event and waits while the submitting client lags behind (D-20).
+    ///
+    /// # Errors
+    /// `INVALID_REQUEST` for a kind or body that breaks a rule; what a refused `tool_call` says;
+    /// `INTERNAL_ERROR` while events cannot be stored.
+    pub async fn emit(&self, kind: &str, body: &RawJson) -> Result<(), Error> {
+        let must_wait = self.emit_now(kind, body)?;
+        if must_wait {
+            self.drained().await;
+        }
+        Ok(())
+    }
+
+    /// Emits an event and returns at once: whether the caller should await [`JobContext::drained`] before the next.
+    ///
+    /// # Errors
+    /// As [`JobContext::emit`].
+    pub fn emit_now(&self, kind: &str, body: &RawJson) -> Result<bool, Error> {
+        event::check_emitted(kind, body)?;
+        let kind = EventKind::parse(kind);
+        self.shared.act(|machine, now| {
+            machine.emit(now, self.job, &kind, body)?;
+            Ok(machine.must_wait(self.job))
+        })
+    }
+
+    /// Completes when this job's emitters may go on.
+    pub async fn drained(&self) {
+        loop {
+            // Registered before the question is asked, so that no answer is missed.
+            let drained = self.shared.drained().notified();
+            tokio::pin!(drained);
+            drained.as_mut().enable();
+            if !self.shared.act(|machine, _| machine.must_wait(self.job)) {
+                return;
+            }
+            drained.await;
+        }
+    }
+
+    /// Checks one operation against the lease.
+    ///
+    /// # Errors
+    /// `LEASE_EXPIRED` (which also ends the job), `PERMISSION_DENIED`, `BUDGET_EXHAUSTED`, `INVALID_REQUEST`.
+    pub fn authorize(&self, namespace: &str, target: &str) -> Result<(), Error> {
+        self.shared.act(|machine, now| machine.authorize(now, self.job, namespace, target))
+    }
+
+    /// A `log` event; level one of trace, debug, info, warn, error, critical.
+    pub async fn log(&self, level: &str, message: &str) -> Result<(), Error> {
+        self.emit("log", &event::log(level, message, None)?).await
+    }
+
+    /// A `thought` event.
+    pub async fn thought(&self, text: &str) -> Result<(), Error> {
+        self.emit("thought", &event::thought(text)?).await
+    }
+
+    /// A `status` event.
+    pub async fn status(&self, phase: &str, message: Option<&str>) -> Result<(), Error> {
+        self.emit("status", &event::status(phase, message, None)?).await
+    }
+
+    /// A `metric` event; `value` is a JSON number as text, so that no digit is lost.
+    pub async fn metric(&self, name: &str, value: &str, unit: Option<&str>) -> Result<(), Error> {
+        self.emit("metric", &event::metric(name, value, unit, None)?).await
+    }
+
+    /// A `progress` event; numbers as JSON text.
+    pub async fn progress(&self, current: &str, total: Option<&str>, units: Option<&str>) -> Result<(), Error> {
+        self.emit("progress", &event::progress(current, total, units, None)?).await
+    }
+
+    /// A `tool_call` event; refused, and shown as refused, when the lease does not cover `tool.call` of this tool.
+    pub async fn tool_call(&self, tool: &str, args: &impl Serialize, call_id: &str) -> Result<(), Error> {
+        self.emit("tool_call", &event::tool_call(tool, Some(&json(args)?), call_id)?).await
+    }
+
+    /// A `tool_result` event that carries a value.
+    pub async fn tool_result(&self, call_id: &str, result: &impl Serialize) -> Result<(), Error> {
+        self.emit("tool_result", &event::tool_result(call_id, Ok(Some(&json(result)?)))?).await
+    }
+
+    /// A `tool_result` event that carries an error.
+    pub async fn tool_error(&self, call_id: &str, error: &Error) -> Result<(), Error> {
+        self.emit("tool_result", &event::tool_result(call_id, Err(error))?).await
+    }
+}
+
+fn json(value: &impl Serialize) -> Result<RawJson, Error> {
+    RawJson::from_serialize(value).map_err(|error| Error::new(ErrorCode::InvalidRequest, error.message))
+}

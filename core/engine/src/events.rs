@@ -1,0 +1,118 @@
+//! A handle's events on their way to the application.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::task::{Context, Poll, Waker};
+
+use arcp_proto::machine::client::JobEvent;
+use arcp_proto::message::JobResult;
+use parking_lot::Mutex;
+
+use crate::error::Error;
+
+/// How many events a handle that nobody iterates keeps; beyond it the oldest go.
+const UNREAD_EVENTS: usize = 10_000;
+
+/// How a job ended for its client.
+pub type Ended = Result<Box<JobResult>, Error>;
+
+/// One handle's events and end. Events wait here until they are taken; the end stays.
+#[derive(Debug, Default)]
+pub struct EventQueue {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    events: VecDeque<JobEvent>,
+    /// From the first read on nothing is dropped, and what is taken counts as processed.
+    lossless: bool,
+    dropped: u64,
+    ended: Option<Ended>,
+    /// Who waits for events, and who for the end.
+    reader: Option<Waker>,
+    waiting: Vec<Waker>,
+}
+
+/// What became of an event that was pushed.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Pushed {
+    /// A reader will take it.
+    Kept,
+    /// Nobody reads: it counts as processed already.
+    Unread,
+}
+
+impl EventQueue {
+    pub(crate) fn push(&self, event: JobEvent) -> Pushed {
+        let mut inner = self.inner.lock();
+        inner.events.push_back(event);
+        let pushed = if inner.lossless {
+            Pushed::Kept
+        } else {
+            if inner.events.len() > UNREAD_EVENTS {
+                inner.events.pop_front();
+                inner.dropped += 1;
+            }
+            Pushed::Unread
+        };
+        let reader = inner.reader.take();
+        drop(inner);
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+        pushed
+    }
+
+    /// The first end counts.
+    pub(crate) fn end(&self, ended: Ended) {
+        let mut inner = self.inner.lock();
+        if inner.ended.is_none() {
+            inner.ended = Some(ended);
+        }
+        let woken: Vec<Waker> = inner.reader.take().into_iter().chain(inner.waiting.drain(..)).collect();
+        drop(inner);
+        for waker in woken {
+            waker.wake();
+        }
+    }
+
+    /// Moves up to `max` events into `batch`. Ready with `true` when there are some, with `false` once the job has
+    /// ended and all were taken. One reader at a time is woken.
+    pub fn poll_batch(&self, cx: &mut Context<'_>, max: usize, batch: &mut Vec<JobEvent>) -> Poll<bool> {
+        let mut inner = self.inner.lock();
+        inner.lossless = true;
+        let taken = inner.events.len().min(max);
+        batch.extend(inner.events.drain(..taken));
+        if taken > 0 {
+            return Poll::Ready(true);
+        }
+        if inner.ended.is_some() {
+            return Poll::Ready(false);
+        }
+        inner.reader = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// How many events were dropped before anybody read.
+    pub fn dropped(&self) -> u64 {
+        self.inner.lock().dropped
+    }
+
+    /// Waits for the end.
+    pub async fn ended(&self) -> Ended {
+        poll_fn(|cx| self.poll_ended(cx)).await
+    }
+
+    /// The end, once it came.
+    pub fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<Ended> {
+        let mut inner = self.inner.lock();
+        if let Some(ended) = &inner.ended {
+            return Poll::Ready(ended.clone());
+        }
+        if !inner.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+            inner.waiting.push(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+}

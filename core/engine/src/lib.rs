@@ -1,0 +1,23 @@
+//! What runs: transports, [`Client`] and [`Runtime`] of the Agent Runtime Control Protocol, over the machines of
+//! `arcp-proto`.
+
+mod agent;
+mod client;
+mod clock;
+mod connection;
+mod context;
+mod error;
+mod events;
+mod runtime;
+mod server;
+pub mod transport;
+mod verifier;
+
+pub use agent::{Agent, AgentFuture};
+pub use client::{Client, JobHandle, Subscription};
+pub use context::JobContext;
+pub use error::{Error, TransportError};
+pub use events::EventQueue;
+pub use runtime::Runtime;
+pub use server::{ListenOptions, Listener};
+pub use verifier::{StaticBearerVerifier, Verifier, VerifyFuture};

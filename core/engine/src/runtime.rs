@@ -1,0 +1,391 @@
+//! The runtime: agents, connections and time, around the runtime machine.
+
+use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arcp_proto::Error;
+use arcp_proto::machine::RuntimeMachine;
+use arcp_proto::machine::frame::Frame;
+use arcp_proto::machine::job::{JobStart, Outcome};
+use arcp_proto::machine::runtime::{ConnKey, JobKey, RuntimeConfig, RuntimeEvent};
+use arcp_proto::message::AgentEntry;
+use arcp_proto::time::Now;
+use arcp_store::{MemoryStore, Store};
+use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt;
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
+use tokio::time::{sleep_until, timeout};
+
+use crate::agent::Agent;
+use crate::clock::{Clock, OsEntropy};
+use crate::connection::{Endpoint, Signal, drive};
+use crate::context::{CancelSignal, JobContext};
+use crate::server::Listener;
+use crate::transport::{Received, Transport};
+use crate::verifier::Verifier;
+
+/// Hosts agents and serves sessions. Cheap to clone; all clones are one runtime.
+///
+/// Needs a tokio runtime around `accept`, `serve` and whatever starts a job.
+#[derive(Clone)]
+pub struct Runtime {
+    shared: Arc<Shared>,
+}
+
+/// What every task of a runtime shares: one machine behind one lock, held for a decision at a time.
+pub(crate) struct Shared {
+    machine: Mutex<RuntimeMachine>,
+    clock: Clock,
+    store: Box<dyn Store>,
+    agents: RwLock<HashMap<String, Arc<dyn Agent>>>,
+    verifier: Arc<dyn Verifier>,
+    signals: Mutex<HashMap<ConnKey, Arc<Signal>>>,
+    jobs: Mutex<HashMap<JobKey, RunningJob>>,
+    drained: Notify,
+    /// The deadline the timer task sleeps to, and what makes it look again.
+    deadline: Mutex<Option<Duration>>,
+    rescheduled: Notify,
+    ended: Notify,
+}
+
+struct RunningJob {
+    cancel: Arc<CancelSignal>,
+    task: Option<AbortHandle>,
+}
+
+/// A verifier that takes longer has failed.
+const VERIFY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Frames a connection takes from the machine under one lock.
+const TRANSMIT_BATCH: usize = 256;
+
+impl Runtime {
+    /// A runtime that keeps its records in memory.
+    pub fn new(config: RuntimeConfig, verifier: impl Verifier) -> Self {
+        Runtime::with_store(config, Arc::new(verifier), Box::new(MemoryStore::default()))
+    }
+
+    /// A runtime over a store of one's own.
+    pub fn with_store(config: RuntimeConfig, verifier: Arc<dyn Verifier>, store: Box<dyn Store>) -> Self {
+        let shared = Shared {
+            machine: Mutex::new(RuntimeMachine::new(config, Box::new(OsEntropy))),
+            clock: Clock::new(),
+            store,
+            agents: RwLock::default(),
+            verifier,
+            signals: Mutex::default(),
+            jobs: Mutex::default(),
+            drained: Notify::new(),
+            deadline: Mutex::new(None),
+            rescheduled: Notify::new(),
+            ended: Notify::new(),
+        };
+        Runtime { shared: Arc::new(shared) }
+    }
+
+    /// Adds an agent under a bare name.
+    ///
+    /// # Errors
+    /// `INVALID_REQUEST` when the name is outside the grammar.
+    pub fn register_agent(&self, name: &str, agent: impl Agent) -> Result<(), Error> {
+        self.register(name, None, Arc::new(agent))
+    }
+
+    /// Adds one version of an agent; the first becomes the default.
+    ///
+    /// # Errors
+    /// As [`Runtime::register_agent`].
+    pub fn register_agent_version(&self, name: &str, version: &str, agent: impl Agent) -> Result<(), Error> {
+        self.register(name, Some(version), Arc::new(agent))
+    }
+
+    /// Adds a shared agent, with or without a version.
+    ///
+    /// # Errors
+    /// As [`Runtime::register_agent`].
+    pub fn register(&self, name: &str, version: Option<&str>, agent: Arc<dyn Agent>) -> Result<(), Error> {
+        let reference = version.map_or_else(|| name.to_owned(), |version| format!("{name}@{version}"));
+        self.shared.machine.lock().register_agent(name, version)?;
+        self.shared.agents.write().insert(reference, agent);
+        Ok(())
+    }
+
+    /// Sets the version a bare name means.
+    ///
+    /// # Errors
+    /// `AGENT_NOT_AVAILABLE`, `AGENT_VERSION_NOT_AVAILABLE`.
+    pub fn set_default_agent_version(&self, name: &str, version: &str) -> Result<(), Error> {
+        self.shared.machine.lock().set_default_agent_version(name, version)
+    }
+
+    /// Agents as the welcome shows them.
+    pub fn agent_inventory(&self) -> Vec<AgentEntry> {
+        self.shared.machine.lock().agent_inventory()
+    }
+
+    /// Runs one whole session: returns after a close, a bye or a lost link, and never fails.
+    pub async fn accept(&self, mut transport: impl Transport) {
+        let shared = &self.shared;
+        let signal = Arc::new(Signal::default());
+        let conn = shared.act(|machine, now| {
+            let conn = machine.connected(now);
+            shared.signals.lock().insert(conn, Arc::clone(&signal));
+            conn
+        });
+        let guard = ConnGuard { shared, conn };
+        let mut endpoint = ServerEnd { shared, conn, frames: Vec::new(), text: BytesMut::new() };
+        if let Err(error) = drive(&mut transport, &mut endpoint, &signal).await {
+            tracing::debug!(%error, "a connection was lost");
+        }
+        drop(guard);
+    }
+
+    /// Accepts from a listener until the listener is closed.
+    pub async fn serve(&self, mut listener: Listener) {
+        while let Some(transport) = listener.accept().await {
+            let runtime = self.clone();
+            tokio::spawn(async move { runtime.accept(transport).await });
+        }
+    }
+
+    /// Cancels every job, gives them up to `grace`, says `session.bye` everywhere.
+    pub async fn shutdown(&self, reason: &str, grace: Duration) {
+        self.shared.act(|machine, now| machine.shutdown(now, reason));
+        let all_ended = async {
+            loop {
+                let ended = self.shared.ended.notified();
+                tokio::pin!(ended);
+                ended.as_mut().enable();
+                if self.shared.peek(|machine| machine.live_jobs()) == 0 {
+                    return;
+                }
+                ended.await;
+            }
+        };
+        if timeout(grace, all_ended).await.is_err() {
+            tracing::warn!("agents were still running at the end of the grace time");
+        }
+        self.shared.act(|machine, now| machine.close_connections(now, reason));
+    }
+}
+
+/// Tells the machine that a connection is gone, also when the task is dropped.
+struct ConnGuard<'a> {
+    shared: &'a Arc<Shared>,
+    conn: ConnKey,
+}
+
+impl Drop for ConnGuard<'_> {
+    fn drop(&mut self) {
+        self.shared.signals.lock().remove(&self.conn);
+        self.shared.act(|machine, now| machine.disconnected(now, self.conn));
+    }
+}
+
+struct ServerEnd<'a> {
+    shared: &'a Arc<Shared>,
+    conn: ConnKey,
+    frames: Vec<Frame>,
+    text: BytesMut,
+}
+
+impl Endpoint for ServerEnd<'_> {
+    fn receive(&mut self, received: &mut Vec<Received>) {
+        let conn = self.conn;
+        self.shared.act(|machine, now| {
+            for message in received.drain(..) {
+                match message {
+                    Received::Frame(frame) => machine.handle_frame(now, conn, &frame),
+                    Received::Oversize => machine.handle_oversize(now, conn),
+                }
+            }
+        });
+    }
+
+    fn transmit(&mut self, frames: &mut Vec<Bytes>) {
+        self.shared.act(|machine, now| machine.poll_transmit(now, self.conn, TRANSMIT_BATCH, &mut self.frames));
+        // Written outside the lock, into one buffer that every frame of the batch is cut from.
+        for frame in self.frames.drain(..) {
+            let mut text = Vec::with_capacity(frame.cost() + 320);
+            frame.write(&mut text);
+            self.text.extend_from_slice(&text);
+            frames.push(self.text.split().freeze());
+        }
+    }
+}
+
+impl Shared {
+    pub(crate) fn drained(&self) -> &Notify {
+        &self.drained
+    }
+
+    /// Reads the machine.
+    pub(crate) fn peek<R>(&self, look: impl FnOnce(&RuntimeMachine) -> R) -> R {
+        look(&self.machine.lock())
+    }
+
+    /// Takes one decision under the lock, then carries out what follows from it outside.
+    pub(crate) fn act<R>(self: &Arc<Self>, decide: impl FnOnce(&mut RuntimeMachine, Now) -> R) -> R {
+        let now = self.clock.now();
+        let mut todo = Vec::new();
+        let mut machine = self.machine.lock();
+        let result = decide(&mut machine, now);
+        loop {
+            // Before any history is read, so that it holds everything decided so far.
+            while let Some(op) = machine.poll_store() {
+                self.store.apply(op);
+            }
+            match machine.poll_event() {
+                Some(RuntimeEvent::ReadHistory { ticket, job_id, after_source_seq }) => {
+                    let records = self.store.history(&job_id, after_source_seq);
+                    machine.handle_history(now, ticket, &records);
+                }
+                Some(event) => todo.push(event),
+                None => break,
+            }
+        }
+        let deadline = machine.poll_timeout();
+        drop(machine);
+        if let Some(at) = deadline {
+            self.schedule(at);
+        }
+        for event in todo {
+            self.carry_out(event);
+        }
+        result
+    }
+
+    fn carry_out(self: &Arc<Self>, event: RuntimeEvent) {
+        match event {
+            RuntimeEvent::Writable(conn) => {
+                if let Some(signal) = self.signals.lock().get(&conn) {
+                    signal.writable();
+                }
+            }
+            RuntimeEvent::Close(conn) => {
+                if let Some(signal) = self.signals.lock().get(&conn) {
+                    signal.close();
+                }
+            }
+            RuntimeEvent::Drained(_) => self.drained.notify_waiters(),
+            RuntimeEvent::Verify { conn, token } => self.verify(conn, &token),
+            RuntimeEvent::Start { job, start } => self.start(job, start),
+            RuntimeEvent::Cancel { job, ending } => {
+                if let Some(running) = self.jobs.lock().get(&job) {
+                    running.cancel.set(ending);
+                }
+            }
+            RuntimeEvent::Ended(job) => {
+                if let Some(task) = self.jobs.lock().remove(&job).and_then(|running| running.task) {
+                    task.abort();
+                }
+                self.ended.notify_waiters();
+                // Emitters of an ended job have nothing to wait for.
+                self.drained.notify_waiters();
+            }
+            // Answered under the lock.
+            RuntimeEvent::ReadHistory { .. } => {}
+        }
+    }
+
+    fn verify(self: &Arc<Self>, conn: ConnKey, token: &str) {
+        let mut verdict = self.verifier.verify(token);
+        // A verifier that knows at once needs no task.
+        if let Some(verdict) = (&mut verdict).now_or_never() {
+            return self.act(|machine, now| machine.handle_verified(now, conn, verdict));
+        }
+        let shared = Arc::clone(self);
+        tokio::spawn(async move {
+            let verdict = timeout(VERIFY_TIMEOUT, verdict)
+                .await
+                .unwrap_or_else(|_| Err(Error::internal("the token could not be verified in time")));
+            shared.act(|machine, now| machine.handle_verified(now, conn, verdict));
+        });
+    }
+
+    fn start(self: &Arc<Self>, job: JobKey, start: Arc<JobStart>) {
+        let agent = self.agents.read().get(&start.agent_ref()).cloned();
+        let Some(agent) = agent else {
+            let error = Error::internal(format!("agent {} was unregistered", start.agent_ref()));
+            return self.act(|machine, now| machine.finish(now, job, Outcome::Failed(error)));
+        };
+        let cancel = Arc::new(CancelSignal::new());
+        self.jobs.lock().insert(job, RunningJob { cancel: Arc::clone(&cancel), task: None });
+        let context = JobContext::new(Arc::clone(self), job, Arc::clone(&start), Arc::clone(&cancel));
+        let shared = Arc::clone(self);
+        let task = tokio::spawn(async move {
+            let run = AssertUnwindSafe(async move { agent.run(start.input.clone(), context).await });
+            let outcome = run_to_end(run.catch_unwind(), &cancel).await;
+            shared.act(|machine, now| machine.finish(now, job, outcome));
+        });
+        if let Some(running) = self.jobs.lock().get_mut(&job) {
+            running.task = Some(task.abort_handle());
+        }
+    }
+
+    fn schedule(self: &Arc<Self>, at: Duration) {
+        let mut deadline = self.deadline.lock();
+        match *deadline {
+            Some(armed) if armed <= at => {}
+            Some(_) => {
+                *deadline = Some(at);
+                self.rescheduled.notify_one();
+            }
+            None => {
+                *deadline = Some(at);
+                let shared = Arc::downgrade(self);
+                tokio::spawn(async move {
+                    while let Some(shared) = shared.upgrade() {
+                        if !shared.sleep_and_tick().await {
+                            return;
+                        }
+                    }
+                });
+            }
+        }
+    }
+
+    /// Sleeps to the deadline, or looks again when an earlier one was set. `false` when there is none left.
+    async fn sleep_and_tick(self: Arc<Self>) -> bool {
+        let Some(at) = *self.deadline.lock() else { return false };
+        tokio::select! {
+            () = sleep_until(self.clock.instant(at).into()) => {}
+            () = self.rescheduled.notified() => return true,
+        }
+        let next = {
+            let mut deadline = self.deadline.lock();
+            // While the machine runs, later deadlines must not start a second task.
+            *deadline = Some(Duration::ZERO);
+            drop(deadline);
+            self.act(|machine, now| machine.handle_timeout(now));
+            self.peek(RuntimeMachine::poll_timeout)
+        };
+        *self.deadline.lock() = next;
+        next.is_some()
+    }
+}
+
+/// Runs an agent to its outcome. A cancelled one that does not look out for it is dropped where it waits.
+async fn run_to_end(
+    run: impl Future<Output = Result<Outcome, Box<dyn std::any::Any + Send>>>,
+    cancel: &CancelSignal,
+) -> Outcome {
+    tokio::pin!(run);
+    let finished = tokio::select! {
+        finished = &mut run => finished,
+        _ = cancel.wait() => {
+            if !cancel.is_observed() {
+                return Outcome::Cancelled;
+            }
+            run.await
+        }
+    };
+    finished.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+        Outcome::Failed(Error::internal(format!("the agent panicked: {}", text.unwrap_or("no message"))))
+    })
+}

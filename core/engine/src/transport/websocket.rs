@@ -1,0 +1,182 @@
+//! WebSocket: one text frame per message.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{Sink, Stream};
+use http::{HeaderName, HeaderValue, Uri};
+use rustls::ClientConfig;
+use rustls_pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::{TlsConnector, TlsStream};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::{Error as WsError, Message, Utf8Bytes};
+
+use super::{Received, Transport, TransportError, tls};
+
+/// What a WebSocket runs over.
+pub(crate) enum Wire {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// How to connect.
+#[derive(Clone, Default)]
+pub struct ConnectOptions {
+    /// Sent with the upgrade request.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// For `wss`; default [`tls::client_config`] without extra certificates.
+    pub tls: Option<Arc<ClientConfig>>,
+    /// The largest message taken; 16 MiB.
+    pub max_message_bytes: Option<usize>,
+    /// For the whole of name lookup, connection, TLS and upgrade; 10 s.
+    pub timeout: Option<Duration>,
+}
+
+/// One WebSocket, client or server side.
+pub struct WebSocketTransport {
+    socket: WebSocketStream<Wire>,
+}
+
+/// Small buffers: an idle session costs little, and batching happens before the socket.
+pub fn websocket_config(max_message_bytes: usize) -> WebSocketConfig {
+    WebSocketConfig::default()
+        .read_buffer_size(8 << 10)
+        .write_buffer_size(8 << 10)
+        .max_message_size(Some(max_message_bytes))
+        .max_frame_size(Some(max_message_bytes))
+}
+
+impl WebSocketTransport {
+    /// Connects to a `ws://` or `wss://` address.
+    ///
+    /// # Errors
+    /// One sentence that names the address and what is wrong with it or with the answer.
+    pub async fn connect(url: &str, options: ConnectOptions) -> Result<Self, TransportError> {
+        let wait = options.timeout.unwrap_or(Duration::from_secs(10));
+        match timeout(wait, open(url, options)).await {
+            Ok(Ok(transport)) => Ok(transport),
+            Ok(Err(error)) => Err(TransportError(format!("cannot connect to {url}: {error}"))),
+            Err(_) => Err(TransportError(format!("cannot connect to {url}: no answer within {} s", wait.as_secs()))),
+        }
+    }
+
+    /// Wraps a socket whose upgrade is done.
+    pub(crate) fn new(socket: WebSocketStream<Wire>) -> Self {
+        WebSocketTransport { socket }
+    }
+}
+
+async fn open(url: &str, options: ConnectOptions) -> Result<WebSocketTransport, TransportError> {
+    let uri: Uri =
+        url.parse().map_err(|error| TransportError(format!("not a URL ({error}); use ws://host:port/arcp")))?;
+    let secure = match uri.scheme_str() {
+        Some("ws") => false,
+        Some("wss") => true,
+        _ => return Err(TransportError::new("the URL must begin with ws:// or wss://")),
+    };
+    let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(|| TransportError::new("the URL has no host"))?;
+    let name = host.trim_start_matches('[').trim_end_matches(']');
+    let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
+    if !secure && !is_loopback(name) {
+        tracing::warn!(host = name, "bearer token travels in clear: use wss:// beyond this machine");
+    }
+    let mut request = url.into_client_request().map_err(TransportError::new)?;
+    request.headers_mut().extend(options.headers);
+    let tcp = TcpStream::connect((name, port)).await.map_err(TransportError::new)?;
+    tcp.set_nodelay(true).map_err(TransportError::new)?;
+    let wire = if secure {
+        let config = options.tls.map_or_else(|| tls::client_config(None), Ok)?;
+        let name = ServerName::try_from(name.to_owned()).map_err(TransportError::new)?;
+        let stream = TlsConnector::from(config).connect(name, tcp).await.map_err(TransportError::new)?;
+        Wire::Tls(Box::new(TlsStream::Client(stream)))
+    } else {
+        Wire::Plain(tcp)
+    };
+    let config = websocket_config(options.max_message_bytes.unwrap_or(16 << 20));
+    let (socket, _) = tokio_tungstenite::client_async_with_config(request, wire, Some(config)).await.map_err(
+        |error| match error {
+            WsError::Http(answer) => TransportError(format!("the server answered HTTP {}", answer.status())),
+            other => TransportError::new(other),
+        },
+    )?;
+    Ok(WebSocketTransport { socket })
+}
+
+fn is_loopback(host: &str) -> bool {
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+impl Transport for WebSocketTransport {
+    fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Received, TransportError>>> {
+        loop {
+            return Poll::Ready(match ready!(Pin::new(&mut self.socket).poll_next(cx)) {
+                Some(Ok(Message::Text(text))) => Some(Ok(Received::Frame(text.into()))),
+                // Read as text if it is UTF-8; the codec refuses it otherwise.
+                Some(Ok(Message::Binary(bytes))) => Some(Ok(Received::Frame(bytes))),
+                Some(Ok(Message::Close(_))) | None => None,
+                Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => continue,
+                Some(Err(WsError::Capacity(_))) => Some(Ok(Received::Oversize)),
+                Some(Err(WsError::ConnectionClosed | WsError::AlreadyClosed)) => None,
+                Some(Err(error)) => Some(Err(TransportError::new(error))),
+            });
+        }
+    }
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), TransportError>> {
+        Pin::new(&mut self.socket).poll_ready(cx).map_err(TransportError::new)
+    }
+
+    fn start_send(&mut self, frame: Bytes) -> Result<(), TransportError> {
+        let text = Utf8Bytes::try_from(frame).map_err(TransportError::new)?;
+        Pin::new(&mut self.socket).start_send(Message::Text(text)).map_err(TransportError::new)
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), TransportError>> {
+        Pin::new(&mut self.socket).poll_flush(cx).map_err(TransportError::new)
+    }
+
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        Pin::new(&mut self.socket).poll_close(cx).map(|_| ())
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Wire::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Wire::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Wire::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
+            Wire::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Wire::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Wire::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Wire::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Wire::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! A runtime's job: its gap-free history, state, lease and budget. It outlives connections and sessions.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::frame::Record;
+use super::runtime::SessionKey;
+use crate::budget::Budget;
+use crate::error::{Error, ErrorCode};
+use crate::json::RawJson;
+use crate::lease::{self, Lease};
+use crate::message::{Accepted, JobStatus, LeaseConstraints};
+use crate::time::{Now, Timestamp};
+
+/// Why a running job is being ended by somebody else than its agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The client, or the runtime itself, cancelled it.
+    Cancelled {
+        /// The reason given.
+        reason: String,
+    },
+    /// It ran longer than `max_runtime_sec`.
+    TimedOut,
+    /// Its lease ended.
+    LeaseExpired,
+}
+
+/// How an agent ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// It returned this value.
+    Success(RawJson),
+    /// It raised.
+    Failed(Error),
+    /// It gave way to a cancellation.
+    Cancelled,
+}
+
+/// What an agent is told when it is started.
+#[derive(Clone, Debug)]
+pub struct JobStart {
+    /// The job.
+    pub job_id: Arc<str>,
+    /// The submitting session.
+    pub session_id: Arc<str>,
+    /// Who submitted it.
+    pub principal: Arc<str>,
+    /// Agent name.
+    pub agent: String,
+    /// Resolved version, if the agent has one.
+    pub version: Option<String>,
+    /// The job's trace, 32 hex digits.
+    pub trace_id: Arc<str>,
+    /// What it may do; never changes.
+    pub lease: Arc<Lease>,
+    /// When the lease ends.
+    pub lease_constraints: Option<LeaseConstraints>,
+    /// Handed over unchanged.
+    pub input: RawJson,
+    /// The effective limit.
+    pub max_runtime_sec: Option<u64>,
+}
+
+impl JobStart {
+    /// `name@version`, or the bare name of an unversioned agent.
+    pub fn agent_ref(&self) -> String {
+        match &self.version {
+            Some(version) => format!("{}@{version}", self.agent),
+            None => self.agent.clone(),
+        }
+    }
+}
+
+/// One receiver besides the submitting session.
+#[derive(Debug)]
+pub(super) struct Subscriber {
+    pub(super) session: SessionKey,
+    /// While history is on its way, what happened meanwhile waits here.
+    pub(super) held: Option<Held>,
+}
+
+/// The seam between history and live events.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) ticket: u64,
+    pub(super) records: VecDeque<Arc<Record>>,
+}
+
+/// One job of a runtime.
+#[derive(Debug)]
+pub struct Job {
+    pub(super) start: Arc<JobStart>,
+    pub(super) session: Option<SessionKey>,
+    pub(super) status: JobStatus,
+    pub(super) created_at: Timestamp,
+    /// The answer to the submit, without `request_id`, for idempotent repeats.
+    pub(super) accepted: Accepted,
+    pub(super) lease_end: Option<LeaseEnd>,
+    pub(super) budget: Option<Budget>,
+    pub(super) max_runtime: Option<Duration>,
+    pub(super) job_seq: u64,
+    pub(super) source_seq: u64,
+    pub(super) subscribers: Vec<Subscriber>,
+    pub(super) ending: Option<Ending>,
+    pub(super) terminal: Option<Arc<Record>>,
+}
+
+/// The end of a lease on both clocks: the earlier wins.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LeaseEnd {
+    pub(super) wall: Timestamp,
+    pub(super) mono: Duration,
+}
+
+impl LeaseEnd {
+    pub(super) fn new(wall: Timestamp, now: Now) -> Self {
+        let left = Duration::from_millis(wall.0.saturating_sub(now.wall.0).max(0).unsigned_abs());
+        LeaseEnd { wall, mono: now.mono.saturating_add(left) }
+    }
+
+    fn wall_seen_from(self, now: Now) -> Timestamp {
+        if now.mono >= self.mono { now.wall.max(self.wall) } else { now.wall }
+    }
+}
+
+impl Job {
+    /// Its state.
+    pub fn status(&self) -> JobStatus {
+        self.status
+    }
+
+    /// What the agent was told.
+    pub fn start(&self) -> &Arc<JobStart> {
+        &self.start
+    }
+
+    /// When it was accepted.
+    pub fn created_at(&self) -> Timestamp {
+        self.created_at
+    }
+
+    /// Current counters as a JSON object, if the lease has a budget.
+    pub(super) fn budget_json(&self) -> Option<RawJson> {
+        self.budget.as_ref().and_then(|budget| RawJson::parse(&budget.to_json()).ok())
+    }
+
+    /// Checks one operation: expiry, then coverage, then budget.
+    pub(super) fn authorize(&self, now: Now, namespace: &str, target: &str) -> Result<(), Error> {
+        let wall = self.lease_end.map_or(now.wall, |end| end.wall_seen_from(now));
+        let expires_at = self.lease_end.map(|end| end.wall);
+        lease::authorize(&self.start.lease, expires_at, self.budget.as_ref(), wall, namespace, target)
+    }
+
+    /// The terminal that tells how the job ended: an ending that was announced wins over what the agent did.
+    pub(super) fn conclude(&self, outcome: Outcome) -> Result<RawJson, (JobStatus, Error)> {
+        match (&self.ending, outcome) {
+            (Some(Ending::Cancelled { reason }), _) => {
+                let error = Error::new(ErrorCode::Cancelled, format!("cancelled: {reason}"));
+                Err((JobStatus::Cancelled, error))
+            }
+            (Some(Ending::TimedOut), _) => {
+                let limit = self.max_runtime.unwrap_or_default().as_secs();
+                let message = format!("the job ran longer than max_runtime_sec ({limit} s)");
+                Err((JobStatus::TimedOut, Error::new(ErrorCode::Timeout, message)))
+            }
+            (Some(Ending::LeaseExpired), _) => {
+                let message = "the lease ended while the job was running";
+                Err((JobStatus::Error, Error::new(ErrorCode::LeaseExpired, message)))
+            }
+            (None, Outcome::Success(result)) => Ok(result),
+            (None, Outcome::Failed(error)) => Err((final_status(&error.code), error)),
+            (None, Outcome::Cancelled) => {
+                let error = Error::new(ErrorCode::Cancelled, "the agent cancelled itself");
+                Err((JobStatus::Cancelled, error))
+            }
+        }
+    }
+}
+
+fn final_status(code: &ErrorCode) -> JobStatus {
+    match code {
+        ErrorCode::Cancelled => JobStatus::Cancelled,
+        ErrorCode::Timeout => JobStatus::TimedOut,
+        _ => JobStatus::Error,
+    }
+}

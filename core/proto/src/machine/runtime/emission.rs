@@ -1,0 +1,315 @@
+//! What agents do: events, operations and ends, from decision to numbered copies.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::Serialize;
+
+use super::{JobKey, RuntimeEvent, RuntimeMachine, SessionKey, StoreOp, Timer, details};
+use crate::budget::REMAINING_METRIC;
+use crate::error::{Error, ErrorCode};
+use crate::event::{self, EventBody, EventKind};
+use crate::feature::Feature;
+use crate::json::RawJson;
+use crate::machine::frame::{Frame, Record, RecordKind};
+use crate::machine::job::{Ending, Outcome};
+use crate::machine::session::Session;
+use crate::message::{JobError, JobResult, JobStatus};
+use crate::time::Now;
+
+impl RuntimeMachine {
+    /// Whether the emitters of this job should wait for [`RuntimeEvent::Drained`] (D-20).
+    pub fn must_wait(&mut self, job: JobKey) -> bool {
+        let Some((_, session)) = self.session_of_job(job) else { return false };
+        let Some(conn) = session.conn else { return false };
+        let lag = session.event_seq - session.acked;
+        let lags = session.features.has(Feature::Ack) && lag > (self.config.buffer_cap.events / 2) as u64;
+        let Some(entry) = self.conns.get_mut(&conn) else { return false };
+        let choked = lags || entry.out.len() >= self.config.outgoing_high_water;
+        entry.choked |= choked;
+        choked
+    }
+
+    /// An agent's event. The body must have passed [`event::check_emitted`].
+    ///
+    /// # Errors
+    /// What a refused `tool_call` says (`PERMISSION_DENIED`, `LEASE_EXPIRED`, `BUDGET_EXHAUSTED`), and
+    /// `INTERNAL_ERROR` while the store cannot keep events.
+    pub fn emit(&mut self, now: Now, job: JobKey, kind: &EventKind, body: &RawJson) -> Result<(), Error> {
+        if let Some(fault) = &self.store_fault {
+            return Err(Error::internal(format!("events cannot be stored: {fault}")));
+        }
+        let live = self.jobs.get(&job).is_some_and(|job| !job.status.is_terminal());
+        if !live {
+            // What an abandoned agent still says is dropped.
+            return Ok(());
+        }
+        match kind {
+            EventKind::ToolCall => self.emit_tool_call(now, job, body),
+            EventKind::Metric => {
+                self.emit_metric(now, job, body);
+                Ok(())
+            }
+            EventKind::Progress => {
+                self.append_event(now, job, kind.as_str(), Some(Feature::Progress), body);
+                Ok(())
+            }
+            EventKind::ResultChunk => {
+                self.append_event(now, job, kind.as_str(), Some(Feature::ResultChunk), body);
+                Ok(())
+            }
+            EventKind::Delegate => Err(Error::invalid("this runtime does not delegate jobs; submit the child instead")),
+            _ => {
+                self.append_event(now, job, kind.as_str(), None, body);
+                Ok(())
+            }
+        }
+    }
+
+    /// The runtime itself checks `tool.call` where the agent announces it, and shows a refusal as the
+    /// call's result.
+    fn emit_tool_call(&mut self, now: Now, job: JobKey, body: &RawJson) -> Result<(), Error> {
+        let EventBody::ToolCall { tool, call_id, .. } = EventBody::read("tool_call", body.as_raw()) else {
+            return Err(Error::invalid("tool_call needs tool and call_id"));
+        };
+        self.append_event(now, job, "tool_call", None, body);
+        let Err(error) = self.authorize(now, job, "tool.call", &tool) else { return Ok(()) };
+        let result = event::tool_result(&call_id, Err(&error))?;
+        self.append_event(now, job, "tool_result", None, &result);
+        Err(error)
+    }
+
+    /// Charges a cost before the event is queued (D-19), and tells what is left after it.
+    fn emit_metric(&mut self, now: Now, job: JobKey, body: &RawJson) {
+        let EventBody::Metric { name, value, unit, .. } = EventBody::read("metric", body.as_raw()) else { return };
+        if name == REMAINING_METRIC {
+            // Only the runtime tells what is left.
+            return;
+        }
+        let budget = self.jobs.get_mut(&job).and_then(|job| job.budget.as_mut());
+        let charge = budget.map_or(Ok(None), |budget| budget.charge_metric(&name, unit.as_deref(), value));
+        match charge {
+            Ok(charge) => {
+                self.append_event(now, job, "metric", None, body);
+                if let (Some(charge), Some(unit)) = (charge.filter(|charge| charge.report), unit)
+                    && let Ok(left) = event::metric(REMAINING_METRIC, &charge.remaining.to_string(), Some(&unit), None)
+                {
+                    self.append_event(now, job, "metric", Some(Feature::CostBudget), &left);
+                }
+            }
+            // A cost that cannot be booked is neither booked nor shown as if it were (R-9.6.8, D-30).
+            Err(error) => {
+                if let Ok(warning) = event::log("warn", &format!("metric {name} ignored: {}", error.message), None) {
+                    self.append_event(now, job, "log", None, &warning);
+                }
+            }
+        }
+    }
+
+    /// Checks one operation of a job against its lease. Past the end of the lease the job is ended too.
+    ///
+    /// # Errors
+    /// `LEASE_EXPIRED`, `PERMISSION_DENIED`, `BUDGET_EXHAUSTED`, `INVALID_REQUEST` for an unknown namespace.
+    pub fn authorize(&mut self, now: Now, job: JobKey, namespace: &str, target: &str) -> Result<(), Error> {
+        let Some(entry) = self.jobs.get(&job) else {
+            return Err(Error::new(ErrorCode::PermissionDenied, "the job has ended, and its lease with it"));
+        };
+        let verdict = entry.authorize(now, namespace, target);
+        if let Err(error) = &verdict
+            && error.code == ErrorCode::LeaseExpired
+        {
+            self.end_job(now, job, Ending::LeaseExpired);
+        }
+        verdict
+    }
+
+    /// The agent ended. The first call counts; later ones change nothing.
+    pub fn finish(&mut self, now: Now, job: JobKey, outcome: Outcome) {
+        let Some(entry) = self.jobs.get(&job) else { return };
+        if entry.status.is_terminal() {
+            return;
+        }
+        let conclusion = match entry.conclude(outcome) {
+            Ok(result) if result.get().len() > self.config.limits.max_bytes - 4096 => {
+                let cap = self.config.limits.max_bytes;
+                let error = Error::internal(format!("the result is larger than a message may be ({cap} bytes)"));
+                Err((JobStatus::Error, error.with_details(details("cap", "inline_result"))))
+            }
+            conclusion => conclusion,
+        };
+        match conclusion {
+            Ok(result) => {
+                let payload = JobResult {
+                    final_status: JobStatus::Success,
+                    result: Some(result),
+                    result_id: None,
+                    result_size: None,
+                    summary: None,
+                    completed_at: Some(now.wall),
+                };
+                self.conclude(now, job, JobStatus::Success, RecordKind::Result, &payload);
+            }
+            Err((status, error)) => {
+                let payload = JobError { final_status: status, error, completed_at: Some(now.wall) };
+                self.conclude(now, job, status, RecordKind::Error(status), &payload);
+            }
+        }
+    }
+
+    fn conclude(&mut self, now: Now, key: JobKey, status: JobStatus, kind: RecordKind, payload: &impl Serialize) {
+        // Serialising our own structs of strings and numbers does not fail.
+        let payload = Bytes::from(serde_json::to_vec(payload).unwrap_or_else(|_| b"{}".to_vec()));
+        let record = self.append(now, key, kind, None, payload);
+        let Some(job) = self.jobs.get_mut(&key) else { return };
+        let was_running = job.status == JobStatus::Running;
+        job.status = status;
+        job.terminal = record;
+        let session = job.session;
+        // A subscriber whose history is still on its way gets the terminal behind it.
+        let (replaying, live): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut job.subscribers).into_iter().partition(|subscriber| subscriber.held.is_some());
+        job.subscribers = replaying;
+        for subscriber in live {
+            if let Some(session) = self.sessions.get_mut(&subscriber.session) {
+                session.subscriptions.remove(&key);
+            }
+        }
+        if let Some(session) = session.and_then(|key| self.sessions.get_mut(&key)) {
+            session.running.remove(&key);
+        }
+        for timer in [Timer::MaxRuntime(key), Timer::LeaseEnd(key), Timer::Grace(key)] {
+            self.timers.clear(timer);
+        }
+        self.timers.set(Timer::Retention(key), now.mono + self.config.retention.max(self.config.resume_window));
+        self.ended.push_back(key);
+        self.events.push_back(RuntimeEvent::Ended(key));
+        if was_running {
+            self.running -= 1;
+        } else {
+            self.waiting.retain(|waiting| *waiting != key);
+        }
+        while self.ended.len() > self.config.max_ended_jobs
+            && let Some(oldest) = self.ended.front().copied()
+        {
+            self.forget_job(oldest);
+        }
+        self.start_waiting(now);
+    }
+
+    fn start_waiting(&mut self, now: Now) {
+        while self.running < self.config.max_concurrent_jobs
+            && let Some(job) = self.waiting.pop_front()
+        {
+            self.start_job(now, job);
+        }
+    }
+
+    /// The time limit runs from here, not from acceptance.
+    pub(super) fn start_job(&mut self, now: Now, key: JobKey) {
+        let Some(job) = self.jobs.get_mut(&key) else { return };
+        job.status = JobStatus::Running;
+        self.running += 1;
+        if let Some(limit) = job.max_runtime {
+            self.timers.set(Timer::MaxRuntime(key), now.mono + limit);
+        }
+        self.events.push_back(RuntimeEvent::Start { job: key, start: Arc::clone(&job.start) });
+    }
+
+    /// Makes a job give way; one that never started ends at once.
+    pub(super) fn end_job(&mut self, now: Now, key: JobKey, ending: Ending) {
+        let Some(job) = self.jobs.get_mut(&key) else { return };
+        if job.status.is_terminal() || job.ending.is_some() {
+            return;
+        }
+        job.ending = Some(ending.clone());
+        if job.status == JobStatus::Pending {
+            return self.finish(now, key, Outcome::Cancelled);
+        }
+        self.timers.set(Timer::Grace(key), now.mono + self.config.cancel_grace);
+        self.events.push_back(RuntimeEvent::Cancel { job: key, ending });
+    }
+
+    fn append_event(&mut self, now: Now, job: JobKey, kind: &str, feature: Option<Feature>, body: &RawJson) {
+        let mut payload = Vec::with_capacity(body.get().len() + kind.len() + 64);
+        event::write_event_payload(&mut payload, kind, now.wall, body.get().as_bytes());
+        self.append(now, job, RecordKind::Event, feature, payload.into());
+    }
+
+    /// Numbers a record in its job and in every session that sees it, in one step with handing it to the store
+    ///
+    fn append(
+        &mut self,
+        now: Now,
+        key: JobKey,
+        kind: RecordKind,
+        feature: Option<Feature>,
+        payload: Bytes,
+    ) -> Option<Arc<Record>> {
+        let job = self.jobs.get_mut(&key)?;
+        job.job_seq += 1;
+        let mut submitter = job.session.and_then(|key| self.sessions.get_mut(&key).map(|session| (key, session)));
+        let event_seq = match &mut submitter {
+            Some((_, session)) if session.sees(feature) => Some(session.next_seq()),
+            _ => None,
+        };
+        if let Some(event_seq) = event_seq {
+            job.source_seq = event_seq;
+        }
+        let record = Arc::new(Record {
+            job_id: Arc::clone(&job.start.job_id),
+            trace_id: Arc::clone(&job.start.trace_id),
+            kind,
+            job_seq: job.job_seq,
+            source_seq: job.source_seq,
+            at: now.wall,
+            feature,
+            payload,
+        });
+        self.stored_ticket += 1;
+        self.store.push_back(StoreOp::Append { ticket: self.stored_ticket, record: Arc::clone(&record) });
+        let mut copies = Vec::new();
+        if let (Some((key, session)), Some(event_seq)) = (submitter, event_seq) {
+            copies.push((key, session.frame(event_seq, Arc::clone(&record))));
+        }
+        for subscriber in &mut job.subscribers {
+            match &mut subscriber.held {
+                Some(held) => held.records.push_back(Arc::clone(&record)),
+                None => copies.extend(copy_for(&mut self.sessions, subscriber.session, &record)),
+            }
+        }
+        for (session, frame) in copies {
+            self.hand_out(now, session, frame);
+        }
+        Some(record)
+    }
+
+    /// Sends a numbered copy, once its record is stored.
+    fn hand_out(&mut self, now: Now, session: SessionKey, frame: Frame) {
+        if self.config.durable {
+            self.unstored.push_back((self.stored_ticket, session, frame));
+        } else if let Some(conn) = self.sessions.get(&session).and_then(|session| session.conn) {
+            self.push(now, conn, frame);
+        }
+    }
+
+    /// Sends a kept record to one more session, under that session's next number.
+    pub(super) fn send_copy(&mut self, now: Now, session: SessionKey, record: &Arc<Record>) {
+        if let Some((session, frame)) = copy_for(&mut self.sessions, session, record) {
+            self.hand_out(now, session, frame);
+        }
+    }
+}
+
+fn copy_for(
+    sessions: &mut HashMap<SessionKey, Session>,
+    key: SessionKey,
+    record: &Arc<Record>,
+) -> Option<(SessionKey, Frame)> {
+    let session = sessions.get_mut(&key)?;
+    if !session.sees(record.feature) {
+        return None;
+    }
+    let event_seq = session.next_seq();
+    Some((key, session.frame(event_seq, Arc::clone(record))))
+}

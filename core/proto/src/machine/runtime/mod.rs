@@ -1,0 +1,285 @@
+//! The runtime machine: owns connections, sessions and jobs, and routes between them.
+
+mod agents;
+mod config;
+mod connections;
+mod emission;
+mod requests;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use config::{BufferCap, CancelPolicy, ProfileChoice, RuntimeConfig};
+
+use self::agents::Agents;
+use self::connections::{Conn, ConnState};
+use self::requests::Idempotency;
+use super::frame::{Frame, Record};
+use super::job::{Ending, Job, JobStart, Outcome};
+use super::session::Session;
+use super::timers::Timers;
+use crate::error::Error;
+use crate::id::{Entropy, IdGenerator};
+use crate::json::RawJson;
+use crate::message::AgentEntry;
+use crate::time::Now;
+
+/// One connection of a runtime.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnKey(pub u64);
+
+/// One session of a runtime.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SessionKey(pub u64);
+
+/// One job of a runtime.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct JobKey(pub u64);
+
+/// What the machine asks its host to do.
+#[derive(Debug)]
+pub enum RuntimeEvent {
+    /// Ask the verifier about this token and answer with `handle_verified`.
+    Verify {
+        /// Whose.
+        conn: ConnKey,
+        /// The secret; not to be shown.
+        token: String,
+    },
+    /// Frames wait in `poll_transmit`.
+    Writable(ConnKey),
+    /// Close the transport once `poll_transmit` is empty.
+    Close(ConnKey),
+    /// Start the agent.
+    Start {
+        /// The job.
+        job: JobKey,
+        /// What to tell the agent.
+        start: Arc<JobStart>,
+    },
+    /// Make the agent give way; it may still emit, and answers with `finish`.
+    Cancel {
+        /// The job.
+        job: JobKey,
+        /// Why.
+        ending: Ending,
+    },
+    /// The job has its terminal; an agent still running is to be dropped.
+    Ended(JobKey),
+    /// Emitters of this session's jobs may go on.
+    Drained(SessionKey),
+    /// Read kept records and answer with `handle_history`.
+    ReadHistory {
+        /// To be returned.
+        ticket: u64,
+        /// The job.
+        job_id: Arc<str>,
+        /// Only records whose `source_seq` is greater.
+        after_source_seq: u64,
+    },
+}
+
+/// What the machine asks its store to keep.
+#[derive(Debug)]
+pub enum StoreOp {
+    /// Keep this record; its ticket is answered by `handle_stored` when the runtime is durable.
+    Append {
+        /// Counts records from 1.
+        ticket: u64,
+        /// The record.
+        record: Arc<Record>,
+    },
+    /// Forget the job.
+    Forget(Arc<str>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Timer {
+    Handshake(ConnKey),
+    Heartbeat(ConnKey),
+    SessionWindow(SessionKey),
+    MaxRuntime(JobKey),
+    LeaseEnd(JobKey),
+    Grace(JobKey),
+    Retention(JobKey),
+    Idempotency(u64),
+}
+
+/// See the module documentation.
+pub struct RuntimeMachine {
+    config: RuntimeConfig,
+    ids: IdGenerator,
+    agents: Agents,
+    conns: HashMap<ConnKey, Conn>,
+    sessions: HashMap<SessionKey, Session>,
+    session_counts: HashMap<Arc<str>, usize>,
+    jobs: HashMap<JobKey, Job>,
+    jobs_by_id: HashMap<Arc<str>, JobKey>,
+    waiting: VecDeque<JobKey>,
+    running: usize,
+    ended: VecDeque<JobKey>,
+    idempotency: Idempotency,
+    timers: Timers<Timer>,
+    events: VecDeque<RuntimeEvent>,
+    store: VecDeque<StoreOp>,
+    stored_ticket: u64,
+    /// Frames whose record is not stored yet, in order (D-18).
+    unstored: VecDeque<(u64, SessionKey, Frame)>,
+    /// Why the store refuses to keep records, while it does.
+    store_fault: Option<String>,
+    /// History tickets to the job and subscriber they serve.
+    history: BTreeMap<u64, (JobKey, SessionKey)>,
+    next_key: u64,
+    shutting_down: bool,
+}
+
+impl RuntimeMachine {
+    /// A runtime without agents or connections.
+    pub fn new(config: RuntimeConfig, entropy: Box<dyn Entropy>) -> Self {
+        RuntimeMachine {
+            config,
+            ids: IdGenerator::new(entropy),
+            agents: Agents::default(),
+            conns: HashMap::new(),
+            sessions: HashMap::new(),
+            session_counts: HashMap::new(),
+            jobs: HashMap::new(),
+            jobs_by_id: HashMap::new(),
+            waiting: VecDeque::new(),
+            running: 0,
+            ended: VecDeque::new(),
+            idempotency: Idempotency::default(),
+            timers: Timers::new(),
+            events: VecDeque::new(),
+            store: VecDeque::new(),
+            stored_ticket: 0,
+            unstored: VecDeque::new(),
+            store_fault: None,
+            history: BTreeMap::new(),
+            next_key: 0,
+            shutting_down: false,
+        }
+    }
+
+    /// The settings.
+    pub fn config(&self) -> &RuntimeConfig {
+        &self.config
+    }
+
+    /// Adds an agent; the first version registered becomes the default.
+    ///
+    /// # Errors
+    /// `INVALID_REQUEST` when name or version is outside the grammar.
+    pub fn register_agent(&mut self, name: &str, version: Option<&str>) -> Result<(), Error> {
+        self.agents.register(name, version)
+    }
+
+    /// Sets the version a bare name means.
+    ///
+    /// # Errors
+    /// `AGENT_NOT_AVAILABLE`, `AGENT_VERSION_NOT_AVAILABLE`.
+    pub fn set_default_agent_version(&mut self, name: &str, version: &str) -> Result<(), Error> {
+        self.agents.set_default(name, version)
+    }
+
+    /// Agents as the welcome shows them.
+    pub fn agent_inventory(&self) -> Vec<AgentEntry> {
+        self.agents.inventory()
+    }
+
+    /// The session of a connection, once it is welcomed.
+    pub fn session_of(&self, conn: ConnKey) -> Option<(SessionKey, &Session)> {
+        match self.conns.get(&conn)?.state {
+            ConnState::Open(key) => self.sessions.get(&key).map(|session| (key, session)),
+            _ => None,
+        }
+    }
+
+    /// The submitting session of a job, while it is kept.
+    pub fn session_of_job(&self, job: JobKey) -> Option<(SessionKey, &Session)> {
+        let key = self.jobs.get(&job)?.session?;
+        self.sessions.get(&key).map(|session| (key, session))
+    }
+
+    /// A job, while it is kept.
+    pub fn job(&self, job: JobKey) -> Option<&Job> {
+        self.jobs.get(&job)
+    }
+
+    /// Highest number issued and highest number acknowledged in a job's submitting session.
+    pub fn session_progress(&self, job: JobKey) -> Option<(u64, u64)> {
+        self.session_of_job(job).map(|(_, session)| (session.event_seq, session.acked))
+    }
+
+    /// Current counters of a job's budget as a JSON object.
+    pub fn budget_json(&self, job: JobKey) -> Option<RawJson> {
+        self.jobs.get(&job)?.budget_json()
+    }
+
+    /// Jobs that have not ended.
+    pub fn live_jobs(&self) -> usize {
+        self.running + self.waiting.len()
+    }
+
+    fn fresh_key(&mut self) -> u64 {
+        self.next_key += 1;
+        self.next_key
+    }
+
+    /// When [`RuntimeMachine::handle_timeout`] has something to do, on the monotonic clock.
+    pub fn poll_timeout(&self) -> Option<Duration> {
+        self.timers.next()
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Now) {
+        while let Some(timer) = self.timers.pop_due(now.mono) {
+            match timer {
+                Timer::Handshake(conn) => {
+                    let seconds = self.config.handshake_timeout.as_secs();
+                    let message = format!("no session.hello within {seconds} s");
+                    self.answer_error(now, conn, Error::invalid(message), None);
+                    self.close_conn(now, conn);
+                }
+                Timer::Heartbeat(conn) => self.check_heartbeat(now, conn),
+                Timer::SessionWindow(key) => self.expire_session(key),
+                Timer::MaxRuntime(job) => self.end_job(now, job, Ending::TimedOut),
+                Timer::LeaseEnd(job) => self.end_job(now, job, Ending::LeaseExpired),
+                Timer::Grace(job) => self.finish(now, job, Outcome::Cancelled),
+                Timer::Retention(job) => self.forget_job(job),
+                Timer::Idempotency(key) => self.idempotency.forget(key),
+            }
+        }
+    }
+
+    /// A session whose window is over is forgotten; its jobs go on without it, and its cancel authority passes to the
+    /// principal (D-22).
+    fn expire_session(&mut self, key: SessionKey) {
+        let Some(session) = self.sessions.remove(&key) else { return };
+        for job in &session.running {
+            if let Some(job) = self.jobs.get_mut(job) {
+                job.session = None;
+            }
+        }
+        for job in &session.subscriptions {
+            if let Some(job) = self.jobs.get_mut(job) {
+                job.subscribers.retain(|subscriber| subscriber.session != key);
+            }
+        }
+    }
+
+    fn forget_job(&mut self, key: JobKey) {
+        self.timers.clear(Timer::Retention(key));
+        self.ended.retain(|ended| *ended != key);
+        if let Some(job) = self.jobs.remove(&key) {
+            self.jobs_by_id.remove(&job.start.job_id);
+            self.store.push_back(StoreOp::Forget(Arc::clone(&job.start.job_id)));
+        }
+    }
+}
+
+/// `{"name": "value"}`, as the details of an error.
+fn details(name: &str, value: &str) -> RawJson {
+    RawJson::from_serialize(&BTreeMap::from([(name, value)])).unwrap_or_else(|_| RawJson::empty_object())
+}

@@ -1,0 +1,437 @@
+//! What a runtime does with the messages of an open session.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::{CancelPolicy, ConnKey, JobKey, RuntimeEvent, RuntimeMachine, SessionKey, Timer, details};
+use crate::agent_ref::AgentRef;
+use crate::envelope::Head;
+use crate::error::{Error, ErrorCode};
+use crate::feature::Feature;
+use crate::json::{self, RawJson};
+use crate::lease::{self, Lease};
+use crate::machine::frame::{Record, WireProfile};
+use crate::machine::job::Ending;
+use crate::machine::job::{Held, Job, JobStart, LeaseEnd, Subscriber};
+use crate::message::{
+    Accepted, Cancel, Cancelled, ClientMessage, Closed, JobStatus, Pong, Submit, Subscribe, Subscribed, kind,
+};
+use crate::time::Now;
+
+/// Idempotency keys per principal.
+#[derive(Debug, Default)]
+pub(super) struct Idempotency {
+    by_key: HashMap<(Arc<str>, String), Used>,
+    by_number: HashMap<u64, (Arc<str>, String)>,
+}
+
+#[derive(Debug)]
+struct Used {
+    fingerprint: Bytes,
+    job: JobKey,
+    accepted: Accepted,
+    /// Kept apart from the job, which may be forgotten before the key is.
+    trace_id: Arc<str>,
+}
+
+impl Idempotency {
+    pub(super) fn forget(&mut self, number: u64) {
+        if let Some(key) = self.by_number.remove(&number) {
+            self.by_key.remove(&key);
+        }
+    }
+}
+
+impl RuntimeMachine {
+    pub(super) fn handle_message(
+        &mut self,
+        now: Now,
+        conn: ConnKey,
+        key: SessionKey,
+        head: &Head<'_>,
+        message: ClientMessage,
+    ) {
+        let id = &*head.id;
+        match message {
+            ClientMessage::Ping(ping) => {
+                let pong = Pong { ping_nonce: ping.nonce, received_at: Some(now.wall) };
+                self.answer(now, conn, kind::SESSION_PONG, None, None, &pong);
+            }
+            ClientMessage::Pong(_) | ClientMessage::Ignored => {}
+            ClientMessage::Ack(ack) => self.handle_ack(key, ack.last_processed_seq),
+            ClientMessage::Close(close) => self.handle_close(now, conn, id, close.reason),
+            ClientMessage::Bye(bye) => self.handle_close(now, conn, id, Some(bye.reason)),
+            ClientMessage::Hello(_) => {
+                let error = Error::invalid("this session is open already; session.hello comes once");
+                self.answer_error(now, conn, error, Some(id.to_owned()));
+            }
+            ClientMessage::Unsubscribe(unsubscribe) => self.unsubscribe(key, &unsubscribe.job_id),
+            ClientMessage::ListJobs(_) => {
+                let error = Error::invalid("list_jobs was not negotiated; the welcome lists what was");
+                self.answer_error(now, conn, error, Some(id.to_owned()));
+            }
+            ClientMessage::Submit(_) | ClientMessage::Cancel(_) | ClientMessage::Subscribe(_) => {
+                // The same message again has no second effect.
+                if self.sessions.get_mut(&key).is_none_or(|session| session.is_repeat(id)) {
+                    return;
+                }
+                let done = match message {
+                    ClientMessage::Submit(submit) => self.submit(now, conn, key, head, submit),
+                    ClientMessage::Cancel(cancel) => self.cancel(now, conn, key, id, cancel),
+                    ClientMessage::Subscribe(subscribe) => self.subscribe(now, conn, key, id, subscribe),
+                    _ => Ok(()),
+                };
+                if let Err(error) = done {
+                    self.answer_error(now, conn, error, Some(id.to_owned()));
+                }
+            }
+        }
+    }
+
+    fn handle_ack(&mut self, key: SessionKey, last_processed_seq: u64) {
+        let Some(session) = self.sessions.get_mut(&key) else { return };
+        if session.features.has(Feature::Ack) {
+            session.ack(last_processed_seq);
+            self.events.push_back(RuntimeEvent::Drained(key));
+        }
+    }
+
+    fn handle_close(&mut self, now: Now, conn: ConnKey, id: &str, reason: Option<String>) {
+        let closed = Closed { reason: reason.filter(|text| !text.is_empty()), request_id: Some(id.to_owned()) };
+        self.answer(now, conn, kind::SESSION_CLOSED, None, None, &closed);
+        self.close_conn(now, conn);
+    }
+
+    // ---- submit ------------------------------------------------------------------------------------------------
+
+    fn submit(
+        &mut self,
+        now: Now,
+        conn: ConnKey,
+        key: SessionKey,
+        head: &Head<'_>,
+        submit: Submit,
+    ) -> Result<(), Error> {
+        let id = &*head.id;
+        let Some(principal) = self.sessions.get(&key).map(|session| Arc::clone(&session.principal)) else {
+            return Ok(());
+        };
+        // Before anything that depends on the time: a retry after the lease's end still gets the first answer.
+        let claim = match &submit.idempotency_key {
+            Some(name) => {
+                let claim = (Arc::clone(&principal), name.clone());
+                let fingerprint = fingerprint(&submit)?;
+                if let Some(used) = self.idempotency.by_key.get(&claim) {
+                    return self.repeat_accepted(now, conn, key, id, &claim, used.fingerprint == fingerprint);
+                }
+                Some((claim, fingerprint))
+            }
+            None => None,
+        };
+        let job = self.check_submit(now, key, principal, head, &submit)?;
+        let job_key = JobKey(self.fresh_key());
+        let accepted = job.accepted.clone();
+        let job_id = Arc::clone(&job.start.job_id);
+        let trace_id = Arc::clone(&job.start.trace_id);
+        if let Some(end) = job.lease_end {
+            self.timers.set(Timer::LeaseEnd(job_key), end.mono.saturating_add(self.config.lease_grace));
+        }
+        if let Some((claim, fingerprint)) = claim {
+            let number = self.fresh_key();
+            let used = Used { fingerprint, job: job_key, accepted: accepted.clone(), trace_id: Arc::clone(&trace_id) };
+            self.idempotency.by_key.insert(claim.clone(), used);
+            self.idempotency.by_number.insert(number, claim);
+            let ttl = self.config.idempotency_ttl.max(self.config.retention);
+            self.timers.set(Timer::Idempotency(number), now.mono + ttl);
+        }
+        self.jobs_by_id.insert(Arc::clone(&job_id), job_key);
+        self.jobs.insert(job_key, job);
+        if let Some(session) = self.sessions.get_mut(&key) {
+            session.running.insert(job_key);
+        }
+        self.answer_accepted(now, conn, key, id, job_id, trace_id, accepted);
+        if self.running < self.config.max_concurrent_jobs {
+            self.start_job(now, job_key);
+        } else {
+            self.waiting.push_back(job_key);
+        }
+        Ok(())
+    }
+
+    /// Everything that can refuse a submit, before anything is kept of it.
+    fn check_submit(
+        &mut self,
+        now: Now,
+        key: SessionKey,
+        principal: Arc<str>,
+        head: &Head<'_>,
+        submit: &Submit,
+    ) -> Result<Job, Error> {
+        let (agent, version) = self.agents.resolve(&AgentRef::parse(&submit.agent)?)?;
+        let lease = Lease::parse(submit.lease_request.get())?;
+        let lease_end =
+            match submit.lease_constraints.as_ref().and_then(|constraints| constraints.expires_at.as_deref()) {
+                Some(text) => Some(LeaseEnd::new(lease::future_expires_at(text, now.wall)?, now)),
+                None => None,
+            };
+        let budget = lease.budget();
+        if let Some(parent) = &submit.parent_job_id {
+            return Err(Error::invalid(format!(
+                "parent_job_id \"{parent}\" names a delegating job; this runtime does not delegate, submit without it"
+            )));
+        }
+        if self.running >= self.config.max_concurrent_jobs && self.waiting.len() >= self.config.max_waiting_jobs {
+            let cap = self.config.max_waiting_jobs;
+            let error = Error::internal(format!("{cap} jobs are waiting already; submit again later"));
+            return Err(error.with_details(details("cap", "waiting_jobs")));
+        }
+        let max_runtime =
+            submit.max_runtime_sec.map(|seconds| Duration::from_secs(seconds).min(self.config.max_runtime_cap));
+        let trace_id: Arc<str> = match &head.trace_id {
+            Some(trace_id) => (**trace_id).into(),
+            None => self.ids.trace_id().into(),
+        };
+        let session_id = self.sessions.get(&key).map(|session| Arc::clone(session.id())).unwrap_or_default();
+        let start = JobStart {
+            job_id: self.ids.job_id(now.wall).into(),
+            session_id,
+            principal,
+            agent,
+            version,
+            trace_id: Arc::clone(&trace_id),
+            lease: Arc::new(lease),
+            lease_constraints: submit.lease_constraints.clone().filter(|constraints| constraints.expires_at.is_some()),
+            input: submit.input.clone(),
+            max_runtime_sec: max_runtime.map(|limit| limit.as_secs()),
+        };
+        let accepted = Accepted {
+            job_id: start.job_id.to_string(),
+            agent: Some(start.agent_ref()),
+            lease: RawJson::parse(&start.lease.to_json())?,
+            lease_constraints: start.lease_constraints.clone(),
+            budget: budget.as_ref().map(|budget| RawJson::parse(&budget.to_json())).transpose()?,
+            credentials: None,
+            accepted_at: Some(now.wall),
+            trace_id: Some(trace_id.to_string()),
+            parent_job_id: None,
+            delegate_id: None,
+            request_id: None,
+            max_runtime_sec: start.max_runtime_sec,
+        };
+        Ok(Job {
+            start: Arc::new(start),
+            session: Some(key),
+            status: JobStatus::Pending,
+            created_at: now.wall,
+            accepted,
+            lease_end,
+            budget,
+            max_runtime,
+            job_seq: 0,
+            source_seq: 0,
+            subscribers: Vec::new(),
+            ending: None,
+            terminal: None,
+        })
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "one message, each part from elsewhere")]
+    fn answer_accepted(
+        &mut self,
+        now: Now,
+        conn: ConnKey,
+        key: SessionKey,
+        request_id: &str,
+        job_id: Arc<str>,
+        trace_id: Arc<str>,
+        mut accepted: Accepted,
+    ) {
+        accepted.request_id = Some(request_id.to_owned());
+        let profile = self.sessions.get(&key).map(|session| session.name.profile).unwrap_or_default();
+        if profile == WireProfile::Py11 {
+            accepted.budget = accepted.budget.as_ref().and_then(text_budget);
+        }
+        self.answer(now, conn, kind::JOB_ACCEPTED, Some(job_id), Some(trace_id), &accepted);
+    }
+
+    /// Same key, same parameters: the same answer, and the terminal again if the job has ended.
+    fn repeat_accepted(
+        &mut self,
+        now: Now,
+        conn: ConnKey,
+        key: SessionKey,
+        request_id: &str,
+        claim: &(Arc<str>, String),
+        same: bool,
+    ) -> Result<(), Error> {
+        let Some(used) = self.idempotency.by_key.get(claim) else { return Ok(()) };
+        if !same {
+            let message = format!("idempotency_key {} was used with other parameters", claim.1);
+            let details = details("existing_job_id", &used.accepted.job_id);
+            return Err(Error::new(ErrorCode::DuplicateKey, message).with_details(details));
+        }
+        let (job_key, accepted, trace_id) = (used.job, used.accepted.clone(), Arc::clone(&used.trace_id));
+        let job_id: Arc<str> = accepted.job_id.as_str().into();
+        self.answer_accepted(now, conn, key, request_id, job_id, trace_id, accepted);
+        let Some(job) = self.jobs.get_mut(&job_key) else { return Ok(()) };
+        if let Some(terminal) = job.terminal.clone() {
+            self.send_copy(now, key, &terminal);
+        } else if job.session != Some(key) && !job.subscribers.iter().any(|subscriber| subscriber.session == key) {
+            job.subscribers.push(Subscriber { session: key, held: None });
+            if let Some(session) = self.sessions.get_mut(&key) {
+                session.subscriptions.insert(job_key);
+            }
+        }
+        Ok(())
+    }
+
+    // ---- cancel ------------------------------------------------------------------------------------------------
+
+    fn cancel(&mut self, now: Now, conn: ConnKey, key: SessionKey, id: &str, cancel: Cancel) -> Result<(), Error> {
+        let job_key = self.visible_job(key, &cancel.job_id)?;
+        let Some(job) = self.jobs.get(&job_key) else { return Ok(()) };
+        let allowed = match (job.session, self.config.cancel_policy) {
+            (Some(owner), CancelPolicy::Session) => owner == key,
+            _ => true,
+        };
+        if !allowed {
+            let message = "only the session that submitted a job may cancel it";
+            return Err(Error::new(ErrorCode::PermissionDenied, message));
+        }
+        let status = job.status;
+        let answer = Cancelled {
+            job_id: cancel.job_id,
+            reason: cancel.reason.clone().filter(|_| !status.is_terminal()),
+            current_status: status.is_terminal().then_some(status),
+            request_id: Some(id.to_owned()),
+        };
+        let job_id = Arc::clone(&job.start.job_id);
+        self.answer(now, conn, kind::JOB_CANCELLED, Some(job_id), None, &answer);
+        let reason = cancel.reason.unwrap_or_else(|| "no reason given".to_owned());
+        self.end_job(now, job_key, Ending::Cancelled { reason });
+        Ok(())
+    }
+
+    /// A job the session's principal may know of; any other looks like one that does not exist.
+    fn visible_job(&self, key: SessionKey, job_id: &str) -> Result<JobKey, Error> {
+        let principal = self.sessions.get(&key).map(|session| &*session.principal);
+        self.jobs_by_id
+            .get(job_id)
+            .copied()
+            .filter(|job| self.jobs.get(job).is_some_and(|job| Some(&*job.start.principal) == principal))
+            .ok_or_else(|| Error::new(ErrorCode::JobNotFound, format!("no job \"{job_id}\" that you may see")))
+    }
+
+    // ---- subscribe ---------------------------------------------------------------------------------------------
+
+    fn subscribe(
+        &mut self,
+        now: Now,
+        conn: ConnKey,
+        key: SessionKey,
+        id: &str,
+        subscribe: Subscribe,
+    ) -> Result<(), Error> {
+        if !self.sessions.get(&key).is_some_and(|session| session.features.has(Feature::Subscribe)) {
+            return Err(Error::invalid("subscribe was not negotiated; the welcome lists what was"));
+        }
+        let job_key = self.visible_job(key, &subscribe.job_id)?;
+        let ticket = self.fresh_key();
+        let Some(job) = self.jobs.get_mut(&job_key) else { return Ok(()) };
+        let ended = job.status.is_terminal();
+        // Each event reaches a session once: its own running job's are on their way already, and a second
+        // subscription is the first one.
+        let follows = job.subscribers.iter().any(|subscriber| subscriber.session == key);
+        let own_live = job.session == Some(key) && !ended;
+        let fresh = !follows && !own_live;
+        let after = subscribe.from_event_seq.unwrap_or(0);
+        let replay = subscribe.history && fresh && job.job_seq > 0 && job.source_seq > after;
+        let answer = Subscribed {
+            job_id: subscribe.job_id,
+            current_status: job.status,
+            agent: job.start.agent_ref(),
+            lease: job.accepted.lease.clone(),
+            lease_constraints: job.start.lease_constraints.clone(),
+            budget: job.budget_json(),
+            credentials: None,
+            parent_job_id: None,
+            trace_id: Some(job.start.trace_id.to_string()),
+            subscribed_from: job.source_seq,
+            replayed: replay,
+            request_id: Some(id.to_owned()),
+        };
+        let (job_id, trace_id) = (Arc::clone(&job.start.job_id), Arc::clone(&job.start.trace_id));
+        if fresh && (replay || !ended) {
+            let held = replay.then(|| Held { ticket, records: VecDeque::new() });
+            job.subscribers.push(Subscriber { session: key, held });
+            if let Some(session) = self.sessions.get_mut(&key) {
+                session.subscriptions.insert(job_key);
+            }
+        }
+        self.answer(now, conn, kind::JOB_SUBSCRIBED, Some(Arc::clone(&job_id)), Some(trace_id), &answer);
+        if replay {
+            self.history.insert(ticket, (job_key, key));
+            self.events.push_back(RuntimeEvent::ReadHistory { ticket, job_id, after_source_seq: after });
+        }
+        Ok(())
+    }
+
+    /// Kept records, in order, for the subscription this ticket names; what happened meanwhile follows them.
+    pub fn handle_history(&mut self, now: Now, ticket: u64, records: &[Arc<Record>]) {
+        let Some((job_key, session)) = self.history.remove(&ticket) else { return };
+        let Some(job) = self.jobs.get_mut(&job_key) else { return };
+        let Some(subscriber) = job
+            .subscribers
+            .iter_mut()
+            .find(|subscriber| subscriber.held.as_ref().is_some_and(|held| held.ticket == ticket))
+        else {
+            return;
+        };
+        let held = subscriber.held.take().map(|held| held.records).unwrap_or_default();
+        let ended = job.status.is_terminal();
+        if ended {
+            job.subscribers.retain(|subscriber| subscriber.session != session);
+            if let Some(session) = self.sessions.get_mut(&session) {
+                session.subscriptions.remove(&job_key);
+            }
+        }
+        let known: HashSet<u64> = records.iter().map(|record| record.job_seq).collect();
+        let late = held.iter().filter(|record| !known.contains(&record.job_seq));
+        for record in records.iter().chain(late) {
+            self.send_copy(now, session, record);
+        }
+    }
+
+    /// Unknown jobs are ignored, and there is no answer.
+    fn unsubscribe(&mut self, key: SessionKey, job_id: &str) {
+        let Some(job_key) = self.jobs_by_id.get(job_id).copied() else { return };
+        if let Some(job) = self.jobs.get_mut(&job_key) {
+            job.subscribers.retain(|subscriber| subscriber.session != key);
+        }
+        if let Some(session) = self.sessions.get_mut(&key) {
+            session.subscriptions.remove(&job_key);
+        }
+    }
+}
+
+/// What "same parameters" compares.
+fn fingerprint(submit: &Submit) -> Result<Bytes, Error> {
+    let constraints = submit.lease_constraints.as_ref().and_then(|constraints| constraints.expires_at.as_deref());
+    let parts = serde_json::json!([submit.agent, constraints, submit.max_runtime_sec]);
+    let mut text = json::canonical(&parts.to_string())?;
+    text.extend(json::canonical(submit.input.get())?);
+    text.extend(json::canonical(submit.lease_request.get())?);
+    Ok(text.into())
+}
+
+/// `{"USD":5}` as `{"USD":"USD:5"}`, which is what the published Python client reads (D-43).
+fn text_budget(budget: &RawJson) -> Option<RawJson> {
+    let numbers: std::collections::BTreeMap<&str, &serde_json::value::RawValue> =
+        serde_json::from_str(budget.get()).ok()?;
+    let texts: std::collections::BTreeMap<&str, String> =
+        numbers.into_iter().map(|(unit, amount)| (unit, format!("{unit}:{}", amount.get()))).collect();
+    RawJson::from_serialize(&texts).ok()
+}

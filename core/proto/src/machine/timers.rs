@@ -1,0 +1,46 @@
+//! Deadlines, each held once, so that cancelling one leaves nothing behind.
+
+use std::collections::{BTreeSet, HashMap};
+use std::hash::Hash;
+use std::time::Duration;
+
+/// One deadline per key.
+#[derive(Debug)]
+pub(super) struct Timers<K> {
+    by_key: HashMap<K, Duration>,
+    by_time: BTreeSet<(Duration, K)>,
+}
+
+impl<K: Copy + Eq + Hash + Ord> Timers<K> {
+    pub(super) fn new() -> Self {
+        Timers { by_key: HashMap::new(), by_time: BTreeSet::new() }
+    }
+
+    /// Sets the deadline of `key`, replacing an earlier one.
+    pub(super) fn set(&mut self, key: K, at: Duration) {
+        if let Some(old) = self.by_key.insert(key, at) {
+            self.by_time.remove(&(old, key));
+        }
+        self.by_time.insert((at, key));
+    }
+
+    pub(super) fn clear(&mut self, key: K) {
+        if let Some(old) = self.by_key.remove(&key) {
+            self.by_time.remove(&(old, key));
+        }
+    }
+
+    pub(super) fn next(&self) -> Option<Duration> {
+        self.by_time.first().map(|(at, _)| *at)
+    }
+
+    /// Takes one key whose deadline has come.
+    pub(super) fn pop_due(&mut self, now: Duration) -> Option<K> {
+        let (at, key) = *self.by_time.first()?;
+        if at > now {
+            return None;
+        }
+        self.clear(key);
+        Some(key)
+    }
+}
