@@ -1,1 +1,32 @@
-//! .
+//! The one language-neutral surface every binding translates.
+//!
+//! Shapes are plain: numbers, text, JSON text, and a few objects that are shared by reference. A host owns a [`Core`]
+//! (the threads), and one [`Port`] per event loop. Calls that take time are given a number of the host's choosing and
+//! complete as an [`Item`] of that port; agents to run, tokens to verify and logs arrive through the same port. The port
+//! wakes its host once per empty-to-ready edge; the host drains a batch.
+
+mod client;
+mod core;
+mod error;
+mod functions;
+mod invocation;
+mod job;
+mod log;
+mod options;
+mod port;
+mod runtime;
+mod transport;
+
+pub use crate::client::Client;
+pub use crate::core::Core;
+pub use crate::error::{ErrorInfo, ErrorKind};
+pub use crate::functions::call_function;
+pub use crate::invocation::{Invocation, VerifyRequest};
+pub use crate::job::{JobView, NextBatch};
+pub use crate::log::{LogLevel, LogRecord};
+pub use crate::options::{ClientOptions, ConnectOptions, ListenOptions, RuntimeOptions};
+pub use crate::port::{Item, Port, Value, Wake};
+pub use crate::runtime::{Runtime, VerifierChoice};
+pub use crate::transport::{Frames, ListenerHandle, TransportHandle};
+
+pub use arcp::{Ending, IMPL_VERSION, JobEvent, PROTOCOL_VERSION};

@@ -75,6 +75,12 @@ impl Budget {
         Ok(Budget { counters: caps.into_iter().map(|(currency, cap)| (currency, counter(cap))).collect() })
     }
 
+    /// Counters that stand at these amounts, for checks outside a job.
+    pub fn from_remaining(remaining: BTreeMap<String, Decimal>) -> Budget {
+        let counter = |left| Counter { cap: left, remaining: left, reported: left };
+        Budget { counters: remaining.into_iter().map(|(currency, left)| (currency, counter(left))).collect() }
+    }
+
     /// Books a cost. `None` when the currency has no counter.
     ///
     /// `INVALID_REQUEST`, and nothing booked, when the amount is negative or the counter would pass

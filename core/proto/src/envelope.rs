@@ -148,11 +148,18 @@ fn is_spoken(version: &str) -> bool {
 
 fn read_id<'a>(name: &str, member: Member<'a>) -> Result<Option<Cow<'a, str>>, Error> {
     let Some(value) = member else { return Ok(None) };
-    let allowed = |id: &Cow<'_, str>| {
-        !id.is_empty() && id.len() <= 512 && id.chars().count() <= 128 && !id.chars().any(char::is_control)
-    };
-    let id = string(value).filter(allowed);
+    let id = string(value).filter(|id| is_id(id));
     id.map(Some).ok_or_else(|| fault(name, "text of 1 to 128 characters without controls", member, "an id"))
+}
+
+/// Ids are nearly always short ASCII, which needs no decoding.
+fn is_id(text: &str) -> bool {
+    match text.len() {
+        0 => false,
+        1..=128 if text.bytes().all(|byte| (0x20..0x7f).contains(&byte)) => true,
+        1..=512 => text.chars().count() <= 128 && !text.chars().any(char::is_control),
+        _ => false,
+    }
 }
 
 fn read_type<'a>(member: Member<'a>) -> Result<Cow<'a, str>, Error> {

@@ -16,6 +16,7 @@ use crate::error::Error;
 pub use canonical::canonical;
 pub use fields::{Fields, number, shape, string, unsigned};
 pub(crate) use fields::{pick, syntax};
+use scan::next_special;
 pub use scan::{Limits, check};
 pub(crate) use writer::ObjectWriter;
 
@@ -107,27 +108,26 @@ impl Serialize for RawJson {
 
 /// Appends `text` as a JSON string.
 pub fn push_string(out: &mut Vec<u8>, text: &str) {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    let bytes = text.as_bytes();
     out.push(b'"');
     let mut done = 0;
-    for (at, byte) in text.bytes().enumerate() {
-        if byte >= 0x20 && byte != b'"' && byte != b'\\' {
-            continue;
-        }
-        out.extend_from_slice(&text.as_bytes()[done..at]);
-        done = at + 1;
+    loop {
+        let at = next_special(bytes, done);
+        out.extend_from_slice(&bytes[done..at]);
+        let Some(byte) = bytes.get(at) else { break };
         match byte {
-            b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
+            b'"' | b'\\' => out.extend_from_slice(&[b'\\', *byte]),
             b'\n' => out.extend_from_slice(b"\\n"),
             b'\r' => out.extend_from_slice(b"\\r"),
             b'\t' => out.extend_from_slice(b"\\t"),
             _ => {
-                const HEX: &[u8; 16] = b"0123456789abcdef";
                 out.extend_from_slice(b"\\u00");
                 out.extend_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
             }
         }
+        done = at + 1;
     }
-    out.extend_from_slice(&text.as_bytes()[done..]);
     out.push(b'"');
 }
 

@@ -1,5 +1,6 @@
 //! Ways for messages to travel: one JSON object per frame, in order.
 
+mod join;
 mod memory;
 mod stdio;
 pub mod tls;
@@ -10,6 +11,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 
 pub use crate::error::TransportError;
+pub use join::join;
 pub use memory::{MEMORY_FRAMES, MemoryTransport, pair_memory_transports};
 pub use stdio::StdioTransport;
 pub(crate) use websocket::Wire;

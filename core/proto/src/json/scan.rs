@@ -86,28 +86,33 @@ fn too_much(what: &str, has: usize, may: usize) -> Error {
 /// Where the string that begins at `at` ends: the index of its closing quote, or of the end of an unfinished text.
 fn string_end(text: &[u8], mut at: usize) -> Result<usize, Error> {
     loop {
-        at = next_quote_or_escape(text, at);
+        at = next_special(text, at);
         match text.get(at) {
+            Some(b'"') | None => return Ok(at),
             Some(b'\\') => at = after_escape(text, at)?,
-            _ => return Ok(at),
+            // A control character is the parser's to refuse.
+            Some(_) => at += 1,
         }
     }
 }
 
-/// The first `"` or `\` from `at` on, eight bytes at a time.
-fn next_quote_or_escape(text: &[u8], mut at: usize) -> usize {
+/// The first `"`, `\` or control character from `at` on, looked for eight bytes at a time.
+pub(super) fn next_special(text: &[u8], mut at: usize) -> usize {
     const ONES: u64 = u64::from_ne_bytes([1; 8]);
     const HIGHS: u64 = u64::from_ne_bytes([0x80; 8]);
-    let zero_bytes = |word: u64| word.wrapping_sub(ONES) & !word & HIGHS;
+    // The lowest marked byte is always right; a borrow may mark bytes above it wrongly.
+    let below = |word: u64, limit: u64| word.wrapping_sub(ONES * limit) & !word & HIGHS;
     while let Some(chunk) = text.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
         let word = u64::from_le_bytes(*chunk);
-        let found = zero_bytes(word ^ (ONES * u64::from(b'"'))) | zero_bytes(word ^ (ONES * u64::from(b'\\')));
+        let quote = below(word ^ (ONES * u64::from(b'"')), 1);
+        let escape = below(word ^ (ONES * u64::from(b'\\')), 1);
+        let found = quote | escape | below(word, 0x20);
         if found != 0 {
             return at + (found.trailing_zeros() / 8) as usize;
         }
         at += 8;
     }
-    while text.get(at).is_some_and(|byte| !matches!(byte, b'"' | b'\\')) {
+    while text.get(at).is_some_and(|byte| *byte >= 0x20 && !matches!(byte, b'"' | b'\\')) {
         at += 1;
     }
     at
@@ -186,9 +191,9 @@ mod tests {
     #[test]
     fn the_end_of_a_string_is_found_at_every_distance() {
         for length in 0..40 {
-            for special in ["\"", "\\\""] {
+            for special in ["\"", "\\\"", "\n\""] {
                 let text = format!("{}{special}{}", "é".repeat(length), "\"".repeat(9));
-                let expected = text.find('"').map(|at| if special == "\"" { at } else { at + 1 });
+                let expected = text.find('"').map(|at| if special == "\\\"" { at + 1 } else { at });
                 assert_eq!(string_end(text.as_bytes(), 0).ok(), expected, "{text}");
             }
         }

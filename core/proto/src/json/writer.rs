@@ -1,7 +1,5 @@
 //! An object put together member by member.
 
-use serde_json::value::RawValue;
-
 use super::{RawJson, push_string, push_u64};
 use crate::error::Error;
 
@@ -61,7 +59,6 @@ impl ObjectWriter {
     }
 
     pub(crate) fn finish(self) -> Result<RawJson, Error> {
-        let raw = RawValue::from_string(self.into_text()).map_err(|error| super::syntax("the value", &error))?;
-        Ok(RawJson(raw.into()))
+        RawJson::from_parts(self.into_text())
     }
 }

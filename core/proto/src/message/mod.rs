@@ -114,3 +114,11 @@ payloads! {
     Subscribed = JOB_SUBSCRIBED;
     Unsubscribe = JOB_UNSUBSCRIBE;
 }
+
+/// Reads the error of a `session.error`, a `job.error` or a `tool_result` from its payload object.
+///
+/// # Errors
+/// `INVALID_REQUEST` when the payload is not an object with a `code`.
+pub fn error_from_payload(payload: &serde_json::value::RawValue) -> Result<crate::Error, crate::Error> {
+    parse::read_error(&crate::json::Fields::read("payload", payload)?)
+}

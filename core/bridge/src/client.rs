@@ -1,0 +1,215 @@
+//! A client for any host.
+
+use std::sync::Arc;
+
+use arcp::message::{JobStatus, Welcome};
+use arcp::{Error, LeaseConstraints, RawJson, Submit, Subscribe};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::core::Core;
+use crate::error::ErrorInfo;
+use crate::job::JobView;
+use crate::options::ClientOptions;
+use crate::port::{Port, Value};
+use crate::transport::TransportHandle;
+
+/// One session with a runtime.
+pub struct Client {
+    core: Core,
+    client: arcp::Client,
+}
+
+/// A submit as hosts write it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SubmitRequest<'a> {
+    agent: String,
+    #[serde(borrow, default)]
+    input: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    lease_request: Option<&'a RawValue>,
+    #[serde(default)]
+    expires_at: Option<String>,
+    #[serde(default)]
+    idempotency_key: Option<String>,
+    #[serde(default)]
+    max_runtime_sec: Option<u64>,
+    #[serde(default)]
+    parent_job_id: Option<String>,
+    #[serde(default)]
+    trace_id: Option<String>,
+}
+
+/// A subscribe as hosts write it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SubscribeRequest {
+    job_id: String,
+    #[serde(default)]
+    history: bool,
+    #[serde(default)]
+    from_event_seq: Option<u64>,
+}
+
+impl Client {
+    /// A client that is not connected.
+    ///
+    /// # Errors
+    /// Names the option that is wrong.
+    pub fn new(core: &Core, options: ClientOptions) -> Result<Self, ErrorInfo> {
+        core.handle()?;
+        Ok(Client { core: core.clone(), client: arcp::Client::new(options.into_config()?) })
+    }
+
+    /// Shakes hands; completes with the welcome as JSON. The transport is used up.
+    ///
+    /// # Errors
+    /// At once when the transport is used already or the core is gone; else through the port.
+    pub fn connect(&self, port: &Port, call: u64, transport: &TransportHandle, token: String) -> Result<(), ErrorInfo> {
+        let handle = self.core.handle()?;
+        let transport = transport.take()?;
+        let client = self.client.clone();
+        port.spawn(&handle, call, async move {
+            let welcome = client.connect(transport, &token).await?;
+            Ok(Value::Json(welcome_json(&welcome)?))
+        });
+        Ok(())
+    }
+
+    /// The welcome as JSON, while the session is open. Holds the resume token, a secret.
+    pub fn welcome(&self) -> Option<String> {
+        self.client.welcome().and_then(|welcome| welcome_json(&welcome).ok())
+    }
+
+    /// Whether a feature was negotiated.
+    pub fn has_feature(&self, name: &str) -> bool {
+        self.client.has_feature(name)
+    }
+
+    /// The highest `event_seq` received.
+    pub fn latest_event_seq(&self) -> u64 {
+        self.client.latest_event_seq()
+    }
+
+    /// Submits a job; completes with [`Value::Job`] once it is accepted. `request` is JSON with `agent` and, optionally,
+    /// `input`, `lease_request`, `expires_at`, `idempotency_key`, `max_runtime_sec`, `parent_job_id`, `trace_id`.
+    ///
+    /// # Errors
+    /// At once for a request that cannot be read; else through the port.
+    pub fn submit(&self, port: &Port, call: u64, request: &str) -> Result<(), ErrorInfo> {
+        let handle = self.core.handle()?;
+        let request: SubmitRequest<'_> =
+            serde_json::from_str(request).map_err(|error| ErrorInfo::argument(format!("submit: {error}")))?;
+        let lease_request = request.lease_request.map_or_else(|| Ok(RawJson::empty_object()), raw)?;
+        let submit = Submit {
+            agent: request.agent,
+            input: request.input.map_or_else(|| Ok(RawJson::null()), raw)?,
+            lease_request,
+            lease_constraints: request.expires_at.map(|end| LeaseConstraints { expires_at: Some(end) }),
+            idempotency_key: request.idempotency_key,
+            max_runtime_sec: request.max_runtime_sec,
+            parent_job_id: request.parent_job_id,
+            delegate_id: None,
+        };
+        let client = self.client.clone();
+        let trace_id = request.trace_id;
+        port.spawn(&handle, call, async move {
+            let job = client.submit(&submit, trace_id.as_deref()).await?;
+            Ok(Value::Job(Arc::new(JobView::submitted(job)?)))
+        });
+        Ok(())
+    }
+
+    /// Follows a job; completes with [`Value::Job`]. `request` is JSON with `job_id` and, optionally, `history` and
+    /// `from_event_seq`.
+    ///
+    /// # Errors
+    /// As [`Client::submit`].
+    pub fn subscribe(&self, port: &Port, call: u64, request: &str) -> Result<(), ErrorInfo> {
+        let handle = self.core.handle()?;
+        let request: SubscribeRequest =
+            serde_json::from_str(request).map_err(|error| ErrorInfo::argument(format!("subscribe: {error}")))?;
+        let subscribe =
+            Subscribe { job_id: request.job_id, from_event_seq: request.from_event_seq, history: request.history };
+        let client = self.client.clone();
+        port.spawn(&handle, call, async move {
+            let job = client.subscribe(&subscribe).await?;
+            Ok(Value::Job(Arc::new(JobView::followed(job)?)))
+        });
+        Ok(())
+    }
+
+    /// Stops following a job; silent when that was not negotiated.
+    pub fn unsubscribe(&self, job_id: &str) {
+        self.client.unsubscribe(job_id);
+    }
+
+    /// Asks to cancel a job and returns at once.
+    ///
+    /// # Errors
+    /// When there is no session.
+    pub fn cancel_job(&self, job_id: &str, reason: &str) -> Result<(), ErrorInfo> {
+        self.core.handle()?;
+        Ok(self.client.cancel_job(job_id, reason)?)
+    }
+
+    /// Asks to cancel a job; completes with JSON: the state of a job that had already ended, else `null`.
+    ///
+    /// # Errors
+    /// At once when the core is gone; else through the port.
+    pub fn cancel_job_acknowledged(
+        &self,
+        port: &Port,
+        call: u64,
+        job_id: String,
+        reason: String,
+    ) -> Result<(), ErrorInfo> {
+        let handle = self.core.handle()?;
+        let client = self.client.clone();
+        port.spawn(&handle, call, async move {
+            let status = client.cancel_job_acknowledged(&job_id, &reason).await?;
+            let text = status.map_or("null".to_owned(), |status: JobStatus| format!("\"{}\"", status.as_str()));
+            Ok(Value::Json(text))
+        });
+        Ok(())
+    }
+
+    /// Acknowledges by hand; silent when that was not negotiated.
+    pub fn ack(&self, last_processed_seq: u64) {
+        self.client.ack(last_processed_seq);
+    }
+
+    /// Ends the session politely; completes within bounded time. Idempotent.
+    ///
+    /// # Errors
+    /// At once when the core is gone.
+    pub fn close(&self, port: &Port, call: u64, reason: String) -> Result<(), ErrorInfo> {
+        let handle = self.core.handle()?;
+        let client = self.client.clone();
+        port.spawn(&handle, call, async move {
+            client.close(&reason).await;
+            Ok(Value::Nothing)
+        });
+        Ok(())
+    }
+
+    /// Completes with the reason, as an error, when the session is over.
+    ///
+    /// # Errors
+    /// At once when the core is gone.
+    pub fn closed(&self, port: &Port, call: u64) -> Result<(), ErrorInfo> {
+        let handle = self.core.handle()?;
+        let client = self.client.clone();
+        port.spawn(&handle, call, async move { Err(client.closed().await.into()) });
+        Ok(())
+    }
+}
+
+fn raw(value: &RawValue) -> Result<RawJson, ErrorInfo> {
+    Ok(RawJson::parse(value.get())?)
+}
+
+fn welcome_json(welcome: &Welcome) -> Result<String, ErrorInfo> {
+    serde_json::to_string(welcome).map_err(|error| Error::Transport(error.to_string()).into())
+}

@@ -1,0 +1,197 @@
+//! An agent that runs in the host.
+
+use std::sync::Arc;
+
+use arcp::{Ending, JobContext, JobStart, Outcome, ProtocolError, RawJson};
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+use crate::core::Core;
+use crate::error::ErrorInfo;
+use crate::port::{Item, Port, Value};
+
+/// One job for an agent of the host. Dropped without an answer, it ends as `INTERNAL_ERROR`.
+pub struct Invocation {
+    id: u64,
+    core: Core,
+    context: JobContext,
+    input: RawJson,
+    answer: Mutex<Option<oneshot::Sender<Outcome>>>,
+}
+
+impl Invocation {
+    /// Names this invocation in later items.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Ids, principal, agent, lease and trace of the job.
+    pub fn start(&self) -> &JobStart {
+        self.context.start()
+    }
+
+    /// The input's JSON text.
+    pub fn input(&self) -> &str {
+        self.input.get()
+    }
+
+    /// The effective lease as JSON.
+    pub fn lease(&self) -> String {
+        self.start().lease.to_json()
+    }
+
+    /// Current budget counters as JSON; `None` without a budget.
+    pub fn budget(&self) -> Option<String> {
+        self.context.budget().map(|budget| budget.get().to_owned())
+    }
+
+    /// Highest `event_seq` of the submitting session, and the highest its client acknowledged.
+    pub fn session_progress(&self) -> Option<(u64, u64)> {
+        self.context.session_progress()
+    }
+
+    /// Emits an event whose body is JSON text and returns at once: whether to wait with [`Invocation::drained`] before
+    /// the next.
+    ///
+    /// # Errors
+    /// `INVALID_REQUEST` for a bad kind or body; what a refused `tool_call` says.
+    pub fn emit(&self, kind: &str, body: &str) -> Result<bool, ErrorInfo> {
+        Ok(self.context.emit_now(kind, &RawJson::parse(body)?)?)
+    }
+
+    /// Completes when the client has caught up enough for this job to emit on.
+    ///
+    /// # Errors
+    /// At once when the core is gone.
+    pub fn drained(&self, port: &Port, call: u64) -> Result<(), ErrorInfo> {
+        let handle = self.core.handle()?;
+        let context = self.context.clone();
+        port.spawn(&handle, call, async move {
+            context.drained().await;
+            Ok(Value::Nothing)
+        });
+        Ok(())
+    }
+
+    /// Checks one operation against the lease.
+    ///
+    /// # Errors
+    /// `LEASE_EXPIRED`, `PERMISSION_DENIED`, `BUDGET_EXHAUSTED`, `INVALID_REQUEST`.
+    pub fn authorize(&self, namespace: &str, target: &str) -> Result<(), ErrorInfo> {
+        Ok(self.context.authorize(namespace, target)?)
+    }
+
+    /// The agent returned this JSON text. The first answer counts.
+    ///
+    /// # Errors
+    /// When the text is not JSON; the job then ends as `INTERNAL_ERROR`.
+    pub fn complete(&self, result: &str) -> Result<(), ErrorInfo> {
+        match RawJson::parse(result) {
+            Ok(result) => {
+                self.answer(Outcome::Success(result));
+                Ok(())
+            }
+            Err(error) => {
+                self.answer(Outcome::Failed(ProtocolError::internal(format!("the result is not JSON: {}", error.message))));
+                Err(error.into())
+            }
+        }
+    }
+
+    /// The agent failed. The first answer counts.
+    pub fn fail(&self, error: ErrorInfo) {
+        self.answer(Outcome::Failed(error.into_protocol()));
+    }
+
+    /// The agent gave way to a cancellation. The first answer counts.
+    pub fn cancelled(&self) {
+        self.answer(Outcome::Cancelled);
+    }
+
+    fn answer(&self, outcome: Outcome) {
+        if let Some(answer) = self.answer.lock().take() {
+            // The job may have been abandoned.
+            drop(answer.send(outcome));
+        }
+    }
+}
+
+/// Runs one job in the host behind `port`.
+pub(crate) async fn run_in_host(core: Core, port: Port, input: RawJson, context: JobContext) -> Outcome {
+    // The host's agent ends by itself after a cancellation.
+    context.observe_cancellation();
+    let (sender, answer) = oneshot::channel();
+    let id = core.number();
+    let invocation =
+        Invocation { id, core, context: context.clone(), input, answer: Mutex::new(Some(sender)) };
+    let abandoned = Abandon { port: &port, id: Some(id) };
+    if !port.push(Item::Invoke(Arc::new(invocation))) {
+        let error = ProtocolError::internal("the event loop that hosts this agent is closed");
+        return Outcome::Failed(error);
+    }
+    tokio::pin!(answer);
+    let answered = tokio::select! {
+        answered = &mut answer => answered,
+        ending = context.cancelled() => {
+            let (cause, reason) = describe(ending);
+            port.push(Item::Cancel { invocation: id, cause, reason });
+            answer.await
+        }
+    };
+    abandoned.disarm();
+    answered.unwrap_or_else(|_| Outcome::Failed(ProtocolError::internal("the agent's host dropped the job unanswered")))
+}
+
+/// Tells the host when the job is dropped before its agent answered.
+struct Abandon<'a> {
+    port: &'a Port,
+    id: Option<u64>,
+}
+
+impl Abandon<'_> {
+    fn disarm(mut self) {
+        self.id = None;
+    }
+}
+
+impl Drop for Abandon<'_> {
+    fn drop(&mut self) {
+        if let Some(invocation) = self.id {
+            self.port.push(Item::Abandoned { invocation });
+        }
+    }
+}
+
+fn describe(ending: Ending) -> (&'static str, String) {
+    match ending {
+        Ending::Cancelled { reason } => ("cancelled", reason),
+        Ending::TimedOut => ("timed_out", String::new()),
+        Ending::LeaseExpired => ("lease_expired", String::new()),
+    }
+}
+
+/// A token the host is asked about. Dropped without an answer, the hello is refused with `INTERNAL_ERROR`.
+pub struct VerifyRequest {
+    token: String,
+    answer: Option<oneshot::Sender<Result<String, ProtocolError>>>,
+}
+
+impl VerifyRequest {
+    pub(crate) fn new(token: String) -> (Self, oneshot::Receiver<Result<String, ProtocolError>>) {
+        let (sender, answer) = oneshot::channel();
+        (VerifyRequest { token, answer: Some(sender) }, answer)
+    }
+
+    /// The secret.
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// Answers with the principal, or with the error to send.
+    pub fn answer(&mut self, verdict: Result<String, ErrorInfo>) {
+        if let Some(answer) = self.answer.take() {
+            // The connection may be gone.
+            drop(answer.send(verdict.map_err(ErrorInfo::into_protocol)));
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! A client's view of one job, read in batches.
+
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake as TaskWake, Waker};
+
+use arcp::{JobEvent, JobHandle, Subscription};
+
+use crate::core::Core;
+use crate::error::ErrorInfo;
+use crate::port::{Item, Port, Value};
+
+/// A submitted or a followed job.
+pub struct JobView {
+    view: View,
+    job_id: String,
+    opening: String,
+}
+
+enum View {
+    Submitted(JobHandle),
+    Followed(Subscription),
+}
+
+/// What [`JobView::next_batch`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NextBatch {
+    /// At least one event was appended.
+    Some,
+    /// Nothing yet: an [`Item::Ready`] follows, once.
+    Empty,
+    /// Nothing, and nothing will come.
+    Ended,
+}
+
+impl JobView {
+    pub(crate) fn submitted(job: JobHandle) -> Result<Self, ErrorInfo> {
+        let opening = to_json(job.accepted())?;
+        Ok(JobView { job_id: job.job_id().to_owned(), view: View::Submitted(job), opening })
+    }
+
+    pub(crate) fn followed(job: Subscription) -> Result<Self, ErrorInfo> {
+        let opening = to_json(job.subscribed())?;
+        Ok(JobView { job_id: job.job_id().to_owned(), view: View::Followed(job), opening })
+    }
+
+    /// The job.
+    pub fn job_id(&self) -> &str {
+        &self.job_id
+    }
+
+    /// The payload of `job.accepted` or `job.subscribed` as JSON. May hold credentials, which are secret.
+    pub fn opening(&self) -> &str {
+        &self.opening
+    }
+
+    /// Appends up to `max` events to `batch`. What is taken counts as processed; from the first call on nothing is lost.
+    /// When there is nothing yet, the port gets one [`Item::Ready`] with this number. One reader at a time.
+    pub fn next_batch(&self, port: &Port, stream: u64, max: usize, batch: &mut Vec<JobEvent>) -> NextBatch {
+        let waker = Waker::from(Arc::new(Announce { port: port.clone(), stream }));
+        let mut cx = Context::from_waker(&waker);
+        let polled = match &self.view {
+            View::Submitted(job) => job.poll_events(&mut cx, max, batch),
+            View::Followed(job) => job.poll_events(&mut cx, max, batch),
+        };
+        match polled {
+            Poll::Ready(true) => NextBatch::Some,
+            Poll::Ready(false) => NextBatch::Ended,
+            Poll::Pending => NextBatch::Empty,
+        }
+    }
+
+    /// Waits for the end; completes with the payload of `job.result` as JSON, or with the job's error.
+    ///
+    /// # Errors
+    /// At once when the core is gone.
+    pub fn result(&self, core: &Core, port: &Port, call: u64) -> Result<(), ErrorInfo> {
+        let handle = core.handle()?;
+        let queue = match &self.view {
+            View::Submitted(job) => Arc::clone(job.queue()),
+            View::Followed(job) => Arc::clone(job.queue()),
+        };
+        port.spawn(&handle, call, async move {
+            let result = queue.ended().await?;
+            Ok(Value::Json(to_json(&*result)?))
+        });
+        Ok(())
+    }
+}
+
+struct Announce {
+    port: Port,
+    stream: u64,
+}
+
+impl TaskWake for Announce {
+    fn wake(self: Arc<Self>) {
+        self.port.push(Item::Ready { stream: self.stream });
+    }
+}
+
+fn to_json(payload: &impl serde::Serialize) -> Result<String, ErrorInfo> {
+    serde_json::to_string(payload).map_err(|error| ErrorInfo::argument(error.to_string()))
+}

@@ -1,0 +1,255 @@
+//! Settings as hosts write them: every member optional, absent means the core's default.
+
+use std::time::Duration;
+
+use arcp::{CancelPolicy, ClientConfig, CloseStyle, PeerInfo, ProfileChoice, RuntimeConfig};
+use serde::Deserialize;
+
+use crate::error::ErrorInfo;
+
+/// Settings of a client. JSON members have the same names.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClientOptions {
+    /// Shown in the hello.
+    pub name: String,
+    /// Shown in the hello.
+    pub version: String,
+    /// What is asked for, in this order.
+    #[serde(default)]
+    pub features: Option<Vec<String>>,
+    /// Seconds to wait for the welcome; 5.
+    #[serde(default)]
+    pub handshake_timeout_sec: Option<f64>,
+    /// Seconds to wait for an answer; 30.
+    #[serde(default)]
+    pub request_timeout_sec: Option<f64>,
+    /// Whether what the application took is acknowledged by itself; true.
+    #[serde(default)]
+    pub auto_ack: Option<bool>,
+    /// `bye` or `close`; `bye`.
+    #[serde(default)]
+    pub close_style: Option<String>,
+}
+
+/// Settings of a runtime. JSON members have the same names.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RuntimeOptions {
+    /// Shown in the welcome.
+    pub name: String,
+    /// Shown in the welcome.
+    pub version: String,
+    /// What is offered.
+    #[serde(default)]
+    pub features: Option<Vec<String>>,
+    /// Seconds; 30. 0 turns heartbeats off.
+    #[serde(default)]
+    pub heartbeat_interval_sec: Option<f64>,
+    /// Seconds; 600.
+    #[serde(default)]
+    pub resume_window_sec: Option<f64>,
+    /// Seconds; 600.
+    #[serde(default)]
+    pub retention_sec: Option<f64>,
+    /// Seconds; 86 400.
+    #[serde(default)]
+    pub idempotency_ttl_sec: Option<f64>,
+    /// Seconds; 30.
+    #[serde(default)]
+    pub cancel_grace_sec: Option<f64>,
+    /// Seconds; 1.
+    #[serde(default)]
+    pub lease_expiry_grace_sec: Option<f64>,
+    /// 100.
+    #[serde(default)]
+    pub max_concurrent_jobs: Option<usize>,
+    /// 1000.
+    #[serde(default)]
+    pub max_waiting_jobs: Option<usize>,
+    /// `session` or `principal`; `session`.
+    #[serde(default)]
+    pub cancel_policy: Option<String>,
+    /// `auto`, `draft` or `py-1.1`; `auto`.
+    #[serde(default)]
+    pub wire_profile: Option<String>,
+}
+
+/// How to connect a WebSocket. JSON members have the same names.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConnectOptions {
+    /// Name and value pairs, sent with the upgrade request.
+    #[serde(default)]
+    pub headers: Vec<(String, String)>,
+    /// PEM text of certificates to trust besides the platform's.
+    #[serde(default)]
+    pub ca_pem: Option<String>,
+    /// 16 MiB.
+    #[serde(default)]
+    pub max_message_bytes: Option<usize>,
+    /// Seconds; 10.
+    #[serde(default)]
+    pub timeout_sec: Option<f64>,
+}
+
+/// How to listen. JSON members have the same names.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListenOptions {
+    /// `127.0.0.1`.
+    #[serde(default)]
+    pub host: Option<String>,
+    /// 7777; 0 takes a free one.
+    #[serde(default)]
+    pub port: Option<u16>,
+    /// `/arcp`.
+    #[serde(default)]
+    pub path: Option<String>,
+    /// Names a `Host` header may carry.
+    #[serde(default)]
+    pub allowed_hosts: Option<Vec<String>>,
+    /// PEM text; with `key_pem` serves `wss://`.
+    #[serde(default)]
+    pub cert_pem: Option<String>,
+    /// PEM text.
+    #[serde(default)]
+    pub key_pem: Option<String>,
+    /// 16 MiB.
+    #[serde(default)]
+    pub max_message_bytes: Option<usize>,
+}
+
+macro_rules! from_json {
+    ($($name:ident),*) => {$(
+        impl $name {
+            /// Reads the settings from JSON text.
+            ///
+            /// # Errors
+            /// Names the member that is wrong or unknown.
+            pub fn from_json(text: &str) -> Result<Self, ErrorInfo> {
+                serde_json::from_str(text).map_err(|error| ErrorInfo::argument(format!("options: {error}")))
+            }
+        }
+    )*};
+}
+
+from_json!(ClientOptions, RuntimeOptions, ConnectOptions, ListenOptions);
+
+impl ClientOptions {
+    pub(crate) fn into_config(self) -> Result<ClientConfig, ErrorInfo> {
+        let mut config = ClientConfig::new(peer(self.name, self.version)?);
+        set(&mut config.features, self.features);
+        set(&mut config.handshake_timeout, seconds("handshake_timeout_sec", self.handshake_timeout_sec)?);
+        set(&mut config.request_timeout, seconds("request_timeout_sec", self.request_timeout_sec)?);
+        set(&mut config.auto_ack, self.auto_ack);
+        config.close_style = match self.close_style.as_deref() {
+            None | Some("bye") => CloseStyle::Bye,
+            Some("close") => CloseStyle::Close,
+            Some(other) => return Err(choice("close_style", other, "bye, close")),
+        };
+        Ok(config)
+    }
+}
+
+impl RuntimeOptions {
+    pub(crate) fn into_config(self) -> Result<RuntimeConfig, ErrorInfo> {
+        let mut config = RuntimeConfig::new(peer(self.name, self.version)?);
+        set(&mut config.features, self.features);
+        if let Some(interval) = seconds("heartbeat_interval_sec", self.heartbeat_interval_sec)? {
+            config.heartbeat_interval = Some(interval).filter(|interval| !interval.is_zero());
+        }
+        set(&mut config.resume_window, seconds("resume_window_sec", self.resume_window_sec)?);
+        set(&mut config.retention, seconds("retention_sec", self.retention_sec)?);
+        set(&mut config.idempotency_ttl, seconds("idempotency_ttl_sec", self.idempotency_ttl_sec)?);
+        set(&mut config.cancel_grace, seconds("cancel_grace_sec", self.cancel_grace_sec)?);
+        set(&mut config.lease_grace, seconds("lease_expiry_grace_sec", self.lease_expiry_grace_sec)?);
+        set(&mut config.max_concurrent_jobs, self.max_concurrent_jobs);
+        set(&mut config.max_waiting_jobs, self.max_waiting_jobs);
+        if config.max_concurrent_jobs == 0 {
+            return Err(ErrorInfo::argument("max_concurrent_jobs must be at least 1"));
+        }
+        config.cancel_policy = match self.cancel_policy.as_deref() {
+            None | Some("session") => CancelPolicy::Session,
+            Some("principal") => CancelPolicy::Principal,
+            Some(other) => return Err(choice("cancel_policy", other, "session, principal")),
+        };
+        config.profile = match self.wire_profile.as_deref() {
+            None | Some("auto") => ProfileChoice::Auto,
+            Some("draft") => ProfileChoice::Draft,
+            Some("py-1.1") => ProfileChoice::Py11,
+            Some(other) => return Err(choice("wire_profile", other, "auto, draft, py-1.1")),
+        };
+        Ok(config)
+    }
+}
+
+impl ConnectOptions {
+    pub(crate) fn into_options(self) -> Result<arcp::ConnectOptions, ErrorInfo> {
+        let headers = self
+            .headers
+            .into_iter()
+            .map(|(name, value)| match (name.parse(), value.parse()) {
+                (Ok(name), Ok(value)) => Ok((name, value)),
+                // The value may be a secret.
+                _ => Err(ErrorInfo::argument(format!("header \"{name}\" has a name or value HTTP does not allow"))),
+            })
+            .collect::<Result<_, _>>()?;
+        let tls = match self.ca_pem {
+            Some(pem) => Some(arcp::transport::tls::client_config(Some(pem.as_bytes()))?),
+            None => None,
+        };
+        Ok(arcp::ConnectOptions {
+            headers,
+            tls,
+            max_message_bytes: self.max_message_bytes,
+            timeout: seconds("timeout_sec", self.timeout_sec)?,
+        })
+    }
+}
+
+impl ListenOptions {
+    pub(crate) fn into_options(self) -> Result<arcp::ListenOptions, ErrorInfo> {
+        let mut options = arcp::ListenOptions::default();
+        set(&mut options.host, self.host);
+        set(&mut options.port, self.port);
+        set(&mut options.path, self.path);
+        set(&mut options.max_message_bytes, self.max_message_bytes);
+        options.allowed_hosts = self.allowed_hosts;
+        options.tls = match (self.cert_pem, self.key_pem) {
+            (Some(cert), Some(key)) => Some(arcp::transport::tls::server_config(cert.as_bytes(), key.as_bytes())?),
+            (None, None) => None,
+            _ => return Err(ErrorInfo::argument("cert_pem and key_pem go together")),
+        };
+        if !options.path.starts_with('/') {
+            return Err(ErrorInfo::argument(format!("path \"{}\" must begin with /", options.path)));
+        }
+        Ok(options)
+    }
+}
+
+fn set<T>(place: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *place = value;
+    }
+}
+
+fn peer(name: String, version: String) -> Result<PeerInfo, ErrorInfo> {
+    if name.is_empty() || version.is_empty() {
+        return Err(ErrorInfo::argument("name and version must not be empty"));
+    }
+    Ok(PeerInfo { name, version })
+}
+
+fn seconds(name: &str, value: Option<f64>) -> Result<Option<Duration>, ErrorInfo> {
+    value
+        .map(|value| {
+            Duration::try_from_secs_f64(value)
+                .map_err(|_| ErrorInfo::argument(format!("{name} must be seconds from 0 on, got {value}")))
+        })
+        .transpose()
+}
+
+fn choice(name: &str, got: &str, known: &str) -> ErrorInfo {
+    ErrorInfo::argument(format!("{name} \"{got}\" is not one of: {known}"))
+}

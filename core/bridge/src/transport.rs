@@ -1,0 +1,250 @@
+//! Transports and listeners as hosts hold them.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use arcp::transport::MEMORY_FRAMES;
+use arcp::{Listener, MemoryTransport, StdioTransport, Transport, WebSocketTransport, pair_memory_transports};
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::{Mutex as AsyncMutex, Notify, mpsc};
+
+use crate::core::Core;
+use crate::error::{ErrorInfo, ErrorKind};
+use crate::options::{ConnectOptions, ListenOptions};
+use crate::port::{Port, Value};
+
+/// A transport that is not in use yet. The client or runtime that takes it uses it up.
+pub struct TransportHandle {
+    transport: Mutex<Option<Box<dyn Transport>>>,
+}
+
+impl TransportHandle {
+    fn new(transport: impl Transport) -> Self {
+        TransportHandle { transport: Mutex::new(Some(Box::new(transport))) }
+    }
+
+    /// Connects a WebSocket; completes with [`Value::Transport`].
+    ///
+    /// # Errors
+    /// At once for a wrong option; else through the port.
+    pub fn connect_websocket(
+        core: &Core,
+        port: &Port,
+        call: u64,
+        url: String,
+        options: ConnectOptions,
+    ) -> Result<(), ErrorInfo> {
+        let handle = core.handle()?;
+        let options = options.into_options()?;
+        port.spawn(&handle, call, async move {
+            let transport = WebSocketTransport::connect(&url, options).await?;
+            Ok(Value::Transport(Arc::new(TransportHandle::new(transport))))
+        });
+        Ok(())
+    }
+
+    /// Two connected ends in this process.
+    pub fn memory_pair() -> (TransportHandle, TransportHandle) {
+        let (left, right) = pair_memory_transports();
+        (TransportHandle::new(left), TransportHandle::new(right))
+    }
+
+    /// This process's standard input and output.
+    ///
+    /// # Errors
+    /// When the core is gone.
+    pub fn std_streams(core: &Core, max_line_bytes: usize) -> Result<TransportHandle, ErrorInfo> {
+        let handle = core.handle()?;
+        let _inside = handle.enter();
+        Ok(TransportHandle::new(StdioTransport::from_std_streams(max_line_bytes)))
+    }
+
+    /// A transport whose messages the host carries itself: what is sent on one side is received on the other.
+    pub fn foreign() -> (TransportHandle, Frames) {
+        let (ours, theirs) = pair_memory_transports();
+        (TransportHandle::new(ours), Frames::new(theirs))
+    }
+
+    /// Whether a client, runtime or [`Frames`] has taken it.
+    pub fn is_used(&self) -> bool {
+        self.transport.lock().is_none()
+    }
+
+    /// Closes a transport that nobody has taken.
+    pub fn close(&self) {
+        drop(self.transport.lock().take());
+    }
+
+    pub(crate) fn take(&self) -> Result<Box<dyn Transport>, ErrorInfo> {
+        self.transport.lock().take().ok_or_else(|| {
+            ErrorInfo::local(ErrorKind::Closed, "this transport is closed or in use already; make a new one")
+        })
+    }
+
+    /// Lets the host send and receive by itself, instead of a client or runtime.
+    ///
+    /// # Errors
+    /// When the transport is used already or the core is gone.
+    pub fn into_frames(&self, core: &Core) -> Result<Frames, ErrorInfo> {
+        let handle = core.handle()?;
+        let transport = self.take()?;
+        let (ours, theirs) = pair_memory_transports();
+        handle.spawn(arcp::transport::join(transport, ours));
+        Ok(Frames::new(theirs))
+    }
+}
+
+/// Messages in the host's own hands, bounded both ways.
+pub struct Frames {
+    incoming: Arc<AsyncMutex<mpsc::Receiver<Bytes>>>,
+    outgoing: Mutex<Option<mpsc::Sender<Bytes>>>,
+}
+
+impl Frames {
+    fn new(transport: MemoryTransport) -> Self {
+        let (incoming, outgoing) = transport.into_queues();
+        Frames { incoming: Arc::new(AsyncMutex::new(incoming)), outgoing: Mutex::new(outgoing) }
+    }
+
+    /// Sends one message if there is room; `false` when there is not: then use [`Frames::send`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::Closed`] when either side has closed.
+    pub fn try_send(&self, frame: &str) -> Result<bool, ErrorInfo> {
+        let outgoing = self.outgoing.lock();
+        let Some(outgoing) = &*outgoing else { return Err(closed()) };
+        match outgoing.try_send(Bytes::copy_from_slice(frame.as_bytes())) {
+            Ok(()) => Ok(true),
+            Err(mpsc::error::TrySendError::Full(_)) => Ok(false),
+            Err(mpsc::error::TrySendError::Closed(_)) => Err(closed()),
+        }
+    }
+
+    /// Sends one message; completes when it is queued.
+    ///
+    /// # Errors
+    /// At once when closed; else through the port.
+    pub fn send(&self, core: &Core, port: &Port, call: u64, frame: String) -> Result<(), ErrorInfo> {
+        let handle = core.handle()?;
+        let outgoing = self.outgoing.lock().clone().ok_or_else(closed)?;
+        port.spawn(&handle, call, async move {
+            outgoing.send(frame.into()).await.map_err(|_| closed())?;
+            Ok(Value::Nothing)
+        });
+        Ok(())
+    }
+
+    /// Receives up to `max` messages; completes with [`Value::Frames`], empty at the end.
+    ///
+    /// # Errors
+    /// At once when the core is gone.
+    pub fn recv(&self, core: &Core, port: &Port, call: u64, max: usize) -> Result<(), ErrorInfo> {
+        let handle = core.handle()?;
+        let incoming = Arc::clone(&self.incoming);
+        port.spawn(&handle, call, async move {
+            let mut batch = Vec::new();
+            incoming.lock().await.recv_many(&mut batch, max.clamp(1, MEMORY_FRAMES)).await;
+            let text = |frame: Bytes| String::from_utf8_lossy(&frame).into_owned();
+            Ok(Value::Frames(batch.into_iter().map(text).collect()))
+        });
+        Ok(())
+    }
+
+    /// Ends the sending side; the other side sees the end once it has taken what waits.
+    pub fn close(&self) {
+        self.outgoing.lock().take();
+    }
+}
+
+fn closed() -> ErrorInfo {
+    ErrorInfo::local(ErrorKind::Closed, "the transport is closed")
+}
+
+/// A listener that accepts WebSocket connections.
+pub struct ListenerHandle {
+    address: SocketAddr,
+    url: String,
+    listener: Arc<AsyncMutex<Option<Listener>>>,
+    closed: Arc<Notify>,
+}
+
+impl ListenerHandle {
+    /// Binds; completes with [`Value::Listener`].
+    ///
+    /// # Errors
+    /// At once for a wrong option; else through the port.
+    pub fn bind(core: &Core, port: &Port, call: u64, options: ListenOptions) -> Result<(), ErrorInfo> {
+        let handle = core.handle()?;
+        let options = options.into_options()?;
+        port.spawn(&handle, call, async move {
+            let listener = Listener::bind(options).await?;
+            Ok(Value::Listener(Arc::new(ListenerHandle {
+                address: listener.address(),
+                url: listener.url().to_owned(),
+                listener: Arc::new(AsyncMutex::new(Some(listener))),
+                closed: Arc::new(Notify::new()),
+            })))
+        });
+        Ok(())
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What a client connects to.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Takes one connection; completes with [`Value::Transport`], or as closed.
+    ///
+    /// # Errors
+    /// At once when the core is gone; else through the port.
+    pub fn accept(&self, core: &Core, port: &Port, call: u64) -> Result<(), ErrorInfo> {
+        let handle = core.handle()?;
+        let (listener, over) = (Arc::clone(&self.listener), Arc::clone(&self.closed));
+        port.spawn(&handle, call, async move {
+            let next = async {
+                match listener.lock().await.as_mut() {
+                    Some(listener) => listener.accept().await,
+                    None => None,
+                }
+            };
+            tokio::select! {
+                accepted = next => match accepted {
+                    Some(transport) => Ok(Value::Transport(Arc::new(TransportHandle::new(transport)))),
+                    None => Err(ErrorInfo::local(ErrorKind::Closed, "the listener is closed")),
+                },
+                () = over.notified() => Err(ErrorInfo::local(ErrorKind::Closed, "the listener is closed")),
+            }
+        });
+        Ok(())
+    }
+
+    /// Stops listening; accepted connections go on. Idempotent.
+    pub fn close(&self) {
+        if let Ok(mut listener) = self.listener.try_lock() {
+            listener.take();
+        }
+        self.closed.notify_one();
+        self.closed.notify_waiters();
+    }
+
+    /// Hands every connection to a runtime until the listener is closed.
+    pub(crate) fn serve(&self, runtime: arcp::Runtime) -> Result<impl Future<Output = ()> + Send + use<>, ErrorInfo> {
+        let taken = self.listener.try_lock().ok().and_then(|mut listener| listener.take());
+        let listener = taken.ok_or_else(|| {
+            ErrorInfo::local(ErrorKind::Closed, "this listener is closed or serves already; bind another")
+        })?;
+        let over = Arc::clone(&self.closed);
+        Ok(async move {
+            tokio::select! {
+                () = runtime.serve(listener) => {}
+                () = over.notified() => {}
+            }
+        })
+    }
+}
