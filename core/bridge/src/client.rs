@@ -87,6 +87,11 @@ impl Client {
         self.client.has_feature(name)
     }
 
+    /// What was negotiated, in this client's order; empty before the welcome.
+    pub fn negotiated_features(&self) -> Vec<String> {
+        self.client.negotiated_features()
+    }
+
     /// The highest `event_seq` received.
     pub fn latest_event_seq(&self) -> u64 {
         self.client.latest_event_seq()

@@ -16,6 +16,30 @@ struct Text {
 }
 
 #[derive(Deserialize)]
+struct Message {
+    text: String,
+    /// Checks the payload as well, as this side would.
+    #[serde(default)]
+    receiver: Option<Receiver>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Receiver {
+    Runtime,
+    Client,
+}
+
+impl From<Receiver> for arcp::message::Receiver {
+    fn from(receiver: Receiver) -> Self {
+        match receiver {
+            Receiver::Runtime => arcp::message::Receiver::Runtime,
+            Receiver::Client => arcp::message::Receiver::Client,
+        }
+    }
+}
+
+#[derive(Deserialize)]
 struct Operation<'a> {
     #[serde(borrow)]
     lease: &'a RawValue,
@@ -69,10 +93,10 @@ struct Payload<'a> {
 /// | `validate_expires_at` | `text` | `{}`; the instant must be in the future |
 /// | `validate_lease_op` | `lease`, `namespace`, `target`, `expires_at?`, `now?`, `budget?` | `{}` |
 /// | `initial_budget_from_lease` | `lease` | `budget`, currency to decimal text |
-/// | `is_lease_subset` | `child`, `parent`, `child_expires_at?`, `parent_expires_at?`, `parent_remaining?` | `subset`, and `error` when it is not |
+/// | `is_lease_subset` | `child`, `parent`, `child_expires_at?`, `parent_expires_at?`, `parent_remaining?` | `subset`, with `code` and `message` when it is not |
 /// | `intersect_features` | `client`, `runtime` | `features` in the client's order |
 /// | `error_from_payload` | `payload` | `code`, `message`, `retryable`, `details` or null |
-/// | `envelope` | `text` | `text`, the same message printed |
+/// | `envelope` | `text`, `receiver?` (`runtime` or `client`) | `text`, the same message printed |
 ///
 /// # Errors
 /// What the function refuses, with its protocol code; an argument error for an unknown function or a wrong shape.
@@ -108,7 +132,7 @@ pub fn call_function(function: &str, arguments: &str) -> Result<String, ErrorInf
         }
         "is_lease_subset" => match is_lease_subset(&read(function, arguments)?)? {
             Ok(()) => json!({"subset": true}),
-            Err(error) => json!({"subset": false, "error": error}),
+            Err(error) => json!({"subset": false, "code": error.code, "message": error.message}),
         },
         "intersect_features" => {
             let lists: FeatureLists = read(function, arguments)?;
@@ -122,7 +146,13 @@ pub fn call_function(function: &str, arguments: &str) -> Result<String, ErrorInf
                 "code": error.code, "message": error.message, "retryable": error.retryable, "details": error.details,
             })
         }
-        "envelope" => json!({"text": Envelope::parse(&read::<Text>(function, arguments)?.text)?.to_json()}),
+        "envelope" => {
+            let message: Message = read(function, arguments)?;
+            if let Some(receiver) = message.receiver {
+                arcp::message::check_message(&message.text, receiver.into())?;
+            }
+            json!({"text": Envelope::parse(&message.text)?.to_json()})
+        }
         other => return Err(ErrorInfo::argument(format!("no function is named \"{other}\""))),
     };
     Ok(answer.to_string())
@@ -158,11 +188,8 @@ fn is_lease_subset(question: &SubsetQuestion<'_>) -> Result<Result<(), ProtocolE
         Err(error) => return Ok(Err(error)),
     };
     let child = Child { lease: &child_lease, expires_at: end(&question.child_expires_at)? };
-    let parent = Parent {
-        lease: &parent_lease,
-        expires_at: end(&question.parent_expires_at)?,
-        remaining: remaining.as_ref(),
-    };
+    let parent =
+        Parent { lease: &parent_lease, expires_at: end(&question.parent_expires_at)?, remaining: remaining.as_ref() };
     Ok(lease::is_subset(child, parent))
 }
 

@@ -92,7 +92,10 @@ impl Invocation {
                 Ok(())
             }
             Err(error) => {
-                self.answer(Outcome::Failed(ProtocolError::internal(format!("the result is not JSON: {}", error.message))));
+                self.answer(Outcome::Failed(ProtocolError::internal(format!(
+                    "the result is not JSON: {}",
+                    error.message
+                ))));
                 Err(error.into())
             }
         }
@@ -122,8 +125,7 @@ pub(crate) async fn run_in_host(core: Core, port: Port, input: RawJson, context:
     context.observe_cancellation();
     let (sender, answer) = oneshot::channel();
     let id = core.number();
-    let invocation =
-        Invocation { id, core, context: context.clone(), input, answer: Mutex::new(Some(sender)) };
+    let invocation = Invocation { id, core, context: context.clone(), input, answer: Mutex::new(Some(sender)) };
     let abandoned = Abandon { port: &port, id: Some(id) };
     if !port.push(Item::Invoke(Arc::new(invocation))) {
         let error = ProtocolError::internal("the event loop that hosts this agent is closed");

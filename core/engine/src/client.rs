@@ -135,6 +135,11 @@ impl Client {
         self.shared.core.lock().machine.has_feature(name)
     }
 
+    /// What was negotiated, in this client's order; empty before the welcome.
+    pub fn negotiated_features(&self) -> Vec<String> {
+        self.shared.core.lock().machine.negotiated_features().to_vec()
+    }
+
     /// The highest `event_seq` received.
     pub fn latest_event_seq(&self) -> u64 {
         self.shared.core.lock().machine.latest_event_seq()
@@ -410,11 +415,12 @@ impl Shared {
                     ClientEvent::Writable => wake = true,
                     ClientEvent::Event(key, event) => {
                         let seq = event.event_seq;
-                        match core.handles.get(&key).map(|queue| queue.push(event)) {
-                            Some(Pushed::Kept) => {
+                        // A published runtime sends history before it answers the subscribe.
+                        match core.handles.entry(key).or_default().push(event) {
+                            Pushed::Kept => {
                                 self.buffered.fetch_add(1, Ordering::Relaxed);
                             }
-                            Some(Pushed::Unread) | None => unread.push(seq),
+                            Pushed::Unread => unread.push(seq),
                         }
                     }
                     ClientEvent::Ended(key, outcome) => {

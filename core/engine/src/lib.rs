@@ -17,7 +17,7 @@ pub use agent::{Agent, AgentFuture};
 pub use client::{Client, JobHandle, Subscription};
 pub use context::JobContext;
 pub use error::{Error, TransportError};
-pub use events::EventQueue;
+pub use events::{Ended, EventQueue};
 pub use runtime::Runtime;
 pub use server::{ListenOptions, Listener};
 pub use verifier::{StaticBearerVerifier, Verifier, VerifyFuture};

@@ -23,7 +23,9 @@ fn runtime() -> Runtime {
     runtime.register_agent("sleeper", sleeper).unwrap();
     runtime.register_agent("stubborn", stubborn).unwrap();
     runtime.register_agent("chatty", chatty).unwrap();
-    runtime.register_agent("fails", |_: RawJson, _: JobContext| async { Err(ProtocolError::internal("boom")) }).unwrap();
+    runtime
+        .register_agent("fails", |_: RawJson, _: JobContext| async { Err(ProtocolError::internal("boom")) })
+        .unwrap();
     runtime
         .register_agent("panics", |input: RawJson, _: JobContext| async move {
             assert_eq!(input.get(), "never", "on purpose");

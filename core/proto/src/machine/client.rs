@@ -263,6 +263,11 @@ impl ClientMachine {
         self.features.has_name(name)
     }
 
+    /// What was negotiated, in this client's order.
+    pub fn negotiated_features(&self) -> &[String] {
+        self.features.names()
+    }
+
     /// The highest `event_seq` received.
     pub fn latest_event_seq(&self) -> u64 {
         self.last_seq
@@ -465,7 +470,7 @@ impl ClientMachine {
                 if counted && !refusal.event_seq.is_none_or(|seq| self.advance(now, seq)) {
                     return;
                 }
-                return self.blame(refusal.job_id.as_deref(), refusal.error);
+                return self.blame(refusal.kind.as_deref(), refusal.job_id.as_deref(), refusal.error);
             }
         };
         if let (Some(named), Some(own)) = (&head.session_id, &self.session_id)
@@ -479,7 +484,10 @@ impl ClientMachine {
             match head.event_seq {
                 Some(seq) if !self.advance(now, seq) => return,
                 Some(_) => {}
-                None => return self.blame(job_id, Error::invalid(format!("{} without event_seq", head.kind))),
+                None => {
+                    let error = Error::invalid(format!("{} without event_seq", head.kind));
+                    return self.blame(Some(&head.kind), job_id, error);
+                }
             }
         }
         match RuntimeMessage::parse(&head) {
@@ -489,7 +497,7 @@ impl ClientMachine {
                 self.state = State::Closed;
                 self.events.push_back(ClientEvent::NotWelcomed(Some(error)));
             }
-            Err(error) => self.blame(job_id, error),
+            Err(error) => self.blame(Some(&head.kind), job_id, error),
         }
     }
 
@@ -507,12 +515,13 @@ impl ClientMachine {
         true
     }
 
-    /// Puts an error on the handles it names, else on the session.
-    fn blame(&mut self, job_id: Option<&str>, error: Error) {
-        let Some(job_id) = job_id.filter(|job_id| self.routes.contains_key(*job_id)) else {
-            return self.events.push_back(ClientEvent::SessionError(error));
-        };
-        self.end_handles(job_id, Err(error));
+    /// A terminal that cannot be read ends the handles it names with the error; anything else is passed over and
+    /// reported, and the rest goes on.
+    fn blame(&mut self, kind: Option<&str>, job_id: Option<&str>, error: Error) {
+        match job_id.filter(|job_id| kind != Some(kind::JOB_EVENT) && self.routes.contains_key(*job_id)) {
+            Some(job_id) => self.end_handles(job_id, Err(error)),
+            None => self.events.push_back(ClientEvent::SessionError(error)),
+        }
     }
 
     fn handle_answer_to_hello(&mut self, now: Now, head: &Head<'_>, message: RuntimeMessage) {
@@ -576,16 +585,16 @@ impl ClientMachine {
 
     fn handle_event(&mut self, frame: &Bytes, head: &Head<'_>) {
         let Some(job_id) = head.job_id.as_deref() else {
-            return self.blame(None, Error::invalid("job.event without job_id"));
+            return self.blame(None, None, Error::invalid("job.event without job_id"));
         };
         let payload = match EventPayload::parse(head.payload.get()) {
             Ok(payload) => payload,
-            Err(error) => return self.blame(Some(job_id), error),
+            Err(error) => return self.blame(Some(kind::JOB_EVENT), Some(job_id), error),
         };
         if payload.kind == "result_chunk"
             && let Err(error) = ResultChunk::read(payload.body)
         {
-            return self.blame(Some(job_id), error);
+            return self.blame(Some(kind::JOB_EVENT), Some(job_id), error);
         }
         let Some(handles) = self.routes.get(job_id) else { return };
         let event = JobEvent {
@@ -602,7 +611,7 @@ impl ClientMachine {
     fn end_job(&mut self, head: &Head<'_>, outcome: Result<Box<JobResult>, Error>) {
         match head.job_id.as_deref() {
             Some(job_id) => self.end_handles(job_id, outcome),
-            None => self.blame(None, Error::invalid(format!("{} without job_id", head.kind))),
+            None => self.blame(None, None, Error::invalid(format!("{} without job_id", head.kind))),
         }
     }
 

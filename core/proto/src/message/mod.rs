@@ -122,3 +122,33 @@ payloads! {
 pub fn error_from_payload(payload: &serde_json::value::RawValue) -> Result<crate::Error, crate::Error> {
     parse::read_error(&crate::json::Fields::read("payload", payload)?)
 }
+
+/// Which side reads a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Receiver {
+    /// What a client says.
+    Runtime,
+    /// What a runtime says.
+    Client,
+}
+
+/// Reads a whole message as one side does, for its faults only.
+///
+/// # Errors
+/// What that side would refuse it with.
+pub fn check_message(text: &str, receiver: Receiver) -> Result<(), crate::Error> {
+    let head = crate::envelope::Head::parse(text.as_bytes(), &crate::json::Limits::default())
+        .map_err(|refusal| refusal.error)?;
+    match receiver {
+        Receiver::Runtime => ClientMessage::parse(&head).map(drop),
+        Receiver::Client => {
+            if RuntimeMessage::parse(&head)? == RuntimeMessage::Event {
+                let event = crate::event::EventPayload::parse(head.payload.get())?;
+                if event.kind == "result_chunk" {
+                    crate::event::ResultChunk::read(event.body)?;
+                }
+            }
+            Ok(())
+        }
+    }
+}

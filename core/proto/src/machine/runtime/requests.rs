@@ -308,8 +308,8 @@ impl RuntimeMachine {
             current_status: status.is_terminal().then_some(status),
             request_id: Some(id.to_owned()),
         };
-        let job_id = Arc::clone(&job.start.job_id);
-        self.answer(now, conn, kind::JOB_CANCELLED, Some(job_id), None, &answer);
+        let (job_id, trace_id) = (Arc::clone(&job.start.job_id), Arc::clone(&job.start.trace_id));
+        self.answer(now, conn, kind::JOB_CANCELLED, Some(job_id), Some(trace_id), &answer);
         let reason = cancel.reason.unwrap_or_else(|| "no reason given".to_owned());
         self.end_job(now, job_key, Ending::Cancelled { reason });
         Ok(())
