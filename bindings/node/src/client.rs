@@ -35,6 +35,12 @@ impl NativeClient {
         thrown(self.client.connect(&port.port, number(call), &transport.transport, token))
     }
 
+    /// What both sides support, in the client's order.
+    #[napi]
+    pub fn negotiated_features(&self) -> Vec<String> {
+        self.client.negotiated_features()
+    }
+
     /// The highest `event_seq` received.
     #[napi]
     pub fn latest_event_seq(&self) -> i64 {

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -29,6 +29,20 @@ use crate::transport::{Received, Transport};
 #[derive(Clone)]
 pub struct Client {
     shared: Arc<Shared>,
+    owner: Arc<Owner>,
+}
+
+/// Held by every client and handle: when the last is dropped, nobody can use the session and it ends.
+struct Owner {
+    shared: Weak<Shared>,
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        if let Some(shared) = self.shared.upgrade() {
+            shared.finish(Error::Closed("the client was dropped".into()));
+        }
+    }
 }
 
 /// What the client's task and its callers share: one machine behind one lock, held for a decision at a time.
@@ -82,7 +96,9 @@ impl Client {
             resumed: AtomicWaker::new(),
             state: watch::Sender::new(State::Idle),
         };
-        Client { shared: Arc::new(shared) }
+        let shared = Arc::new(shared);
+        let owner = Arc::new(Owner { shared: Arc::downgrade(&shared) });
+        Client { shared, owner }
     }
 
     /// Shakes hands over this transport and begins to read. A client connects once.
@@ -274,6 +290,7 @@ impl Drop for AbandonGuard<'_> {
 /// One view of a job; dropping it lets the client forget the job.
 struct View {
     shared: Arc<Shared>,
+    _owner: Arc<Owner>,
     key: HandleKey,
     queue: Arc<EventQueue>,
     job_id: String,
@@ -281,7 +298,7 @@ struct View {
 
 impl View {
     fn new(client: &Client, key: HandleKey, queue: Arc<EventQueue>, job_id: String) -> Self {
-        View { shared: Arc::clone(&client.shared), key, queue, job_id }
+        View { shared: Arc::clone(&client.shared), _owner: Arc::clone(&client.owner), key, queue, job_id }
     }
 
     fn poll_events(&self, cx: &mut Context<'_>, max: usize, batch: &mut Vec<JobEvent>) -> Poll<bool> {

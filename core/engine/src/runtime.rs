@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use arcp_proto::Error;
@@ -46,10 +46,16 @@ pub(crate) struct Shared {
     signals: Mutex<HashMap<ConnKey, Arc<Signal>>>,
     jobs: Mutex<HashMap<JobKey, RunningJob>>,
     drained: Notify,
-    /// The deadline the timer task sleeps to, and what makes it look again.
+    timer: Arc<Timer>,
+    ended: Notify,
+}
+
+/// The deadline the timer task sleeps to, and what makes it look again. Apart from [`Shared`], so that sleeping keeps no
+/// runtime alive.
+#[derive(Default)]
+struct Timer {
     deadline: Mutex<Option<Duration>>,
     rescheduled: Notify,
-    ended: Notify,
 }
 
 struct RunningJob {
@@ -80,8 +86,7 @@ impl Runtime {
             signals: Mutex::default(),
             jobs: Mutex::default(),
             drained: Notify::new(),
-            deadline: Mutex::new(None),
-            rescheduled: Notify::new(),
+            timer: Arc::default(),
             ended: Notify::new(),
         };
         Runtime { shared: Arc::new(shared) }
@@ -248,11 +253,10 @@ impl Shared {
                 None => break,
             }
         }
-        let deadline = machine.poll_timeout();
-        drop(machine);
-        if let Some(at) = deadline {
+        if let Some(at) = machine.poll_timeout() {
             self.schedule(at);
         }
+        drop(machine);
         for event in todo {
             self.carry_out(event);
         }
@@ -327,45 +331,44 @@ impl Shared {
         }
     }
 
+    /// Makes sure that the machine is asked again at this deadline, or before.
     fn schedule(self: &Arc<Self>, at: Duration) {
-        let mut deadline = self.deadline.lock();
+        let mut deadline = self.timer.deadline.lock();
         match *deadline {
             Some(armed) if armed <= at => {}
             Some(_) => {
                 *deadline = Some(at);
-                self.rescheduled.notify_one();
+                self.timer.rescheduled.notify_one();
             }
             None => {
                 *deadline = Some(at);
-                let shared = Arc::downgrade(self);
-                tokio::spawn(async move {
-                    while let Some(shared) = shared.upgrade() {
-                        if !shared.sleep_and_tick().await {
-                            return;
-                        }
-                    }
-                });
+                tokio::spawn(keep_time(Arc::downgrade(self), Arc::clone(&self.timer), self.clock));
             }
         }
     }
+}
 
-    /// Sleeps to the deadline, or looks again when an earlier one was set. `false` when there is none left.
-    async fn sleep_and_tick(self: Arc<Self>) -> bool {
-        let Some(at) = *self.deadline.lock() else { return false };
+/// Sleeps from deadline to deadline until there is none, or until the runtime is gone.
+async fn keep_time(shared: Weak<Shared>, timer: Arc<Timer>, clock: Clock) {
+    loop {
+        let Some(at) = *timer.deadline.lock() else { return };
         tokio::select! {
-            () = sleep_until(self.clock.instant(at).into()) => {}
-            () = self.rescheduled.notified() => return true,
+            () = sleep_until(clock.instant(at).into()) => {}
+            () = timer.rescheduled.notified() => continue,
         }
-        let next = {
-            let mut deadline = self.deadline.lock();
-            // While the machine runs, later deadlines must not start a second task.
-            *deadline = Some(Duration::ZERO);
-            drop(deadline);
-            self.act(|machine, now| machine.handle_timeout(now));
-            self.peek(RuntimeMachine::poll_timeout)
-        };
-        *self.deadline.lock() = next;
-        next.is_some()
+        let Some(shared) = shared.upgrade() else { return };
+        // Already due for everybody else: what the machine sets now must not start a second task.
+        *timer.deadline.lock() = Some(Duration::ZERO);
+        shared.act(|machine, now| machine.handle_timeout(now));
+        // Read and stored under the machine's lock, so that no deadline set meanwhile is overwritten.
+        let more = shared.peek(|machine| {
+            let next = machine.poll_timeout();
+            *timer.deadline.lock() = next;
+            next.is_some()
+        });
+        if !more {
+            return;
+        }
     }
 }
 

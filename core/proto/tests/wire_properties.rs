@@ -196,7 +196,7 @@ proptest! {
     ) {
         let accepted = Accepted {
             job_id: "j".into(), agent: Some(agent.clone()), lease: lease.clone(), lease_constraints: lease_constraints.clone(), budget: budget.clone(),
-            credentials: Some(RawJson::parse(r#"[{"id":"c","scheme":"bearer","value":"v","endpoint":"https://e/"}]"#).unwrap()),
+            credentials: Some(Secret(RawJson::parse(r#"[{"id":"c","scheme":"bearer","value":"v","endpoint":"https://e/"}]"#).unwrap())),
             accepted_at: at, trace_id: None, parent_job_id: None, delegate_id: None, request_id: request_id.clone(), max_runtime_sec,
         };
         prop_assert_eq!(runtime(&accepted), RuntimeMessage::Accepted(accepted));

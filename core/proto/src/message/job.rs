@@ -61,6 +61,17 @@ impl Serialize for JobStatus {
     }
 }
 
+/// JSON that is sent but never shown: its `Debug` hides it (R-9.8.2.12).
+#[derive(Clone, PartialEq, Serialize)]
+#[serde(transparent)]
+pub struct Secret(pub RawJson);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
 /// `job.submit`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Submit {
@@ -113,7 +124,7 @@ pub struct Accepted {
     pub budget: Option<RawJson>,
     /// Provisioned credentials of known schemes; others are dropped on receipt (R-9.8.1.2). Secret.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub credentials: Option<RawJson>,
+    pub credentials: Option<Secret>,
     /// When it was accepted; absent from some peers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub accepted_at: Option<Timestamp>,
@@ -229,7 +240,7 @@ pub struct Subscribed {
     pub budget: Option<RawJson>,
     /// Only for the submitting principal. Secret.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub credentials: Option<RawJson>,
+    pub credentials: Option<Secret>,
     /// The delegating job; `null` on the wire when there is none.
     pub parent_job_id: Option<String>,
     /// The job's trace.

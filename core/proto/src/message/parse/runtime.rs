@@ -9,7 +9,7 @@ use crate::error::{Error, ErrorCode};
 use crate::json::{Fields, ObjectWriter, RawJson, number, shape, string};
 use crate::message::{
     Accepted, AgentEntry, Cancelled, Closed, JobEntry, JobError, JobResult, JobStatus, Jobs, RuntimeCapabilities,
-    RuntimeMessage, SessionError, Subscribed, Welcome, kind,
+    RuntimeMessage, Secret, SessionError, Subscribed, Welcome, kind,
 };
 use crate::time::Timestamp;
 
@@ -289,7 +289,7 @@ fn amount(currency: &str, value: &RawValue) -> Option<String> {
 }
 
 /// Bearer credentials in the draft's form; those of other schemes are dropped and the job kept (R-9.8.1.2).
-fn credentials(fields: &Fields<'_>) -> Result<Option<RawJson>, Error> {
+fn credentials(fields: &Fields<'_>) -> Result<Option<Secret>, Error> {
     let Some(list) = fields.opt_list("credentials")? else { return Ok(None) };
     let mut out = String::from("[");
     for (at, item) in list.into_iter().enumerate() {
@@ -306,7 +306,7 @@ fn credentials(fields: &Fields<'_>) -> Result<Option<RawJson>, Error> {
         out.push_str(&in_draft_form(&credential, item)?);
     }
     out.push(']');
-    RawJson::from_parts(out).map(Some)
+    Ok(Some(Secret(RawJson::from_parts(out)?)))
 }
 
 /// Rewrites the constraints `allowed_models` and `max_spend` of a published peer to `model.use` and `cost.budget` (D-125).

@@ -1,0 +1,117 @@
+//! `arcp serve`: hosts the agent `echo`, or leaves a Python runtime to a host that can run it.
+
+use std::time::Duration;
+
+use arcp::transport::tls;
+use arcp::{
+    CancelPolicy, IMPL_VERSION, JobContext, ListenOptions, Listener, PeerInfo, ProtocolError, RawJson, Runtime,
+    RuntimeConfig, StaticBearerVerifier,
+};
+use serde_json::json;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::ServeApp;
+use crate::args::{CancelPolicyArg, OutputForm, ServeArgs, read_file};
+use crate::exit::Failure;
+use crate::output::{member, note, print};
+use crate::signals::Interrupts;
+
+/// Agents have so long to end at a stop, then connections have so long to take the goodbye.
+const GRACE: Duration = Duration::from_secs(10);
+const GOODBYE: Duration = Duration::from_secs(2);
+
+impl ServeArgs {
+    /// What the caller is to host instead, if `--app` names it.
+    pub(crate) fn hosted_app(&self) -> Result<Option<ServeApp>, Failure> {
+        let Some(app) = &self.app else { return Ok(None) };
+        let mut options = json!({"host": self.host, "port": self.port, "path": self.path});
+        if !self.allowed_host.is_empty() {
+            options["allowed_hosts"] = self.allowed_host.as_slice().into();
+        }
+        if let Some((cert, key)) = self.tls_pem()? {
+            options["cert_pem"] = cert.into();
+            options["key_pem"] = key.into();
+        }
+        Ok(Some(ServeApp {
+            app: app.clone(),
+            options_json: options.to_string(),
+            output_json: self.output == OutputForm::Json,
+        }))
+    }
+
+    fn tls_pem(&self) -> Result<Option<(String, String)>, Failure> {
+        match (&self.tls_cert, &self.tls_key) {
+            (Some(cert), Some(key)) => Ok(Some((read_file("--tls-cert", cert)?, read_file("--tls-key", key)?))),
+            _ => Ok(None),
+        }
+    }
+
+    fn listen_options(&self) -> Result<ListenOptions, Failure> {
+        let tls = match self.tls_pem()? {
+            None => None,
+            Some((cert, key)) => {
+                let config = tls::server_config(cert.as_bytes(), key.as_bytes());
+                Some(config.map_err(|error| Failure::Usage(format!("--tls-cert and --tls-key: {error}")))?)
+            }
+        };
+        Ok(ListenOptions {
+            host: self.host.clone(),
+            port: self.port,
+            path: self.path.clone(),
+            allowed_hosts: (!self.allowed_host.is_empty()).then(|| self.allowed_host.clone()),
+            tls,
+            ..ListenOptions::default()
+        })
+    }
+
+    fn runtime(&self) -> Result<Runtime, Failure> {
+        let mut config = RuntimeConfig::new(PeerInfo { name: "arcp serve".into(), version: IMPL_VERSION.into() });
+        config.cancel_policy = match self.cancel_policy {
+            CancelPolicyArg::Principal => CancelPolicy::Principal,
+            CancelPolicyArg::Session => CancelPolicy::Session,
+        };
+        let verifier = StaticBearerVerifier::new([(self.token.read()?, self.principal.clone())]);
+        let runtime = Runtime::new(config, verifier);
+        runtime.register_agent("echo", echo).map_err(|error| Failure::Other(error.to_string()))?;
+        Ok(runtime)
+    }
+}
+
+async fn echo(input: RawJson, ctx: JobContext) -> Result<RawJson, ProtocolError> {
+    ctx.log("info", "echo started").await?;
+    RawJson::parse(&member("echoed", input.get()))
+}
+
+pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
+    let runtime = args.runtime()?;
+    let mut interrupts = Interrupts::new().map_err(|error| Failure::Other(error.to_string()))?;
+    let mut listener =
+        Listener::bind(args.listen_options()?).await.map_err(|error| Failure::Other(error.to_string()))?;
+    match args.output {
+        OutputForm::Text => note(&format!("arcp serve listening on {}", listener.url())),
+        OutputForm::Json => print(&member("listening", &json!({"url": listener.url()}).to_string()))?,
+    }
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => {
+                let Some(transport) = accepted else { break };
+                let runtime = runtime.clone();
+                connections.spawn(async move { runtime.accept(transport).await });
+            }
+            Some(_) = connections.join_next() => {}
+            () = interrupts.next() => break,
+        }
+    }
+    drop(listener);
+    let stop = async {
+        runtime.shutdown("the runtime is stopping", GRACE).await;
+        // Connections that do not take the goodbye in time are cut.
+        drop(timeout(GOODBYE, async { while connections.join_next().await.is_some() {} }).await);
+    };
+    tokio::select! {
+        () = stop => Ok(()),
+        () = interrupts.next() => Err(Failure::Interrupted(None)),
+    }
+}

@@ -1,0 +1,138 @@
+//! The transports by themselves: TLS, lines, bounds, closing.
+
+use std::future::poll_fn;
+use std::time::Duration;
+
+use arcp_engine::transport::{
+    ConnectOptions, Received, StdioTransport, Transport, WebSocketTransport, join, pair_memory_transports, tls,
+};
+use arcp_engine::{Client, JobContext, ListenOptions, Listener, Runtime, StaticBearerVerifier};
+use arcp_proto::json::RawJson;
+use arcp_proto::machine::client::ClientConfig;
+use arcp_proto::machine::runtime::RuntimeConfig;
+use arcp_proto::message::{PeerInfo, Submit};
+use bytes::Bytes;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex, split};
+use tokio::time::timeout;
+
+const BOUND: Duration = Duration::from_secs(10);
+
+fn peer(name: &str) -> PeerInfo {
+    PeerInfo { name: name.into(), version: "1".into() }
+}
+
+fn runtime() -> Runtime {
+    let runtime = Runtime::new(RuntimeConfig::new(peer("runtime")), StaticBearerVerifier::new([("tok", "me")]));
+    runtime.register_agent("echo", async |input: RawJson, _: JobContext| Ok(input)).unwrap();
+    runtime
+}
+
+async fn echo_over(client_end: impl Transport) {
+    let client = Client::new(ClientConfig::new(peer("client")));
+    timeout(BOUND, client.connect(client_end, "tok")).await.unwrap().unwrap();
+    let submit = Submit {
+        agent: "echo".into(),
+        input: RawJson::parse("{\"n\":9007199254740993}").unwrap(),
+        lease_request: RawJson::empty_object(),
+        lease_constraints: None,
+        idempotency_key: None,
+        max_runtime_sec: None,
+        parent_job_id: None,
+        delegate_id: None,
+    };
+    let handle = timeout(BOUND, client.submit(&submit, None)).await.unwrap().unwrap();
+    let result = timeout(BOUND, handle.result()).await.unwrap().unwrap();
+    assert_eq!(result.result.unwrap().get(), "{\"n\":9007199254740993}");
+    timeout(BOUND, client.close("done")).await.unwrap();
+}
+
+async fn receive(transport: &mut impl Transport) -> Option<Received> {
+    timeout(BOUND, poll_fn(|cx| transport.poll_recv(cx))).await.unwrap().map(Result::unwrap)
+}
+
+#[tokio::test]
+async fn wss_carries_a_job_and_a_stranger_is_refused() {
+    let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let (chain, key) = (own.cert.pem(), own.signing_key.serialize_pem());
+    let options = ListenOptions {
+        host: "localhost".into(),
+        port: 0,
+        tls: Some(tls::server_config(chain.as_bytes(), key.as_bytes()).unwrap()),
+        ..ListenOptions::default()
+    };
+    let listener = Listener::bind(options).await.unwrap();
+    let url = listener.url().to_owned();
+    assert!(url.starts_with("wss://localhost:"), "{url}");
+    let runtime = runtime();
+    tokio::spawn(async move { runtime.serve(listener).await });
+
+    let trusting =
+        ConnectOptions { tls: Some(tls::client_config(Some(chain.as_bytes())).unwrap()), ..ConnectOptions::default() };
+    echo_over(WebSocketTransport::connect(&url, trusting).await.unwrap()).await;
+
+    let refused = WebSocketTransport::connect(&url, ConnectOptions::default()).await.err().unwrap();
+    assert!(refused.to_string().contains("certificate"), "{refused}");
+}
+
+#[test]
+fn pem_text_without_a_certificate_is_named() {
+    let error = tls::client_config(Some(b"nothing here")).unwrap_err();
+    assert!(error.to_string().contains("certificate"), "{error}");
+    let error = tls::server_config(b"nothing here", b"nor here").unwrap_err();
+    assert!(error.to_string().contains("private key"), "{error}");
+}
+
+#[tokio::test]
+async fn a_job_runs_over_lines() {
+    let (client_end, server_end) = duplex(4096);
+    let (server_read, server_write) = split(server_end);
+    let (client_read, client_write) = split(client_end);
+    let runtime = runtime();
+    tokio::spawn(async move { runtime.accept(StdioTransport::new(server_read, server_write, 16 << 20)).await });
+    echo_over(StdioTransport::new(client_read, client_write, 16 << 20)).await;
+}
+
+#[tokio::test]
+async fn lines_may_be_blank_or_end_in_a_return_but_not_be_too_long() {
+    let (mut far, near) = duplex(4096);
+    let (read, write) = split(near);
+    let mut transport = StdioTransport::new(read, write, 16);
+    far.write_all(b"\n  \n{\"a\":1}\r\n{\"way\":\"too long\"}\n{}\n").await.unwrap();
+    assert_eq!(receive(&mut transport).await, Some(Received::Frame(Bytes::from_static(b"{\"a\":1}"))));
+    assert_eq!(receive(&mut transport).await, Some(Received::Oversize));
+    poll_fn(|cx| transport.poll_ready(cx)).await.unwrap();
+    transport.start_send(Bytes::from_static(b"{}")).unwrap();
+    poll_fn(|cx| transport.poll_flush(cx)).await.unwrap();
+    let mut line = [0; 3];
+    far.read_exact(&mut line).await.unwrap();
+    assert_eq!(&line, b"{}\n");
+}
+
+#[tokio::test]
+async fn joined_transports_carry_both_ways_and_end_together() {
+    let (client_end, left) = pair_memory_transports();
+    let (right, server_end) = pair_memory_transports();
+    let joined = tokio::spawn(join(left, right));
+    let runtime = runtime();
+    tokio::spawn(async move { runtime.accept(server_end).await });
+    echo_over(client_end).await;
+    timeout(BOUND, joined).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_named_with_the_remedy() {
+    let first = Listener::bind(ListenOptions { port: 0, ..ListenOptions::default() }).await.unwrap();
+    let again = ListenOptions { port: first.address().port(), ..ListenOptions::default() };
+    let error = Listener::bind(again).await.err().unwrap();
+    assert!(error.to_string().contains("in use"), "{error}");
+}
+
+#[tokio::test]
+async fn a_bad_url_says_what_is_wrong_with_it() {
+    for (url, hint) in
+        [("http://localhost/", "ws://"), ("ws://", "URL"), ("not a url", "URL"), ("ws://127.0.0.1:1/", "refused")]
+    {
+        let error = WebSocketTransport::connect(url, ConnectOptions::default()).await.err().unwrap();
+        assert!(error.to_string().contains(hint), "{url}: {error}");
+    }
+}
