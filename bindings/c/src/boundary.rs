@@ -10,10 +10,7 @@ use crate::error::{arcp_error, arcp_result};
 ///
 /// # Safety
 /// `error` is NULL or may be written.
-pub(crate) unsafe fn guard(
-    error: *mut *mut arcp_error,
-    body: impl FnOnce() -> Result<(), arcp_error>,
-) -> arcp_result {
+pub(crate) unsafe fn guard(error: *mut *mut arcp_error, body: impl FnOnce() -> Result<(), arcp_error>) -> arcp_result {
     let outcome = catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|panic| Err(arcp_error::of_panic(&*panic)));
     let (result, given) = match outcome {
         Ok(()) => (arcp_result::ARCP_OK, null_mut()),

@@ -120,8 +120,7 @@ mod tests {
     #[test]
     fn versions_are_text() {
         // SAFETY: both are static strings.
-        let (library, protocol) =
-            unsafe { (CStr::from_ptr(arcp_version()), CStr::from_ptr(arcp_protocol_version())) };
+        let (library, protocol) = unsafe { (CStr::from_ptr(arcp_version()), CStr::from_ptr(arcp_protocol_version())) };
         assert_eq!(library.to_str(), Ok(arcp_bridge::IMPL_VERSION));
         assert_eq!(protocol.to_str(), Ok(arcp_bridge::PROTOCOL_VERSION));
     }

@@ -4,18 +4,18 @@
 #![allow(non_camel_case_types, reason = "the names are those of the header")]
 #![allow(clippy::missing_safety_doc, reason = "said once for all functions at the head of the header")]
 
-mod boundary;
-mod error;
+pub mod boundary;
+pub mod error;
 
-mod client;
-mod core;
-mod functions;
-mod invocation;
-mod item;
-mod job;
-mod port;
-mod runtime;
-mod transport;
+pub mod client;
+pub mod core;
+pub mod functions;
+pub mod invocation;
+pub mod item;
+pub mod job;
+pub mod port;
+pub mod runtime;
+pub mod transport;
 
 /// What the header promises about threads.
 const _: () = {

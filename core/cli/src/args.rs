@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::exit::{EXIT_STATUS, Failure};
@@ -112,7 +113,7 @@ impl TokenArgs {
 ))]
 pub(crate) struct ServeArgs {
     /// Address or name to listen on
-    #[arg(long, default_value = "127.0.0.1")]
+    #[arg(long, default_value = "127.0.0.1", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) host: String,
     /// Port to listen on; 0 takes a free one
     #[arg(long, default_value_t = 7777)]
@@ -123,7 +124,7 @@ pub(crate) struct ServeArgs {
     #[command(flatten)]
     pub(crate) token: TokenArgs,
     /// Who the token belongs to
-    #[arg(long, default_value = "cli-user")]
+    #[arg(long, default_value = "cli-user", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) principal: String,
     /// Who may cancel a job
     #[arg(long, value_enum, default_value = "principal")]
@@ -179,7 +180,7 @@ pub(crate) struct SubmitArgs {
     #[command(flatten)]
     pub(crate) session: SessionArgs,
     /// The agent, as NAME or NAME@VERSION
-    #[arg(long)]
+    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     pub(crate) agent: String,
     /// Input for the agent: JSON, @FILE, or - for stdin
     #[arg(long, value_name = "JSON", default_value = "null", allow_hyphen_values = true)]
@@ -224,7 +225,7 @@ pub(crate) struct TailArgs {
     #[command(flatten)]
     pub(crate) session: SessionArgs,
     /// The job, as `arcp submit` printed it
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) job_id: String,
     /// Begin after this event of the submitting session [default: the oldest that was kept]
     #[arg(long, value_name = "NUMBER")]
@@ -250,7 +251,7 @@ pub(crate) struct CancelArgs {
     #[command(flatten)]
     pub(crate) session: SessionArgs,
     /// The job, as `arcp submit` printed it
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) job_id: String,
     /// Told to the agent and shown in the job's end
     #[arg(long, value_name = "TEXT", default_value = "cancelled by the user")]

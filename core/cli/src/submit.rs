@@ -26,21 +26,23 @@ const CANCEL_WAIT: Duration = Duration::from_secs(35);
 
 impl SubmitArgs {
     fn request(&self) -> Result<Submit, Failure> {
-        let usage = |message: String| Err(Failure::Usage(message));
-        let input = RawJson::parse(&self.read_input()?).or_else(|error| {
-            usage(format!("--input is not JSON: {}; quote it for the shell, or use @FILE or -", error.message))
+        let input = RawJson::parse(&self.read_input()?).map_err(|error| {
+            Failure::Usage(format!("--input is not JSON: {}; quote it for the shell, or use @FILE or -", error.message))
         })?;
-        let lease = Lease::parse(&self.lease).map(|_| ()).and_then(|()| RawJson::parse(&self.lease));
-        let lease_request = lease.or_else(|error| usage(format!("--lease: {}", error.message)))?;
+        let lease_request = Lease::parse(&self.lease)
+            .and_then(|_| RawJson::parse(&self.lease))
+            .map_err(|error| Failure::Usage(format!("--lease: {}", error.message)))?;
         if let Some(at) = &self.lease_expires_at
             && Timestamp::parse_utc(at).is_none()
         {
-            return usage(format!("--lease-expires-at \"{at}\" is no UTC time such as 2026-05-13T19:30:00Z"));
+            let message = format!("--lease-expires-at \"{at}\" is no UTC time such as 2026-05-13T19:30:00Z");
+            return Err(Failure::Usage(message));
         }
         if let Some(key) = &self.idempotency_key
             && !(1..=256).contains(&key.len())
         {
-            return usage(format!("--idempotency-key must have 1 to 256 bytes, not {}", key.len()));
+            let message = format!("--idempotency-key must have 1 to 256 bytes, not {}", key.len());
+            return Err(Failure::Usage(message));
         }
         Ok(Submit {
             agent: self.agent.clone(),

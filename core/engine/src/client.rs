@@ -5,7 +5,7 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use arcp_proto::Error as ProtocolError;
@@ -423,17 +423,18 @@ impl Shared {
         let mut core = self.core.lock();
         let before = core.machine.poll_timeout();
         let result = decide(&mut core, now);
-        let mut wake = false;
+        let mut writable = false;
+        let mut readers = Vec::new();
         let mut unread = Vec::new();
         let mut over = None;
         loop {
             while let Some(event) = core.machine.poll_event() {
                 match event {
-                    ClientEvent::Writable => wake = true,
+                    ClientEvent::Writable => writable = true,
                     ClientEvent::Event(key, event) => {
                         let seq = event.event_seq;
                         // A published runtime sends history before it answers the subscribe.
-                        match core.handles.entry(key).or_default().push(event) {
+                        match core.handles.entry(key).or_default().push(event, &mut readers) {
                             Pushed::Kept => {
                                 self.buffered.fetch_add(1, Ordering::Relaxed);
                             }
@@ -442,7 +443,7 @@ impl Shared {
                     }
                     ClientEvent::Ended(key, outcome) => {
                         if let Some(queue) = core.handles.remove(&key) {
-                            queue.end(outcome.map_err(Error::Protocol));
+                            queue.end(outcome.map_err(Error::Protocol), &mut readers);
                         }
                     }
                     other => over = self.tell(&mut core, other).or(over),
@@ -457,7 +458,9 @@ impl Shared {
         }
         let rescheduled = core.machine.poll_timeout() != before;
         drop(core);
-        if wake {
+        // A reader may call back at once.
+        readers.into_iter().for_each(Waker::wake);
+        if writable {
             self.signal.writable();
         } else if rescheduled {
             self.signal.wake();
@@ -526,9 +529,11 @@ impl Shared {
         for sender in requests.into_values() {
             drop(sender.send(Answer::Failed(why.clone())));
         }
+        let mut readers = Vec::new();
         for queue in handles.into_values() {
-            queue.end(Err(why.clone()));
+            queue.end(Err(why.clone()), &mut readers);
         }
+        readers.into_iter().for_each(Waker::wake);
         self.signal.close();
     }
 

@@ -44,7 +44,8 @@ pub(crate) enum Pushed {
 }
 
 impl EventQueue {
-    pub(crate) fn push(&self, event: JobEvent) -> Pushed {
+    /// Appends an event. Who is to be woken goes into `wake`, for the caller to wake without its locks.
+    pub(crate) fn push(&self, event: JobEvent, wake: &mut Vec<Waker>) -> Pushed {
         let mut inner = self.inner.lock();
         inner.events.push_back(event);
         let pushed = if inner.lossless {
@@ -56,25 +57,18 @@ impl EventQueue {
             }
             Pushed::Unread
         };
-        let reader = inner.reader.take();
-        drop(inner);
-        if let Some(reader) = reader {
-            reader.wake();
-        }
+        wake.extend(inner.reader.take());
         pushed
     }
 
-    /// The first end counts.
-    pub(crate) fn end(&self, ended: Ended) {
+    /// The first end counts. Who is to be woken goes into `wake`.
+    pub(crate) fn end(&self, ended: Ended, wake: &mut Vec<Waker>) {
         let mut inner = self.inner.lock();
         if inner.ended.is_none() {
             inner.ended = Some(ended);
         }
-        let woken: Vec<Waker> = inner.reader.take().into_iter().chain(inner.waiting.drain(..)).collect();
-        drop(inner);
-        for waker in woken {
-            waker.wake();
-        }
+        wake.extend(inner.reader.take());
+        wake.append(&mut inner.waiting);
     }
 
     /// Moves up to `max` events into `batch`. Ready with `true` when there are some, with `false` once the job has

@@ -249,6 +249,17 @@ impl Shared {
                     let records = self.store.history(&job_id, after_source_seq);
                     machine.handle_history(now, ticket, &records);
                 }
+                // Under the lock, so that a cancel never meets a job that another thread has yet to start.
+                Some(RuntimeEvent::Start { job, start }) => {
+                    let running = RunningJob { cancel: Arc::new(CancelSignal::new()), task: None };
+                    self.jobs.lock().insert(job, running);
+                    todo.push(RuntimeEvent::Start { job, start });
+                }
+                Some(RuntimeEvent::Cancel { job, ending }) => {
+                    if let Some(running) = self.jobs.lock().get(&job) {
+                        running.cancel.set(ending);
+                    }
+                }
                 Some(event) => todo.push(event),
                 None => break,
             }
@@ -278,11 +289,6 @@ impl Shared {
             RuntimeEvent::Drained(_) => self.drained.notify_waiters(),
             RuntimeEvent::Verify { conn, token } => self.verify(conn, &token),
             RuntimeEvent::Start { job, start } => self.start(job, start),
-            RuntimeEvent::Cancel { job, ending } => {
-                if let Some(running) = self.jobs.lock().get(&job) {
-                    running.cancel.set(ending);
-                }
-            }
             RuntimeEvent::Ended(job) => {
                 if let Some(task) = self.jobs.lock().remove(&job).and_then(|running| running.task) {
                     task.abort();
@@ -291,8 +297,8 @@ impl Shared {
                 // Emitters of an ended job have nothing to wait for.
                 self.drained.notify_waiters();
             }
-            // Answered under the lock.
-            RuntimeEvent::ReadHistory { .. } => {}
+            // Done under the lock.
+            RuntimeEvent::Cancel { .. } | RuntimeEvent::ReadHistory { .. } => {}
         }
     }
 
@@ -312,13 +318,12 @@ impl Shared {
     }
 
     fn start(self: &Arc<Self>, job: JobKey, start: Arc<JobStart>) {
+        let Some(cancel) = self.jobs.lock().get(&job).map(|running| Arc::clone(&running.cancel)) else { return };
         let agent = self.agents.read().get(&start.agent_ref()).cloned();
         let Some(agent) = agent else {
             let error = Error::internal(format!("agent {} was unregistered", start.agent_ref()));
             return self.act(|machine, now| machine.finish(now, job, Outcome::Failed(error)));
         };
-        let cancel = Arc::new(CancelSignal::new());
-        self.jobs.lock().insert(job, RunningJob { cancel: Arc::clone(&cancel), task: None });
         let context = JobContext::new(Arc::clone(self), job, Arc::clone(&start), Arc::clone(&cancel));
         let shared = Arc::clone(self);
         let task = tokio::spawn(async move {

@@ -348,7 +348,8 @@ proptest! {
 
     #[test]
     fn a_refused_subset_has_a_reason(
-        child in "(a|\\*|\\*\\*|a\\*|\\*\\*a)(/(a|\\*|\\*\\*|a\\*)){0,2}",
+        // Two segments, so that the shortest text that escapes is within what is tried.
+        child in "(a|\\*|\\*\\*|a\\*|\\*\\*a)(/(a|\\*|\\*\\*|a\\*)){0,1}",
         parent in proptest::collection::vec("(a|\\*|\\*\\*|a\\*|\\*\\*a)(/(a|\\*|\\*\\*|a\\*)){0,2}", 1..4),
     ) {
         let (child, parent) = (one(PLAIN, &[child]), one(PLAIN, &parent));

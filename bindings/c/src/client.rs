@@ -1,0 +1,223 @@
+//! A client: one session with a runtime.
+
+use std::ffi::c_char;
+
+use arcp_bridge::{Client, ClientOptions};
+
+use crate::boundary::{Out, free, guard, optional_text, quietly, reference, text};
+use crate::core::arcp_core;
+use crate::error::{arcp_error, arcp_result};
+use crate::port::arcp_port;
+use crate::transport::arcp_transport;
+
+/// One session with a runtime.
+pub struct arcp_client {
+    client: Client,
+}
+
+/// Makes a client that is not connected. `options` is a JSON object: `name` and `version` of your program (required),
+/// `features` (list), `handshake_timeout_sec` (5), `request_timeout_sec` (30), `auto_ack` (true), `close_style` (`bye` or
+/// `close`; `bye`).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn arcp_client_new(
+    core: *const arcp_core,
+    options: *const c_char,
+    client: *mut *mut arcp_client,
+    error: *mut *mut arcp_error,
+) -> arcp_result {
+    // SAFETY: the header's rules.
+    unsafe {
+        guard(error, || {
+            let out = Out::new(client, "client")?;
+            let options = ClientOptions::from_json(text(options, "options")?)?;
+            out.give(arcp_client { client: Client::new(&reference(core, "core")?.core, options)? });
+            Ok(())
+        })
+    }
+}
+
+/// Shakes hands; completes with the welcome as JSON (`session_id`, `runtime`, `capabilities`, ...; its `resume_token` is
+/// a secret). The transport is used up, and is still yours to free. A client connects once.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn arcp_client_connect(
+    client: *const arcp_client,
+    port: *const arcp_port,
+    call: u64,
+    transport: *const arcp_transport,
+    token: *const c_char,
+    error: *mut *mut arcp_error,
+) -> arcp_result {
+    // SAFETY: the header's rules.
+    unsafe {
+        guard(error, || {
+            let (client, port) = (reference(client, "client")?, reference(port, "port")?);
+            let (transport, token) = (reference(transport, "transport")?, text(token, "token")?);
+            Ok(client.client.connect(port.bridge(), call, &transport.transport, token.to_owned())?)
+        })
+    }
+}
+
+/// Whether a feature was negotiated.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn arcp_client_has_feature(client: *const arcp_client, name: *const c_char) -> bool {
+    // SAFETY: the header's rules.
+    quietly(false, || unsafe {
+        let (Ok(client), Ok(name)) = (reference(client, "client"), text(name, "name")) else { return false };
+        client.client.has_feature(name)
+    })
+}
+
+/// The highest `event_seq` received; 0 before the first event.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn arcp_client_latest_event_seq(client: *const arcp_client) -> u64 {
+    // SAFETY: the header's rules.
+    quietly(0, || unsafe { client.as_ref() }.map_or(0, |client| client.client.latest_event_seq()))
+}
+
+/// Submits a job; completes with `job` once it is accepted. `request` is a JSON object: `agent` (`name` or
+/// `name@version`, required), `input` (any JSON), `lease_request` (object), `expires_at` (RFC 3339),
+/// `idempotency_key`, `max_runtime_sec`, `parent_job_id`, `trace_id`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn arcp_client_submit(
+    client: *const arcp_client,
+    port: *const arcp_port,
+    call: u64,
+    request: *const c_char,
+    error: *mut *mut arcp_error,
+) -> arcp_result {
+    // SAFETY: the header's rules.
+    unsafe {
+        guard(error, || {
+            let (client, port) = (reference(client, "client")?, reference(port, "port")?);
+            Ok(client.client.submit(port.bridge(), call, text(request, "request")?)?)
+        })
+    }
+}
+
+/// Follows a job of the same principal; completes with `job`. `request` is a JSON object: `job_id` (required),
+/// `history` (false), `from_event_seq`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn arcp_client_subscribe(
+    client: *const arcp_client,
+    port: *const arcp_port,
+    call: u64,
+    request: *const c_char,
+    error: *mut *mut arcp_error,
+) -> arcp_result {
+    // SAFETY: the header's rules.
+    unsafe {
+        guard(error, || {
+            let (client, port) = (reference(client, "client")?, reference(port, "port")?);
+            Ok(client.client.subscribe(port.bridge(), call, text(request, "request")?)?)
+        })
+    }
+}
+
+/// Stops following a job. Does nothing when that was not negotiated.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn arcp_client_unsubscribe(
+    client: *const arcp_client,
+    job_id: *const c_char,
+    error: *mut *mut arcp_error,
+) -> arcp_result {
+    // SAFETY: the header's rules.
+    unsafe {
+        guard(error, || {
+            reference(client, "client")?.client.unsubscribe(text(job_id, "job_id")?);
+            Ok(())
+        })
+    }
+}
+
+/// Asks to cancel a job and returns at once; `reason` may be NULL. Whether it was, its result tells.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn arcp_client_cancel_job(
+    client: *const arcp_client,
+    job_id: *const c_char,
+    reason: *const c_char,
+    error: *mut *mut arcp_error,
+) -> arcp_result {
+    // SAFETY: the header's rules.
+    unsafe {
+        guard(error, || {
+            let (job_id, reason) = (text(job_id, "job_id")?, optional_text(reason, "reason")?);
+            Ok(reference(client, "client")?.client.cancel_job(job_id, reason.unwrap_or_default())?)
+        })
+    }
+}
+
+/// Asks to cancel a job; completes when the runtime has answered, with JSON: the state of a job that had already ended,
+/// else `null`. `reason` may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn arcp_client_cancel_job_acknowledged(
+    client: *const arcp_client,
+    port: *const arcp_port,
+    call: u64,
+    job_id: *const c_char,
+    reason: *const c_char,
+    error: *mut *mut arcp_error,
+) -> arcp_result {
+    // SAFETY: the header's rules.
+    unsafe {
+        guard(error, || {
+            let (client, port) = (reference(client, "client")?, reference(port, "port")?);
+            let (job_id, reason) = (text(job_id, "job_id")?, optional_text(reason, "reason")?);
+            let reason = reason.unwrap_or_default().to_owned();
+            Ok(client.client.cancel_job_acknowledged(port.bridge(), call, job_id.to_owned(), reason)?)
+        })
+    }
+}
+
+/// Acknowledges events by hand, with `auto_ack` off. Does nothing when that was not negotiated.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn arcp_client_ack(client: *const arcp_client, last_processed_seq: u64) {
+    quietly((), || {
+        // SAFETY: the header's rules.
+        if let Some(client) = unsafe { client.as_ref() } {
+            client.client.ack(last_processed_seq);
+        }
+    });
+}
+
+/// Ends the session politely; completes within bounded time, with nothing. `reason` may be NULL. Closing twice is fine.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn arcp_client_close(
+    client: *const arcp_client,
+    port: *const arcp_port,
+    call: u64,
+    reason: *const c_char,
+    error: *mut *mut arcp_error,
+) -> arcp_result {
+    // SAFETY: the header's rules.
+    unsafe {
+        guard(error, || {
+            let (client, port) = (reference(client, "client")?, reference(port, "port")?);
+            let reason = optional_text(reason, "reason")?.unwrap_or_default().to_owned();
+            Ok(client.client.close(port.bridge(), call, reason)?)
+        })
+    }
+}
+
+/// Waits for the session's end; completes with the reason, as an error.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn arcp_client_closed(
+    client: *const arcp_client,
+    port: *const arcp_port,
+    call: u64,
+    error: *mut *mut arcp_error,
+) -> arcp_result {
+    // SAFETY: the header's rules.
+    unsafe {
+        guard(error, || {
+            let (client, port) = (reference(client, "client")?, reference(port, "port")?);
+            Ok(client.client.closed(port.bridge(), call)?)
+        })
+    }
+}
+
+/// Frees a client. A session that was not closed stays open until the peer or the core ends it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn arcp_client_free(client: *mut arcp_client) {
+    // SAFETY: the header's rules.
+    unsafe { free(client) };
+}
