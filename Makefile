@@ -106,6 +106,6 @@ target/c/%: tests/c/%.c include/arcp.h $(STAMPS)/c
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $< $(LINK) -o $@
 
-target/shims/c: tests/shims/c/shim.c include/arcp.h $(STAMPS)/c
+target/shims/c: $(wildcard tests/shims/c/*.[ch]) include/arcp.h $(STAMPS)/c
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $< $(LINK) -o $@
+	$(CC) $(CFLAGS) $(filter %.c,$^) $(LINK) -o $@

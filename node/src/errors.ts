@@ -1,8 +1,9 @@
+import { parse, stringify } from "./json.js";
 import { native } from "./native.js";
 
 /** What an error says besides its message. */
 export interface ErrorOptions {
-  /** Whether the same request may succeed later. Codes of the protocol have theirs fixed; default false. */
+  /** Whether the same request may succeed later; by default what is usual for the code, false for foreign ones. */
   retryable?: boolean;
   details?: Record<string, unknown> | undefined;
   cause?: unknown;
@@ -26,7 +27,7 @@ export class ARCPError extends Error {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
     this.name = new.target.name;
     this.code = code;
-    this.retryable = fixedRetryable(code) ?? options.retryable ?? false;
+    this.retryable = options.retryable ?? usuallyRetryable(code);
     this.details = options.details;
   }
 
@@ -192,8 +193,9 @@ const BY_CODE: ReadonlyMap<string, new (message: string, options?: ErrorOptions)
 
 /** Makes the error a payload describes; its members may be missing or of published peers' spelling. */
 export function errorFromPayload(payload: unknown): ARCPError {
-  const read = attempt(() => native.callFunction("error_from_payload", JSON.stringify({ payload: payload ?? null })));
-  const { code, message, retryable, details } = JSON.parse(read) as ErrorPayload & { details: object | null };
+  const question = toJson({ payload: payload ?? null }, "payload");
+  const read = attempt(() => native.callFunction("error_from_payload", question));
+  const { code, message, retryable, details } = parse(read) as ErrorPayload & { details: ErrorOptions["details"] | null };
   return protocolError(code, message, { retryable, details: details ?? undefined });
 }
 
@@ -209,7 +211,7 @@ export interface ErrorInfo {
 export function fromInfo(info: ErrorInfo): ARCPError {
   switch (info.kind) {
     case "protocol": {
-      const details = info.details === null ? undefined : (JSON.parse(info.details) as Record<string, unknown>);
+      const details = info.details === null ? undefined : (parse(info.details) as Record<string, unknown>);
       return protocolError(info.code, info.message, { retryable: info.retryable, details });
     }
     case "timeout":
@@ -259,7 +261,7 @@ export function fromThrown(error: unknown): unknown {
 /** JSON text of `value`; `undefined` reads as null. */
 export function toJson(value: unknown, name: string): string {
   try {
-    return JSON.stringify(value) ?? "null";
+    return stringify(value);
   } catch (cause) {
     const why = cause instanceof Error ? cause.message : String(cause);
     throw new ArgumentError(`${name} cannot be written as JSON: ${why}`, { cause });
@@ -271,17 +273,16 @@ function protocolError(code: string, message: string, options: ErrorOptions): AR
   return known ? new known(message, options) : new ARCPError(code, message, options);
 }
 
-const fixed = new Map<string, boolean>();
+const usual = new Map<string, boolean>();
 
-/** The flag the core gives this code; `undefined` for codes that have none of their own. */
-function fixedRetryable(code: string): boolean | undefined {
-  if (!BY_CODE.has(code)) return undefined;
-  let retryable = fixed.get(code);
+/** The core's default for this code: what it reads when the flag is missing. */
+function usuallyRetryable(code: string): boolean {
+  if (!BY_CODE.has(code)) return false;
+  let retryable = usual.get(code);
   if (retryable === undefined) {
-    const payload = { code, message: "-", retryable: false };
-    const read = native.callFunction("error_from_payload", JSON.stringify({ payload }));
+    const read = native.callFunction("error_from_payload", JSON.stringify({ payload: { code, message: "-" } }));
     retryable = (JSON.parse(read) as ErrorPayload).retryable;
-    fixed.set(code, retryable);
+    usual.set(code, retryable);
   }
   return retryable;
 }

@@ -1,7 +1,8 @@
 // The protocol's pure functions. The core answers; here are only names and shapes.
 
-import { attempt, toJson } from "./errors.js";
+import { attempt, errorFromPayload, toJson } from "./errors.js";
 import type { Lease } from "./job.js";
+import { parse } from "./json.js";
 import { native } from "./native.js";
 
 export const PROTOCOL_VERSION: string = native.protocolVersion();
@@ -35,19 +36,36 @@ export function validateLeaseOp(
   call("validate_lease_op", { lease, namespace, target, expires_at: expiresAt, now, budget });
 }
 
+/** What bounds two leases besides their patterns: RFC 3339 times, and what is left of the parent's budget as text. */
+export interface SubsetOptions {
+  childExpiresAt?: string;
+  parentExpiresAt?: string;
+  parentRemaining?: Record<string, string>;
+}
+
 /** Whether `child` allows nothing that `parent` does not (R-9.4). */
-export function isLeaseSubset(
+export function isLeaseSubset(child: Lease, parent: Lease, options: SubsetOptions = {}): boolean {
+  return subset(child, parent, options).subset;
+}
+
+/** @throws LeaseSubsetViolationError naming what `child` has beyond `parent`, InvalidRequestError for no lease. */
+export function assertLeaseSubset(child: Lease, parent: Lease, options: SubsetOptions = {}): void {
+  const answer = subset(child, parent, options);
+  if (!answer.subset) throw errorFromPayload({ code: answer.code, message: answer.message });
+}
+
+function subset(
   child: Lease,
   parent: Lease,
-  options: { childExpiresAt?: string; parentExpiresAt?: string; parentRemaining?: Record<string, string> } = {},
-): boolean {
-  return call<{ subset: boolean }>("is_lease_subset", {
+  options: SubsetOptions,
+): { subset: true } | { subset: false; code: string; message: string } {
+  return call("is_lease_subset", {
     child,
     parent,
     child_expires_at: options.childExpiresAt,
     parent_expires_at: options.parentExpiresAt,
     parent_remaining: options.parentRemaining,
-  }).subset;
+  });
 }
 
 /** What both sides support, in the client's order (R-6.2). */
@@ -62,7 +80,7 @@ export class Envelope {
 
   private constructor(text: string) {
     this.#text = text;
-    this.#members = JSON.parse(text) as Record<string, unknown>;
+    this.#members = parse(text) as Record<string, unknown>;
   }
 
   /**
@@ -110,5 +128,5 @@ export class Envelope {
 }
 
 function call<Answer = unknown>(name: string, args: unknown): Answer {
-  return JSON.parse(attempt(() => native.callFunction(name, toJson(args, name)))) as Answer;
+  return parse(attempt(() => native.callFunction(name, toJson(args, name)))) as Answer;
 }

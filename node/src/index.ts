@@ -36,6 +36,7 @@ export {
 } from "./errors.js";
 export { type EventBodies, type EventKind, type JobEvent, type ToolError } from "./events.js";
 export {
+  assertLeaseSubset,
   Envelope,
   IMPL_VERSION,
   intersectFeatures,
@@ -45,6 +46,7 @@ export {
   PROTOCOL_VERSION,
   validateLeaseOp,
   type AgentRef,
+  type SubsetOptions,
 } from "./functions.js";
 export {
   JobHandle,

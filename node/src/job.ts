@@ -1,6 +1,7 @@
 import type { ARCPClient } from "./client.js";
 import { ClosedError } from "./errors.js";
 import type { JobEvent } from "./events.js";
+import { parse } from "./json.js";
 import type { NativeJob } from "./native.js";
 import { abortable, port, turn } from "./port.js";
 
@@ -176,10 +177,10 @@ abstract class JobView<Result> implements AsyncIterable<JobEvent> {
       await turn();
     }
     while (!this.#left.signal.aborted) {
-      const text = this.#native.nextBatch(port.native, this.#stream, max);
-      if (text === "") return false;
-      if (text !== null) {
-        this.#batch = JSON.parse(text) as JobEvent[];
+      const next = this.#native.nextBatch(port.native, this.#stream, max);
+      if (next?.text === "") return false;
+      if (next !== null) {
+        this.#batch = parse(next.text, next.wide) as JobEvent[];
         this.#taken = 0;
         return true;
       }

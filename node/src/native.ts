@@ -4,7 +4,7 @@ import { createRequire } from "node:module";
 
 /** `bindings/node/src/port.rs` */
 export interface NativePort {
-  drain(max: number): { text: string; objects: unknown[]; more: boolean };
+  drain(max: number): { text: string; wide: boolean; objects: unknown[]; more: boolean };
   cancelCall(call: number): void;
   close(): void;
   logFrom(level: number): void;
@@ -20,8 +20,8 @@ export interface NativeListener {
 }
 
 export interface NativeJob {
-  /** JSON of a list; `null` when there is nothing yet; the empty text after the last event. */
-  nextBatch(port: NativePort, stream: number, max: number): string | null;
+  /** JSON of a list, the empty text after the last event; `null` when there is nothing yet. */
+  nextBatch(port: NativePort, stream: number, max: number): { text: string; wide: boolean } | null;
   result(port: NativePort, call: number): void;
 }
 

@@ -1,4 +1,5 @@
 import { attempt, fromInfo, type ErrorInfo } from "./errors.js";
+import { parse } from "./json.js";
 import { native, type NativeInvocation, type NativePort, type NativeVerifyRequest } from "./native.js";
 
 /** Items handled in one turn of the loop. */
@@ -72,6 +73,8 @@ export class Port {
   readonly #calls = new Map<number, Call>();
   readonly #streams = new Map<number, () => void>();
   #next = 1;
+  /** Why nothing more can be called. */
+  #closed: ErrorInfo | undefined;
   #log: ((level: number, target: string, message: string) => void) | undefined;
 
   constructor(host?: Host) {
@@ -93,6 +96,7 @@ export class Port {
     { signal, holds = true }: { signal?: AbortSignal | undefined; holds?: boolean } = {},
   ): Promise<Completion<Value, Handle>> {
     signal?.throwIfAborted();
+    if (this.#closed) throw fromInfo(this.#closed);
     const number = this.number();
     attempt(() => start(number));
     let abort: (() => void) | undefined;
@@ -129,8 +133,8 @@ export class Port {
   /** Takes nothing more; what is open fails. */
   close(reason: string): void {
     this.native.close();
-    const info: ErrorInfo = { kind: "closed", code: "", message: reason, retryable: false, details: null };
-    for (const number of [...this.#calls.keys()]) this.#take(number)?.reject(new Failed(info));
+    this.#closed = { kind: "closed", code: "", message: reason, retryable: false, details: null };
+    for (const number of [...this.#calls.keys()]) this.#take(number)?.reject(new Failed(this.#closed));
   }
 
   #take(number: number): Call | undefined {
@@ -143,10 +147,10 @@ export class Port {
   }
 
   #drain(): void {
-    const { text, objects, more } = this.native.drain(BATCH);
+    const { text, wide, objects, more } = this.native.drain(BATCH);
     // No wake-up comes before the queue was empty.
     if (more) setImmediate(() => this.#drain());
-    for (const item of JSON.parse(text) as Item[]) this.#dispatch(item, objects);
+    for (const item of parse(text, wide) as Item[]) this.#dispatch(item, objects);
   }
 
   #dispatch(item: Item, objects: unknown[]): void {

@@ -155,6 +155,10 @@ export class ARCPRuntime {
     const { value, object } = await port.call<{ url: string; host: string; port: number }, NativeListener>((call) =>
       native.listen(port.native, call, toJson(settings, "options")),
     );
+    if (this.#closing) {
+      object.close();
+      throw new ClosedError("this runtime was closed meanwhile");
+    }
     const served = port.call((call) => this.#native.serve(port.native, call, object));
     const listener: Listener = {
       ...value,

@@ -10,6 +10,8 @@ use crate::error::{arcp_error, arcp_result};
 use crate::port::arcp_port;
 use crate::transport::arcp_transport;
 
+const CANCEL: &str = "client.cancel";
+
 /// One session with a runtime.
 pub struct arcp_client {
     client: Client,
@@ -65,6 +67,24 @@ pub unsafe extern "C" fn arcp_client_has_feature(client: *const arcp_client, nam
         let (Ok(client), Ok(name)) = (reference(client, "client"), text(name, "name")) else { return false };
         client.client.has_feature(name)
     })
+}
+
+/// What was negotiated, in this client's order, as a JSON list for `arcp_string_free`; empty before the welcome.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn arcp_client_features(
+    client: *const arcp_client,
+    features: *mut *mut c_char,
+    error: *mut *mut arcp_error,
+) -> arcp_result {
+    // SAFETY: the header's rules.
+    unsafe {
+        guard(error, || {
+            let out = Out::new(features, "features")?;
+            let names = reference(client, "client")?.client.negotiated_features();
+            out.give_text(serde_json::Value::from(names).to_string());
+            Ok(())
+        })
+    }
 }
 
 /// The highest `event_seq` received; 0 before the first event.
@@ -129,7 +149,7 @@ pub unsafe extern "C" fn arcp_client_unsubscribe(
     }
 }
 
-/// Asks to cancel a job and returns at once; `reason` may be NULL. Whether it was, its result tells.
+/// Asks to cancel a job and returns at once; `reason` may be NULL (`client.cancel`). Whether it was, its result tells.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn arcp_client_cancel_job(
     client: *const arcp_client,
@@ -141,13 +161,13 @@ pub unsafe extern "C" fn arcp_client_cancel_job(
     unsafe {
         guard(error, || {
             let (job_id, reason) = (text(job_id, "job_id")?, optional_text(reason, "reason")?);
-            Ok(reference(client, "client")?.client.cancel_job(job_id, reason.unwrap_or_default())?)
+            Ok(reference(client, "client")?.client.cancel_job(job_id, reason.unwrap_or(CANCEL))?)
         })
     }
 }
 
 /// Asks to cancel a job; completes when the runtime has answered, with JSON: the state of a job that had already ended,
-/// else `null`. `reason` may be NULL.
+/// else `null`. `reason` may be NULL (`client.cancel`).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn arcp_client_cancel_job_acknowledged(
     client: *const arcp_client,
@@ -162,7 +182,7 @@ pub unsafe extern "C" fn arcp_client_cancel_job_acknowledged(
         guard(error, || {
             let (client, port) = (reference(client, "client")?, reference(port, "port")?);
             let (job_id, reason) = (text(job_id, "job_id")?, optional_text(reason, "reason")?);
-            let reason = reason.unwrap_or_default().to_owned();
+            let reason = reason.unwrap_or(CANCEL).to_owned();
             Ok(client.client.cancel_job_acknowledged(port.bridge(), call, job_id.to_owned(), reason)?)
         })
     }
@@ -179,7 +199,8 @@ pub unsafe extern "C" fn arcp_client_ack(client: *const arcp_client, last_proces
     });
 }
 
-/// Ends the session politely; completes within bounded time, with nothing. `reason` may be NULL. Closing twice is fine.
+/// Ends the session politely; completes within bounded time, with nothing. `reason` may be NULL (`client.close`). Closing
+/// twice is fine.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn arcp_client_close(
     client: *const arcp_client,
@@ -192,7 +213,7 @@ pub unsafe extern "C" fn arcp_client_close(
     unsafe {
         guard(error, || {
             let (client, port) = (reference(client, "client")?, reference(port, "port")?);
-            let reason = optional_text(reason, "reason")?.unwrap_or_default().to_owned();
+            let reason = optional_text(reason, "reason")?.unwrap_or("client.close").to_owned();
             Ok(client.client.close(port.bridge(), call, reason)?)
         })
     }

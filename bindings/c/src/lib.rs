@@ -4,18 +4,28 @@
 #![allow(non_camel_case_types, reason = "the names are those of the header")]
 #![allow(clippy::missing_safety_doc, reason = "said once for all functions at the head of the header")]
 
-pub mod boundary;
+// The order of the header.
 pub mod error;
 
-pub mod client;
 pub mod core;
-pub mod functions;
-pub mod invocation;
-pub mod item;
-pub mod job;
+
 pub mod port;
-pub mod runtime;
+
+pub mod item;
+
 pub mod transport;
+
+pub mod client;
+
+pub mod job;
+
+pub mod runtime;
+
+pub mod invocation;
+
+pub mod functions;
+
+pub mod boundary;
 
 /// What the header promises about threads.
 const _: () = {

@@ -14,8 +14,8 @@ use crate::core::arcp_core;
 use crate::error::{arcp_error, arcp_result};
 use crate::item::arcp_item;
 
-/// Called when items have come to an empty port, from one of the core's threads, never from two at once. It must not
-/// block; let it only wake your loop.
+/// Called when items have come to an empty port, from any thread (one of yours inside a call included), never from two at
+/// once. It must not block; let it only wake your loop.
 pub type arcp_wake = Option<unsafe extern "C" fn(user_data: *mut c_void)>;
 
 /// A queue of things for you to do.
@@ -23,6 +23,7 @@ pub struct arcp_port {
     core: Core,
     port: Port,
     shared: Arc<Shared>,
+    process: u32,
 }
 
 /// What the port and the core's threads share.
@@ -108,7 +109,7 @@ impl arcp_port {
             changed: Condvar::new(),
             callback: ReentrantMutex::new(Cell::new(callback)),
         });
-        arcp_port { core, port: Port::new(Signal(Arc::clone(&shared))), shared }
+        arcp_port { core, port: Port::new(Signal(Arc::clone(&shared))), shared, process: std::process::id() }
     }
 
     pub(crate) fn bridge(&self) -> &Port {
@@ -128,7 +129,21 @@ impl arcp_port {
         state.signal(!state.items.is_empty());
     }
 
-    fn next(&self) -> Option<Item> {
+    /// After a fork the locks may be held for ever, and the descriptor is shared with the parent.
+    fn is_forked(&self) -> bool {
+        self.process != std::process::id()
+    }
+
+    fn check_process(&self) -> Result<(), ErrorInfo> {
+        if self.is_forked() {
+            let message = "this port was made before the process was forked; make cores and ports in the child";
+            return Err(ErrorInfo::local(ErrorKind::Forked, message));
+        }
+        Ok(())
+    }
+
+    fn next(&self) -> Result<Option<Item>, ErrorInfo> {
+        self.check_process()?;
         let mut state = self.shared.state.lock();
         if state.items.is_empty() {
             self.refill(&mut state);
@@ -137,11 +152,12 @@ impl arcp_port {
         if state.items.is_empty() {
             self.refill(&mut state);
         }
-        item
+        Ok(item)
     }
 
     /// Waits until `take` finds what it wants among the items; below 0 for as long as the port is open.
     fn wait<T>(&self, timeout_ms: i64, mut take: impl FnMut(&mut VecDeque<Item>) -> Option<T>) -> Result<T, ErrorInfo> {
+        self.check_process()?;
         let timeout = u64::try_from(timeout_ms).ok().map(Duration::from_millis);
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let mut state = self.shared.state.lock();
@@ -167,6 +183,9 @@ impl arcp_port {
     }
 
     fn close(&self) {
+        if self.is_forked() {
+            return;
+        }
         self.port.close();
         let items = {
             let mut state = self.shared.state.lock();
@@ -230,7 +249,7 @@ pub unsafe extern "C" fn arcp_port_next(
         guard(error, || {
             arcp_item::prepare(item)?;
             let port = reference(port, "port")?;
-            if let Some(next) = port.next() {
+            if let Some(next) = port.next()? {
                 item.write(arcp_item::of(port, next));
             }
             Ok(())
@@ -354,12 +373,13 @@ pub unsafe extern "C" fn arcp_port_close(port: *const arcp_port) {
 pub unsafe extern "C" fn arcp_port_free(port: *mut arcp_port) {
     // SAFETY: the header's rules.
     unsafe {
-        arcp_port_close(port);
-        #[cfg(unix)]
-        if let Some(port) = port.as_ref() {
+        let Some(closing) = port.as_ref().filter(|port| !port.is_forked()) else { return };
+        quietly((), || {
+            closing.close();
             // Agents of a runtime may keep the shared half alive.
-            port.shared.state.lock().descriptor = None;
-        }
+            #[cfg(unix)]
+            drop(closing.shared.state.lock().descriptor.take());
+        });
         free(port);
     }
 }

@@ -181,7 +181,8 @@ pub unsafe extern "C" fn arcp_runtime_serve(
     }
 }
 
-/// Cancels every job, gives them up to `grace_ms`, ends every session; completes with nothing then. `reason` may be NULL.
+/// Cancels every job, gives them up to `grace_ms`, ends every session; completes with nothing then. `reason` may be NULL
+/// (`runtime.close`).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn arcp_runtime_shutdown(
     runtime: *const arcp_runtime,
@@ -195,7 +196,7 @@ pub unsafe extern "C" fn arcp_runtime_shutdown(
     unsafe {
         guard(error, || {
             let (runtime, port) = (reference(runtime, "runtime")?, reference(port, "port")?);
-            let reason = optional_text(reason, "reason")?.unwrap_or_default().to_owned();
+            let reason = optional_text(reason, "reason")?.unwrap_or("runtime.close").to_owned();
             let grace = Duration::from_millis(grace_ms.into());
             Ok(runtime.runtime.shutdown(port.bridge(), call, reason, grace)?)
         })

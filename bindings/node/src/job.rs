@@ -8,7 +8,16 @@ use napi_derive::napi;
 
 use crate::core::core;
 use crate::error::thrown;
-use crate::port::{NativePort, number, quoted};
+use crate::port::{NativePort, is_wide, number, quoted};
+
+/// Events on their way to JavaScript.
+#[napi(object, object_from_js = false)]
+pub struct EventBatch {
+    /// JSON: a list of events; empty after the last.
+    pub text: String,
+    /// Whether `text` may hold integers that a JavaScript number cannot.
+    pub wide: bool,
+}
 
 /// A submitted or followed job.
 #[napi]
@@ -18,15 +27,17 @@ pub struct NativeJob {
 
 #[napi]
 impl NativeJob {
-    /// Up to `max` events as one JSON list; `null` when there are none yet, then a `ready` item for `stream` follows; the
-    /// empty text after the last.
+    /// Up to `max` events; `null` when there are none yet, then a `ready` item for `stream` follows.
     #[napi]
-    pub fn next_batch(&self, port: &NativePort, stream: i64, max: u32) -> Option<String> {
+    pub fn next_batch(&self, port: &NativePort, stream: i64, max: u32) -> Option<EventBatch> {
         let mut batch = Vec::new();
         match self.job.next_batch(&port.port, number(stream), max as usize, &mut batch) {
-            NextBatch::Some => Some(joined(&batch)),
+            NextBatch::Some => {
+                let text = joined(&batch);
+                Some(EventBatch { wide: is_wide(&text), text })
+            }
             NextBatch::Empty => None,
-            NextBatch::Ended => Some(String::new()),
+            NextBatch::Ended => Some(EventBatch { text: String::new(), wide: false }),
         }
     }
 
@@ -43,15 +54,23 @@ fn joined(batch: &[JobEvent]) -> String {
     for event in batch {
         text.push(if text.is_empty() { '[' } else { ',' });
         // Writing to a String does not fail.
-        let _ = write!(
-            text,
-            r#"{{"event_seq":{},"kind":{},"ts":{},"body":{}}}"#,
-            event.event_seq,
-            quoted(event.kind()),
-            quoted(event.ts()),
-            event.body()
-        );
+        let _ = write!(text, r#"{{"event_seq":{},"kind":"#, event.event_seq);
+        push_quoted(&mut text, event.kind());
+        text.push_str(r#","ts":"#);
+        push_quoted(&mut text, event.ts());
+        text.push_str(r#","body":"#);
+        text.push_str(event.body());
+        text.push('}');
     }
     text.push(']');
     text
+}
+
+fn push_quoted(text: &mut String, value: &str) {
+    // Kinds and times are plain, all but always.
+    if value.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\') {
+        text.extend(["\"", value, "\""]);
+    } else {
+        text.push_str(&quoted(value));
+    }
 }

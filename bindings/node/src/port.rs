@@ -34,6 +34,8 @@ type Carried = Either5<NativeJob, NativeTransport, NativeListener, NativeInvocat
 pub struct Drained {
     /// JSON: a list of items, each with a `type`.
     pub text: String,
+    /// Whether `text` may hold integers that a JavaScript number cannot.
+    pub wide: bool,
     /// What items point at with `object`.
     pub objects: Vec<Carried>,
     /// Whether more wait. Until it is false no wake-up comes.
@@ -64,7 +66,8 @@ impl NativePort {
         for item in items {
             batch.add(item);
         }
-        Drained { text: batch.text + if batch.started { "]" } else { "[]" }, objects: batch.objects, more }
+        let text = batch.text + if batch.started { "]" } else { "[]" };
+        Drained { wide: is_wide(&text), text, objects: batch.objects, more }
     }
 
     /// Drops the work of a call; it completes no more.
@@ -178,6 +181,20 @@ impl Batch {
         // Writing to a String does not fail.
         let _ = self.text.write_fmt(piece);
     }
+}
+
+/// Digits of the smallest integer beyond 2^53.
+const WIDE: usize = 16;
+
+/// Whether JSON text may hold integers beyond 2^53 (D-28): whether there are that many digits in a row. A run of them
+/// covers a multiple of its length, so only those places are looked at.
+pub(crate) fn is_wide(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    (0..bytes.len()).step_by(WIDE).any(|at| {
+        let (before, after) = bytes.split_at(at);
+        let run = after.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        run > 0 && run + before.iter().rev().take_while(|byte| byte.is_ascii_digit()).count() >= WIDE
+    })
 }
 
 /// `text` as a JSON string.

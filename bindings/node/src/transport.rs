@@ -33,9 +33,10 @@ impl NativeTransport {
 /// Completes with a [`NativeTransport`]; `options` is the JSON of [`ConnectOptions`].
 #[napi]
 pub(crate) fn connect_websocket(port: &NativePort, call: i64, url: String, options: String) -> napi::Result<()> {
-    thrown(ConnectOptions::from_json(&options).and_then(|options| {
-        TransportHandle::connect_websocket(&core()?, &port.port, number(call), url, options)
-    }))
+    thrown(
+        ConnectOptions::from_json(&options)
+            .and_then(|options| TransportHandle::connect_websocket(&core()?, &port.port, number(call), url, options)),
+    )
 }
 
 /// Two connected ends.

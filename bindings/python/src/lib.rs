@@ -3,6 +3,7 @@
 //! Calls that take time are given a [`port::Port`] and a number; the port's `drain` hands their outcome back in batches.
 //! Structured arguments and answers cross as JSON text. No call waits while it holds the interpreter.
 
+mod cli;
 mod client;
 mod context;
 mod core;
@@ -21,6 +22,8 @@ use crate::error::OrRaise as _;
 /// The bridge of `arcp`; private.
 #[pymodule]
 mod _native {
+    #[pymodule_export]
+    use crate::cli::{report_failure, run_cli};
     #[pymodule_export]
     use crate::client::{Client, Job};
     #[pymodule_export]

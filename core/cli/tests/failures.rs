@@ -4,11 +4,10 @@
 
 mod support;
 
-use std::os::unix::fs::PermissionsExt;
-
 use arcp::CancelPolicy;
 use support::{Host, Running, TOKEN, arcp, fails, finish, one_line, run, session};
 use tokio::net::TcpListener;
+use tokio::process::Command;
 
 #[tokio::test]
 async fn wrong_arguments_are_told_before_anything_is_opened() {
@@ -147,15 +146,17 @@ async fn a_python_runtime_is_left_to_python() {
     assert!(one_line(&missing, 1).contains("no python3"), "{missing:?}");
 
     let python = folder.join("python3");
-    let pretend = |script: &str| {
-        std::fs::write(&python, format!("#!/bin/sh\n{script}\n")).unwrap();
-        std::fs::set_permissions(&python, std::fs::Permissions::from_mode(0o755)).unwrap();
+    // Written by another process: one that this one forks meanwhile would hold the file open, and it could not be run.
+    let pretend = async |script: &str| {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "printf '#!/bin/sh\n%s\n' \"$1\" > \"$2\" && chmod +x \"$2\"", "sh", script]).arg(&python);
+        assert!(shell.status().await.unwrap().success());
     };
-    pretend("exit 1");
+    pretend("exit 1").await;
     let without = finish(arcp(serve).env("PATH", &folder)).await;
     assert!(one_line(&without, 1).contains("the Python package arcp"), "{without:?}");
 
-    pretend("[ \"$1\" = -c ] || { echo \"$@\"; exit 9; }");
+    pretend("[ \"$1\" = -c ] || { echo \"$@\"; exit 9; }").await;
     let with = finish(arcp(serve).env("PATH", &folder)).await;
     std::fs::remove_dir_all(&folder).unwrap();
     assert_eq!((with.status, &*with.stdout), (9, "-m arcp serve --app agents:runtime --port 0\n"));

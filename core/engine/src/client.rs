@@ -572,7 +572,7 @@ async fn run(shared: Arc<Shared>, mut transport: impl Transport) {
         Ok(()) => "the runtime closed it".to_owned(),
         Err(error) => error.to_string(),
     };
-    shared.act(|machine, now| machine.disconnected(now, &why));
+    shared.act(|machine, _| machine.disconnected(&why));
     shared.finish(Error::Transport(format!("the connection was lost: {why}")));
 }
 
@@ -587,7 +587,7 @@ impl Endpoint for ClientEnd<'_> {
             for message in received.drain(..) {
                 match message {
                     Received::Frame(frame) => machine.handle_frame(now, &frame),
-                    Received::Oversize => machine.disconnected(now, "the runtime sent a message over the size limit"),
+                    Received::Oversize => machine.disconnected("the runtime sent a message over the size limit"),
                 }
             }
         });

@@ -93,10 +93,11 @@ impl JobContext {
     /// `INVALID_REQUEST` for a kind or body that breaks a rule; what a refused `tool_call` says;
     /// `INTERNAL_ERROR` while events cannot be stored.
     pub async fn emit(&self, kind: &str, body: &RawJson) -> Result<(), Error> {
-        let must_wait = self.emit_now(kind, body)?;
-        if must_wait {
+        if self.emit_now(kind, body)? {
             self.drained().await;
         }
+        // An agent that only emits still lets others run, and can be dropped (D-23).
+        tokio::task::coop::consume_budget().await;
         Ok(())
     }
 

@@ -17,6 +17,6 @@ pub trait Store: Send + Sync + 'static {
     /// Carries out one operation.
     fn apply(&self, op: StoreOp);
 
-    /// Kept records of a job whose `source_seq` is greater than `after_source_seq`, in order.
+    /// Kept records of a job whose `source_seq` is greater than `after_source_seq`, in order; 0 means all.
     fn history(&self, job_id: &str, after_source_seq: u64) -> Vec<Arc<Record>>;
 }

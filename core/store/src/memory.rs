@@ -68,7 +68,12 @@ impl Store for MemoryStore {
     fn history(&self, job_id: &str, after_source_seq: u64) -> Vec<Arc<Record>> {
         let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
         let records = jobs.get(job_id).map(|kept| kept.records.iter());
-        records.into_iter().flatten().filter(|record| record.source_seq > after_source_seq).cloned().collect()
+        records
+            .into_iter()
+            .flatten()
+            .filter(|record| after_source_seq == 0 || record.source_seq > after_source_seq)
+            .cloned()
+            .collect()
     }
 }
 

@@ -1,6 +1,7 @@
 //! The program as processes, and a runtime in this process for it to talk to.
 
 #![allow(dead_code, reason = "each test file uses its part")]
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use std::process::Stdio;
 use std::sync::Arc;
@@ -16,11 +17,11 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-pub const TOKEN: &str = "tok-5ecret";
-pub const BOUND: Duration = Duration::from_secs(20);
+pub(crate) const TOKEN: &str = "tok-5ecret";
+pub(crate) const BOUND: Duration = Duration::from_secs(20);
 
 /// The program, with nothing of this process's settings in its way.
-pub fn arcp<'a>(args: impl IntoIterator<Item = &'a str>) -> Command {
+pub(crate) fn arcp<'a>(args: impl IntoIterator<Item = &'a str>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_arcp"));
     command.args(args).env_remove("ARCP_TOKEN").stdin(Stdio::null()).kill_on_drop(true);
     command
@@ -28,10 +29,10 @@ pub fn arcp<'a>(args: impl IntoIterator<Item = &'a str>) -> Command {
 
 /// What a process printed, and its exit status.
 #[derive(Debug)]
-pub struct Ran {
-    pub status: i32,
-    pub stdout: String,
-    pub stderr: String,
+pub(crate) struct Ran {
+    pub(crate) status: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 impl Ran {
@@ -44,42 +45,42 @@ impl Ran {
         ran
     }
 
-    pub fn json(&self) -> serde_json::Value {
+    pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
     /// One value per line of stdout.
-    pub fn json_lines(&self) -> Vec<serde_json::Value> {
+    pub(crate) fn json_lines(&self) -> Vec<serde_json::Value> {
         self.stdout.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{self:?}"))).collect()
     }
 
     /// The job id that `submit` printed on stderr.
-    pub fn job_id(&self) -> &str {
+    pub(crate) fn job_id(&self) -> &str {
         self.stderr.trim().strip_prefix("job ").unwrap_or_else(|| panic!("{self:?}"))
     }
 }
 
-pub async fn run(args: &[&str]) -> Ran {
+pub(crate) async fn run(args: &[&str]) -> Ran {
     finish(&mut arcp(args.iter().copied())).await
 }
 
-pub async fn finish(command: &mut Command) -> Ran {
+pub(crate) async fn finish(command: &mut Command) -> Ran {
     let output = timeout(BOUND, command.output()).await.expect("it did not end in time").unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     Ran::checked(output.status.code(), text(output.stdout), text(output.stderr))
 }
 
 /// `submit`, `tail` or `cancel` with its session arguments.
-pub fn session<'a>(command: &'a str, url: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+pub(crate) fn session<'a>(command: &'a str, url: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     [&[command, "--url", url, "--token", TOKEN], more].concat()
 }
 
 /// Runs what must fail with this status, and returns the one line it says.
-pub async fn fails(args: &[&str], status: i32) -> String {
+pub(crate) async fn fails(args: &[&str], status: i32) -> String {
     one_line(&run(args).await, status)
 }
 
-pub fn one_line(ran: &Ran, status: i32) -> String {
+pub(crate) fn one_line(ran: &Ran, status: i32) -> String {
     assert_eq!(ran.status, status, "{ran:?}");
     let mut lines = ran.stderr.lines().filter(|line| !line.starts_with("job "));
     let line = lines.next().unwrap_or_else(|| panic!("{ran:?}"));
@@ -88,7 +89,7 @@ pub fn one_line(ran: &Ran, status: i32) -> String {
 }
 
 /// A process that is watched while it runs.
-pub struct Running {
+pub(crate) struct Running {
     child: Child,
     stdout: Lines<BufReader<ChildStdout>>,
     stderr: Lines<BufReader<ChildStderr>>,
@@ -96,7 +97,7 @@ pub struct Running {
 }
 
 impl Running {
-    pub fn start(args: &[&str]) -> Running {
+    pub(crate) fn start(args: &[&str]) -> Running {
         let mut command = arcp(args.iter().copied());
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -105,7 +106,7 @@ impl Running {
     }
 
     /// `arcp serve` on a free port, and its URL.
-    pub async fn serve(more: &[&str]) -> (Running, String) {
+    pub(crate) async fn serve(more: &[&str]) -> (Running, String) {
         let args = [&["serve", "--port", "0", "--token", TOKEN], more].concat();
         let mut server = Running::start(&args);
         let line = server.err_line().await;
@@ -113,27 +114,27 @@ impl Running {
         (server, url)
     }
 
-    pub async fn out_line(&mut self) -> String {
+    pub(crate) async fn out_line(&mut self) -> String {
         let line = timeout(BOUND, self.stdout.next_line()).await.expect("no line in time").unwrap();
         let line = line.expect("stdout ended");
         self.seen.0 += &line;
         line
     }
 
-    pub async fn err_line(&mut self) -> String {
+    pub(crate) async fn err_line(&mut self) -> String {
         let line = timeout(BOUND, self.stderr.next_line()).await.expect("no line in time").unwrap();
         let line = line.expect("stderr ended");
         self.seen.1 += &line;
         line
     }
 
-    pub async fn signal(&self, name: &str) {
+    pub(crate) async fn signal(&self, name: &str) {
         let pid = self.child.id().unwrap().to_string();
         assert!(Command::new("kill").args(["-s", name, &pid]).status().await.unwrap().success());
     }
 
     /// Waits for its end; the output is what was not taken before.
-    pub async fn end(mut self) -> Ran {
+    pub(crate) async fn end(mut self) -> Ran {
         let (mut out, mut err) = (String::new(), String::new());
         let (mut stdout, mut stderr) = (self.stdout.into_inner(), self.stderr.into_inner());
         let ended = async {
@@ -147,17 +148,17 @@ impl Running {
 }
 
 /// A runtime in this process, so that a test can hold its agents.
-pub struct Host {
-    pub url: String,
+pub(crate) struct Host {
+    pub(crate) url: String,
     /// What the agents say they do.
-    pub said: mpsc::UnboundedReceiver<&'static str>,
+    pub(crate) said: mpsc::UnboundedReceiver<&'static str>,
     /// Lets "waits" return, and "lingers" give way.
-    pub release: Arc<Notify>,
+    pub(crate) release: Arc<Notify>,
     serving: JoinHandle<()>,
 }
 
 impl Host {
-    pub async fn start(cancel_policy: CancelPolicy) -> Host {
+    pub(crate) async fn start(cancel_policy: CancelPolicy) -> Host {
         let mut config = RuntimeConfig::new(PeerInfo { name: "host".into(), version: "1".into() });
         config.cancel_policy = cancel_policy;
         let runtime = Runtime::new(config, StaticBearerVerifier::new([(TOKEN, "me@example.com")]));
@@ -182,18 +183,18 @@ impl Host {
     }
 
     /// The next thing an agent says.
-    pub async fn hear(&mut self) -> &'static str {
+    pub(crate) async fn hear(&mut self) -> &'static str {
         timeout(BOUND, self.said.recv()).await.expect("the agents say nothing").unwrap()
     }
 
     /// Cuts every connection.
-    pub async fn vanish(self) {
+    pub(crate) async fn vanish(self) {
         self.serving.abort();
         drop(self.serving.await);
     }
 
     /// Submits without waiting for the end.
-    pub async fn detached(&self, agent: &str) -> String {
+    pub(crate) async fn detached(&self, agent: &str) -> String {
         let ran = run(&session("submit", &self.url, &["--agent", agent, "--detach"])).await;
         assert_eq!((ran.status, &*ran.stderr), (0, ""), "{ran:?}");
         ran.stdout.trim().to_owned()

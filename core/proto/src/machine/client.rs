@@ -211,7 +211,6 @@ pub struct ClientMachine {
     last_seq: u64,
     processed: u64,
     acked: u64,
-    last_ack: Duration,
     next_key: u64,
     pending: BTreeMap<Ticket, Pending>,
     pending_by_id: HashMap<String, Ticket>,
@@ -236,7 +235,6 @@ impl ClientMachine {
             last_seq: 0,
             processed: 0,
             acked: 0,
-            last_ack: Duration::ZERO,
             next_key: 0,
             pending: BTreeMap::new(),
             pending_by_id: HashMap::new(),
@@ -291,18 +289,24 @@ impl ClientMachine {
     }
 
     /// The transport is gone.
-    pub fn disconnected(&mut self, now: Now, why: &str) {
+    pub fn disconnected(&mut self, why: &str) {
         match self.state {
             State::Closing => self.closed(),
-            State::Handshaking | State::Open => self.lose(now, Loss::Disconnected(why.to_owned())),
+            State::Handshaking | State::Open => self.lose(Loss::Disconnected(why.to_owned())),
             State::Idle | State::Closed => {}
         }
     }
 
-    fn lose(&mut self, _now: Now, loss: Loss) {
+    fn lose(&mut self, loss: Loss) {
         self.state = State::Closed;
         self.timers = Timers::new();
         self.events.push_back(ClientEvent::Lost(loss));
+    }
+
+    fn not_welcomed(&mut self, why: Option<Error>) {
+        self.state = State::Closed;
+        self.timers = Timers::new();
+        self.events.push_back(ClientEvent::NotWelcomed(why));
     }
 
     fn closed(&mut self) {
@@ -375,7 +379,6 @@ impl ClientMachine {
     pub fn ack(&mut self, now: Now, last_processed_seq: u64) {
         if self.state == State::Open && self.features.has(Feature::Ack) {
             self.acked = self.acked.max(last_processed_seq);
-            self.last_ack = now.mono;
             let id = self.ids.message_id(now.wall);
             self.send(now, kind::SESSION_ACK, &id, None, None, &Ack { last_processed_seq });
         }
@@ -388,7 +391,8 @@ impl ClientMachine {
             if self.processed - self.acked >= ACK_BACKLOG {
                 self.ack(now, self.processed);
             } else {
-                self.timers.set(Timer::Ack, self.last_ack.max(now.mono) + ACK_INTERVAL);
+                // Set once: a steady flow must not put it off for ever.
+                self.timers.set_if_none(Timer::Ack, now.mono + ACK_INTERVAL);
             }
         }
     }
@@ -467,7 +471,7 @@ impl ClientMachine {
             Ok(head) => head,
             Err(refusal) => {
                 let counted = refusal.kind.as_deref().is_some_and(kind::is_numbered);
-                if counted && !refusal.event_seq.is_none_or(|seq| self.advance(now, seq)) {
+                if counted && !refusal.event_seq.is_none_or(|seq| self.advance(seq)) {
                     return;
                 }
                 return self.blame(refusal.kind.as_deref(), refusal.job_id.as_deref(), refusal.error);
@@ -482,7 +486,7 @@ impl ClientMachine {
         // A message that is refused for its payload has its number all the same (D-29).
         if kind::is_numbered(&head.kind) {
             match head.event_seq {
-                Some(seq) if !self.advance(now, seq) => return,
+                Some(seq) if !self.advance(seq) => return,
                 Some(_) => {}
                 None => {
                     let error = Error::invalid(format!("{} without event_seq", head.kind));
@@ -494,21 +498,20 @@ impl ClientMachine {
             Ok(message) if self.state == State::Handshaking => self.handle_answer_to_hello(now, &head, message),
             Ok(message) => self.handle_message(now, frame, &head, message),
             Err(error) if self.state == State::Handshaking => {
-                self.state = State::Closed;
-                self.events.push_back(ClientEvent::NotWelcomed(Some(error)));
+                self.not_welcomed(Some(error));
             }
             Err(error) => self.blame(Some(&head.kind), job_id, error),
         }
     }
 
     /// Counts one number. `false` when the message is to be dropped: a repeat, or behind a gap.
-    fn advance(&mut self, now: Now, seq: u64) -> bool {
+    fn advance(&mut self, seq: u64) -> bool {
         if seq <= self.last_seq {
             return false;
         }
         let expected = self.last_seq + 1;
         if seq > expected {
-            self.lose(now, Loss::Gap { expected, got: seq });
+            self.lose(Loss::Gap { expected, got: seq });
             return false;
         }
         self.last_seq = seq;
@@ -543,13 +546,11 @@ impl ClientMachine {
                 self.events.push_back(ClientEvent::Welcomed(welcome));
             }
             RuntimeMessage::Error(refusal) => {
-                self.state = State::Closed;
-                self.events.push_back(ClientEvent::NotWelcomed(Some(refusal.error)));
+                self.not_welcomed(Some(refusal.error));
             }
             _ => {
-                self.state = State::Closed;
                 let error = Error::invalid(format!("expected session.welcome, the runtime sent {}", head.kind));
-                self.events.push_back(ClientEvent::NotWelcomed(Some(error)));
+                self.not_welcomed(Some(error));
             }
         }
     }
@@ -573,9 +574,9 @@ impl ClientMachine {
                 self.send(now, kind::SESSION_PONG, &id, None, None, &pong);
             }
             RuntimeMessage::Closed(_) if self.state == State::Closing => self.closed(),
-            RuntimeMessage::Closed(closed) => self.lose(now, Loss::Bye(closed.reason.unwrap_or_default())),
+            RuntimeMessage::Closed(closed) => self.lose(Loss::Bye(closed.reason.unwrap_or_default())),
             RuntimeMessage::Bye(_) if self.state == State::Closing => self.closed(),
-            RuntimeMessage::Bye(bye) => self.lose(now, Loss::Bye(bye.reason)),
+            RuntimeMessage::Bye(bye) => self.lose(Loss::Bye(bye.reason)),
             RuntimeMessage::Pong(_)
             | RuntimeMessage::Jobs(_)
             | RuntimeMessage::Welcome(_)
@@ -728,8 +729,7 @@ impl ClientMachine {
         while let Some(timer) = self.timers.pop_due(now.mono) {
             match timer {
                 Timer::Handshake => {
-                    self.state = State::Closed;
-                    self.events.push_back(ClientEvent::NotWelcomed(None));
+                    self.not_welcomed(None);
                 }
                 Timer::Heartbeat => self.check_heartbeat(now),
                 Timer::Requests => self.expire_requests(now),
@@ -749,7 +749,7 @@ impl ClientMachine {
                 self.send(now, kind::SESSION_PING, &id, None, None, &Ping { nonce, sent_at: Some(now.wall) });
                 self.timers.set(Timer::Heartbeat, next);
             }
-            Some(Beat::Lost) => self.lose(now, Loss::HeartbeatLost),
+            Some(Beat::Lost) => self.lose(Loss::HeartbeatLost),
             None => {}
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::frame::Record;
-use super::runtime::SessionKey;
+use super::runtime::{SessionKey, details};
 use crate::budget::Budget;
 use crate::error::{Error, ErrorCode};
 use crate::json::RawJson;
@@ -105,6 +105,8 @@ pub struct Job {
     pub(super) subscribers: Vec<Subscriber>,
     pub(super) ending: Option<Ending>,
     pub(super) terminal: Option<Arc<Record>>,
+    /// The principal and idempotency key it was submitted under.
+    pub(super) claim: Option<(Arc<str>, String)>,
 }
 
 /// The end of a lease on both clocks: the earlier wins.
@@ -158,7 +160,7 @@ impl Job {
         match (&self.ending, outcome) {
             (Some(Ending::Cancelled { reason }), _) => {
                 let error = Error::new(ErrorCode::Cancelled, format!("cancelled: {reason}"));
-                Err((JobStatus::Cancelled, error))
+                Err((JobStatus::Cancelled, error.with_details(details("reason", reason))))
             }
             (Some(Ending::TimedOut), _) => {
                 let limit = self.max_runtime.unwrap_or_default().as_secs();

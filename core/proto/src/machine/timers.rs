@@ -24,6 +24,13 @@ impl<K: Copy + Eq + Hash + Ord> Timers<K> {
         self.by_time.insert((at, key));
     }
 
+    /// Sets the deadline of `key` unless it has one.
+    pub(super) fn set_if_none(&mut self, key: K, at: Duration) {
+        if !self.by_key.contains_key(&key) {
+            self.set(key, at);
+        }
+    }
+
     pub(super) fn clear(&mut self, key: K) {
         if let Some(old) = self.by_key.remove(&key) {
             self.by_time.remove(&(old, key));

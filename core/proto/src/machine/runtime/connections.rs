@@ -6,7 +6,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::{ConnKey, JobKey, ProfileChoice, RuntimeEvent, RuntimeMachine, SessionKey, StoreOp, Timer, details};
+use super::{
+    ConnKey, JobKey, ProfileChoice, RuntimeEvent, RuntimeMachine, SessionKey, StoreOp, Timer, Unstored, details,
+};
 use crate::envelope::Head;
 use crate::error::{Error, ErrorCode};
 use crate::feature::{Feature, FeatureSet};
@@ -171,6 +173,10 @@ impl RuntimeMachine {
     /// The verifier's answer: the principal, or the error to send (R-6.1.9 leaves the code to the verifier's host).
     pub fn handle_verified(&mut self, now: Now, conn: ConnKey, verdict: Result<String, Error>) {
         let Some(entry) = self.conns.get_mut(&conn) else { return };
+        if !matches!(entry.state, ConnState::Verifying(_)) {
+            // Too late: the connection was closed meanwhile.
+            return;
+        }
         let ConnState::Verifying(pending) = std::mem::replace(&mut entry.state, ConnState::AwaitHello) else { return };
         match verdict.and_then(|principal| self.admit(&pending.hello, principal)) {
             Ok(principal) => self.welcome(now, conn, *pending, principal),
@@ -379,10 +385,16 @@ impl RuntimeMachine {
             return;
         }
         self.store_fault = None;
-        while self.unstored.front().is_some_and(|(waiting, ..)| *waiting <= ticket) {
-            let Some((_, key, frame)) = self.unstored.pop_front() else { break };
-            if let Some(conn) = self.sessions.get(&key).and_then(|session| session.conn) {
-                self.push(now, conn, frame);
+        self.stored = self.stored.max(ticket);
+        while self.unstored.front().is_some_and(|(waiting, _)| *waiting <= ticket) {
+            match self.unstored.pop_front() {
+                Some((_, Unstored::Copy(key, frame))) => {
+                    if let Some(conn) = self.sessions.get(&key).and_then(|session| session.conn) {
+                        self.push(now, conn, frame);
+                    }
+                }
+                Some((_, Unstored::Closed(conn, closed))) => self.say_closed(now, conn, &closed),
+                None => break,
             }
         }
     }

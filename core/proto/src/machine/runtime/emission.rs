@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::{JobKey, RuntimeEvent, RuntimeMachine, SessionKey, StoreOp, Timer, details};
+use super::{JobKey, RuntimeEvent, RuntimeMachine, SessionKey, StoreOp, Timer, Unstored, details};
 use crate::budget::REMAINING_METRIC;
 use crate::error::{Error, ErrorCode};
 use crate::event::{self, EventBody, EventKind};
@@ -253,8 +253,11 @@ impl RuntimeMachine {
             Some((_, session)) if session.sees(feature) => Some(session.next_seq()),
             _ => None,
         };
-        if let Some(event_seq) = event_seq {
-            job.source_seq = event_seq;
+        match event_seq {
+            Some(event_seq) => job.source_seq = event_seq,
+            // The session is gone; its numbers go on, so that a place in the history can still be named.
+            None if submitter.is_none() => job.source_seq += 1,
+            None => {}
         }
         let record = Arc::new(Record {
             job_id: Arc::clone(&job.start.job_id),
@@ -266,8 +269,8 @@ impl RuntimeMachine {
             feature,
             payload,
         });
-        self.stored_ticket += 1;
-        self.store.push_back(StoreOp::Append { ticket: self.stored_ticket, record: Arc::clone(&record) });
+        self.issued += 1;
+        self.store.push_back(StoreOp::Append { ticket: self.issued, record: Arc::clone(&record) });
         let mut copies = Vec::new();
         if let (Some((key, session)), Some(event_seq)) = (submitter, event_seq) {
             copies.push((key, session.frame(event_seq, Arc::clone(&record))));
@@ -286,8 +289,8 @@ impl RuntimeMachine {
 
     /// Sends a numbered copy, once its record is stored.
     fn hand_out(&mut self, now: Now, session: SessionKey, frame: Frame) {
-        if self.config.durable {
-            self.unstored.push_back((self.stored_ticket, session, frame));
+        if self.config.durable && self.stored < self.issued {
+            self.unstored.push_back((self.issued, Unstored::Copy(session, frame)));
         } else if let Some(conn) = self.sessions.get(&session).and_then(|session| session.conn) {
             self.push(now, conn, frame);
         }

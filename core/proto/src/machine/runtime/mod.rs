@@ -22,7 +22,7 @@ use super::timers::Timers;
 use crate::error::Error;
 use crate::id::{Entropy, IdGenerator};
 use crate::json::RawJson;
-use crate::message::AgentEntry;
+use crate::message::{AgentEntry, Closed};
 use crate::time::Now;
 
 /// One connection of a runtime.
@@ -75,7 +75,7 @@ pub enum RuntimeEvent {
         ticket: u64,
         /// The job.
         job_id: Arc<str>,
-        /// Only records whose `source_seq` is greater.
+        /// Only records whose `source_seq` is greater; 0 means all.
         after_source_seq: u64,
     },
 }
@@ -92,6 +92,15 @@ pub enum StoreOp {
     },
     /// Forget the job.
     Forget(Arc<str>),
+}
+
+/// What must not leave before the records it follows are stored.
+#[derive(Debug)]
+enum Unstored {
+    /// A numbered copy.
+    Copy(SessionKey, Frame),
+    /// The answer to a close.
+    Closed(ConnKey, Closed),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -123,9 +132,11 @@ pub struct RuntimeMachine {
     timers: Timers<Timer>,
     events: VecDeque<RuntimeEvent>,
     store: VecDeque<StoreOp>,
-    stored_ticket: u64,
-    /// Frames whose record is not stored yet, in order (D-18).
-    unstored: VecDeque<(u64, SessionKey, Frame)>,
+    /// The last record handed to the store, and the last the store has kept.
+    issued: u64,
+    stored: u64,
+    /// What waits for its record to be stored, in order (D-18).
+    unstored: VecDeque<(u64, Unstored)>,
     /// Why the store refuses to keep records, while it does.
     store_fault: Option<String>,
     /// History tickets to the job and subscriber they serve.
@@ -153,7 +164,8 @@ impl RuntimeMachine {
             timers: Timers::new(),
             events: VecDeque::new(),
             store: VecDeque::new(),
-            stored_ticket: 0,
+            issued: 0,
+            stored: 0,
             unstored: VecDeque::new(),
             store_fault: None,
             history: BTreeMap::new(),
@@ -248,7 +260,7 @@ impl RuntimeMachine {
                 Timer::LeaseEnd(job) => self.end_job(now, job, Ending::LeaseExpired),
                 Timer::Grace(job) => self.finish(now, job, Outcome::Cancelled),
                 Timer::Retention(job) => self.forget_job(job),
-                Timer::Idempotency(key) => self.idempotency.forget(key),
+                Timer::Idempotency(number) => self.expire_idempotency(now, number),
             }
         }
     }
@@ -273,6 +285,7 @@ impl RuntimeMachine {
         self.timers.clear(Timer::Retention(key));
         self.ended.retain(|ended| *ended != key);
         if let Some(job) = self.jobs.remove(&key) {
+            self.idempotency.keep_terminal(&job);
             self.jobs_by_id.remove(&job.start.job_id);
             self.store.push_back(StoreOp::Forget(Arc::clone(&job.start.job_id)));
         }
@@ -280,6 +293,6 @@ impl RuntimeMachine {
 }
 
 /// `{"name": "value"}`, as the details of an error.
-fn details(name: &str, value: &str) -> RawJson {
+pub(super) fn details(name: &str, value: &str) -> RawJson {
     RawJson::from_serialize(&BTreeMap::from([(name, value)])).unwrap_or_else(|_| RawJson::empty_object())
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{CancelPolicy, ConnKey, JobKey, RuntimeEvent, RuntimeMachine, SessionKey, Timer, details};
+use super::{CancelPolicy, ConnKey, JobKey, RuntimeEvent, RuntimeMachine, SessionKey, Timer, Unstored, details};
 use crate::agent_ref::AgentRef;
 use crate::envelope::Head;
 use crate::error::{Error, ErrorCode};
@@ -35,12 +35,20 @@ struct Used {
     accepted: Accepted,
     /// Kept apart from the job, which may be forgotten before the key is.
     trace_id: Arc<str>,
+    terminal: Option<Arc<Record>>,
 }
 
 impl Idempotency {
     pub(super) fn forget(&mut self, number: u64) {
         if let Some(key) = self.by_number.remove(&number) {
             self.by_key.remove(&key);
+        }
+    }
+
+    /// The job is about to be forgotten: a repeat still gets its end.
+    pub(super) fn keep_terminal(&mut self, job: &Job) {
+        if let Some(used) = job.claim.as_ref().and_then(|claim| self.by_key.get_mut(claim)) {
+            used.terminal = job.terminal.clone();
         }
     }
 }
@@ -101,7 +109,14 @@ impl RuntimeMachine {
 
     fn handle_close(&mut self, now: Now, conn: ConnKey, id: &str, reason: Option<String>) {
         let closed = Closed { reason: reason.filter(|text| !text.is_empty()), request_id: Some(id.to_owned()) };
-        self.answer(now, conn, kind::SESSION_CLOSED, None, None, &closed);
+        if self.config.durable && self.stored < self.issued {
+            return self.unstored.push_back((self.issued, Unstored::Closed(conn, closed)));
+        }
+        self.say_closed(now, conn, &closed);
+    }
+
+    pub(super) fn say_closed(&mut self, now: Now, conn: ConnKey, closed: &Closed) {
+        self.answer(now, conn, kind::SESSION_CLOSED, None, None, closed);
         self.close_conn(now, conn);
     }
 
@@ -131,7 +146,7 @@ impl RuntimeMachine {
             }
             None => None,
         };
-        let job = self.check_submit(now, key, principal, head, &submit)?;
+        let mut job = self.check_submit(now, key, principal, head, &submit)?;
         let job_key = JobKey(self.fresh_key());
         let accepted = job.accepted.clone();
         let job_id = Arc::clone(&job.start.job_id);
@@ -141,7 +156,9 @@ impl RuntimeMachine {
         }
         if let Some((claim, fingerprint)) = claim {
             let number = self.fresh_key();
-            let used = Used { fingerprint, job: job_key, accepted: accepted.clone(), trace_id: Arc::clone(&trace_id) };
+            job.claim = Some(claim.clone());
+            let (accepted, trace_id) = (accepted.clone(), Arc::clone(&trace_id));
+            let used = Used { fingerprint, job: job_key, accepted, trace_id, terminal: None };
             self.idempotency.by_key.insert(claim.clone(), used);
             self.idempotency.by_number.insert(number, claim);
             let ttl = self.config.idempotency_ttl.max(self.config.retention);
@@ -182,6 +199,9 @@ impl RuntimeMachine {
             return Err(Error::invalid(format!(
                 "parent_job_id \"{parent}\" names a delegating job; this runtime does not delegate, submit without it"
             )));
+        }
+        if self.shutting_down {
+            return Err(Error::internal("the runtime is shutting down; submit again later"));
         }
         if self.running >= self.config.max_concurrent_jobs && self.waiting.len() >= self.config.max_waiting_jobs {
             let cap = self.config.max_waiting_jobs;
@@ -235,6 +255,7 @@ impl RuntimeMachine {
             subscribers: Vec::new(),
             ending: None,
             terminal: None,
+            claim: None,
         })
     }
 
@@ -276,7 +297,13 @@ impl RuntimeMachine {
         let (job_key, accepted, trace_id) = (used.job, used.accepted.clone(), Arc::clone(&used.trace_id));
         let job_id: Arc<str> = accepted.job_id.as_str().into();
         self.answer_accepted(now, conn, key, request_id, job_id, trace_id, accepted);
-        let Some(job) = self.jobs.get_mut(&job_key) else { return Ok(()) };
+        let kept = self.idempotency.by_key.get(claim).and_then(|used| used.terminal.clone());
+        let Some(job) = self.jobs.get_mut(&job_key) else {
+            if let Some(terminal) = kept {
+                self.send_copy(now, key, &terminal);
+            }
+            return Ok(());
+        };
         if let Some(terminal) = job.terminal.clone() {
             self.send_copy(now, key, &terminal);
         } else if job.session != Some(key) && !job.subscribers.iter().any(|subscriber| subscriber.session == key) {
@@ -286,6 +313,16 @@ impl RuntimeMachine {
             }
         }
         Ok(())
+    }
+
+    /// A key lives at least as long as its job is kept.
+    pub(super) fn expire_idempotency(&mut self, now: Now, number: u64) {
+        let used = self.idempotency.by_number.get(&number).and_then(|claim| self.idempotency.by_key.get(claim));
+        if used.is_some_and(|used| self.jobs.contains_key(&used.job)) {
+            self.timers.set(Timer::Idempotency(number), now.mono + self.config.retention);
+        } else {
+            self.idempotency.forget(number);
+        }
     }
 
     // ---- cancel ------------------------------------------------------------------------------------------------
@@ -348,7 +385,7 @@ impl RuntimeMachine {
         let own_live = job.session == Some(key) && !ended;
         let fresh = !follows && !own_live;
         let after = subscribe.from_event_seq.unwrap_or(0);
-        let replay = subscribe.history && fresh && job.job_seq > 0 && job.source_seq > after;
+        let replay = subscribe.history && fresh && job.job_seq > 0 && (after == 0 || job.source_seq > after);
         let answer = Subscribed {
             job_id: subscribe.job_id,
             current_status: job.status,

@@ -1,0 +1,62 @@
+//! A store that does what it is told: at once, or only when the case says so (D-18).
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use arcp_proto::machine::frame::Record;
+use arcp_proto::machine::runtime::StoreOp;
+
+use crate::Result;
+
+#[derive(Default)]
+pub(crate) struct Store {
+    jobs: BTreeMap<Arc<str>, Vec<Arc<Record>>>,
+    /// Tickets not answered yet, in order.
+    pub(crate) waiting: VecDeque<u64>,
+    forgotten: BTreeSet<Arc<str>>,
+    last_ticket: u64,
+}
+
+impl Store {
+    /// Keeps or forgets, and checks that the machine never asks for anything odd.
+    pub(crate) fn take(&mut self, op: StoreOp) -> Result<()> {
+        match op {
+            StoreOp::Append { ticket, record } => {
+                if ticket != self.last_ticket + 1 {
+                    return Err(format!("ticket {ticket} follows {}", self.last_ticket));
+                }
+                self.last_ticket = ticket;
+                self.waiting.push_back(ticket);
+                let kept = self.jobs.entry(Arc::clone(&record.job_id)).or_default();
+                if record.job_seq != kept.len() as u64 + 1 {
+                    return Err(format!("job_seq {} is kept after {} records", record.job_seq, kept.len()));
+                }
+                if kept.last().is_some_and(|last| last.kind.is_terminal()) {
+                    return Err(format!("job_seq {} is kept after the terminal", record.job_seq));
+                }
+                kept.push(record);
+            }
+            StoreOp::Forget(job_id) => {
+                self.jobs.remove(&job_id);
+                if !self.forgotten.insert(Arc::clone(&job_id)) {
+                    return Err(format!("{job_id} is forgotten twice"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A store reads through its own queue: what was handed to it before the question is in the answer.
+    pub(crate) fn history(&self, job_id: &str, after_source_seq: u64) -> Vec<Arc<Record>> {
+        let kept = self.jobs.get(job_id).map(Vec::as_slice).unwrap_or_default();
+        kept.iter().filter(|record| after_source_seq == 0 || record.source_seq > after_source_seq).cloned().collect()
+    }
+
+    pub(crate) fn kept(&self, job_id: &str) -> usize {
+        self.jobs.get(job_id).map_or(0, Vec::len)
+    }
+
+    pub(crate) fn has_forgotten(&self, job_id: &str) -> bool {
+        self.forgotten.contains(job_id)
+    }
+}

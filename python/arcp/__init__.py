@@ -1,0 +1,140 @@
+"""ARCP: find AI agents and run them.
+
+`ARCPClient` opens a session with a runtime, submits jobs and follows their events; `ARCPRuntime` hosts agents.
+Names are loaded on first use, so that importing the package costs next to nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from arcp._native import IMPL_VERSION, PROTOCOL_VERSION
+
+if TYPE_CHECKING:
+    from arcp.client import ARCPClient, AutoAckOptions, JobEvent, JobHandle, JobSubscription
+    from arcp.errors import (
+        ERROR_CODES,
+        AgentNotAvailableError,
+        AgentVersionNotAvailableError,
+        ARCPCancelledError,
+        ARCPError,
+        ARCPTimeoutError,
+        BudgetExhaustedError,
+        CancelledError,
+        ConnectionError,
+        DuplicateKeyError,
+        HeartbeatLostError,
+        InternalError,
+        InvalidRequestError,
+        JobNotFoundError,
+        LeaseExpiredError,
+        LeaseSubsetViolationError,
+        PermissionDeniedError,
+        ResumeWindowExpiredError,
+        TimeoutError,
+        TransportClosed,
+        UnauthenticatedError,
+        error_class_for,
+        error_from_payload,
+    )
+    from arcp.lease import Lease, parse_budget_amount
+    from arcp.messages import (
+        AgentInventoryEntry,
+        Capabilities,
+        ClientInfo,
+        CredentialConstraintsPayload,
+        CredentialPayload,
+        Envelope,
+        JobAcceptedPayload,
+        JobResultPayload,
+        LeaseConstraints,
+        RuntimeInfo,
+        SessionWelcomePayload,
+    )
+    from arcp.negotiation import V1_1_FEATURES, intersect_features, parse_agent_ref
+    from arcp.runtime import ARCPRuntime
+    from arcp.transport import (
+        MemoryTransport,
+        StdioTransport,
+        Transport,
+        WebSocketServer,
+        WebSocketTransport,
+        pair_memory_transports,
+        serve_websocket,
+    )
+
+__version__ = IMPL_VERSION
+
+__all__ = [
+    "ERROR_CODES",
+    "IMPL_VERSION",
+    "PROTOCOL_VERSION",
+    "V1_1_FEATURES",
+    "ARCPCancelledError",
+    "ARCPClient",
+    "ARCPError",
+    "ARCPRuntime",
+    "ARCPTimeoutError",
+    "AgentInventoryEntry",
+    "AgentNotAvailableError",
+    "AgentVersionNotAvailableError",
+    "AutoAckOptions",
+    "BudgetExhaustedError",
+    "CancelledError",
+    "Capabilities",
+    "ClientInfo",
+    "ConnectionError",
+    "CredentialConstraintsPayload",
+    "CredentialPayload",
+    "DuplicateKeyError",
+    "Envelope",
+    "HeartbeatLostError",
+    "InternalError",
+    "InvalidRequestError",
+    "JobAcceptedPayload",
+    "JobEvent",
+    "JobHandle",
+    "JobNotFoundError",
+    "JobResultPayload",
+    "JobSubscription",
+    "Lease",
+    "LeaseConstraints",
+    "LeaseExpiredError",
+    "LeaseSubsetViolationError",
+    "MemoryTransport",
+    "PermissionDeniedError",
+    "ResumeWindowExpiredError",
+    "RuntimeInfo",
+    "SessionWelcomePayload",
+    "StdioTransport",
+    "TimeoutError",
+    "Transport",
+    "TransportClosed",
+    "UnauthenticatedError",
+    "WebSocketServer",
+    "WebSocketTransport",
+    "__version__",
+    "error_class_for",
+    "error_from_payload",
+    "intersect_features",
+    "pair_memory_transports",
+    "parse_agent_ref",
+    "parse_budget_amount",
+    "serve_websocket",
+]
+
+# Searched in this order; the first that offers a name gives it. Those that need pydantic come last.
+_MODULES = ("errors", "lease", "negotiation", "transport", "messages", "client", "runtime")
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        for module in _MODULES:
+            found = import_module(f"arcp.{module}")
+            if name in found.__all__:
+                globals()[name] = value = getattr(found, name)
+                return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

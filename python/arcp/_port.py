@@ -1,0 +1,140 @@
+"""One event loop's way to the core: calls as futures, and one wake-up per batch of news."""
+
+import asyncio
+import atexit
+import itertools
+import logging
+import os
+import weakref
+from collections.abc import Callable
+from typing import Any, Concatenate, ParamSpec
+
+from arcp import _native
+
+P = ParamSpec("P")
+
+BATCH = 256
+"""Items taken at once, before other tasks get the loop."""
+
+numbers = itertools.count(1)
+"""Numbers for calls and event streams, each used once."""
+
+logger = logging.getLogger("arcp")
+
+
+class Port:
+    """The core's side of one loop at a time."""
+
+    def __init__(self, handle: Callable[[tuple[Any, ...]], None] | None = None) -> None:
+        """`handle` takes the items that belong to no call: agents to run and tokens to verify."""
+        wake = weakref.WeakMethod(self._wake)
+        self.native = _native.Port(lambda: (method := wake()) and method())
+        self._handle = handle
+        self._loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
+        self._calls: dict[int, asyncio.Future[Any]] = {}
+        self._readers: dict[int, list[asyncio.Future[None]]] = {}
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The loop that drains this port, while it is open."""
+        loop = None if self._loop is None else self._loop()
+        return None if loop is None or loop.is_closed() else loop
+
+    def adopt(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Lets `loop` drain this port, unless an open loop does."""
+        if self.loop is not None:
+            return
+        self._loop = weakref.ref(loop)
+        descriptor = self.native.fileno()
+        if descriptor is not None:
+            try:
+                loop.add_reader(descriptor, self._drain)
+            except NotImplementedError:
+                self.native.use_callback()
+        # What came while no loop was there.
+        loop.call_soon(self._drain)
+
+    async def call(
+        self, start: Callable[Concatenate[_native.Port, int, P], None], *args: P.args, **kwargs: P.kwargs
+    ) -> Any:
+        """Starts a call and waits for its outcome; cancelled, it drops the call's work."""
+        number = next(numbers)
+        future = self._future()
+        self._calls[number] = future
+        try:
+            start(self.native, number, *args, **kwargs)
+            return await future
+        finally:
+            if self._calls.pop(number, None) is not None:
+                self.native.cancel_call(number)
+
+    async def readable(self, stream: int) -> None:
+        """Waits until a stream whose reader found nothing has something, or has ended."""
+        future = self._future()
+        self._readers.setdefault(stream, []).append(future)
+        await future
+
+    def _future(self) -> asyncio.Future[Any]:
+        loop = self.loop
+        if loop is None:
+            raise RuntimeError("the event loop this belongs to is closed")
+        return loop.create_future()
+
+    def _wake(self) -> None:
+        loop = self.loop
+        if loop is not None:
+            try:
+                loop.call_soon_threadsafe(self._drain)
+            except RuntimeError:
+                # Closed since.
+                return
+
+    def _drain(self) -> None:
+        items, more = self.native.drain(BATCH)
+        if more and (loop := self.loop) is not None:
+            loop.call_soon(self._drain)
+        for item in items:
+            match item[0]:
+                case "completed":
+                    future = self._calls.pop(item[1], None)
+                    if future is not None and not future.done():
+                        future.set_result(item[2])
+                case "failed":
+                    future = self._calls.pop(item[1], None)
+                    if future is not None and not future.done():
+                        future.set_exception(item[2])
+                case "ready":
+                    for reader in self._readers.pop(item[1], ()):
+                        if not reader.done():
+                            reader.set_result(None)
+                case "log":
+                    logger.log(item[1], "%s", item[2])
+                case _ if self._handle is not None:
+                    try:
+                        self._handle(item)
+                    except Exception:
+                        logger.exception("could not handle %s", item[0])
+
+
+_ports: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Port] = weakref.WeakKeyDictionary()
+
+
+def port() -> Port:
+    """The running loop's port, made on first use."""
+    loop = asyncio.get_running_loop()
+    found = _ports.get(loop)
+    if found is None:
+        found = _ports[loop] = Port()
+        found.adopt(loop)
+        _native.log_to(found.native, logger.getEffectiveLevel())
+    return found
+
+
+def _after_fork() -> None:
+    _native.after_fork()
+    _ports.clear()
+
+
+atexit.register(_native.shutdown, 2.0)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,373 @@
+"""The client: one session with a runtime, its jobs and their events."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import cached_property
+from typing import Any, Self, TypeVar, cast
+
+from arcp import _native
+from arcp._json import loads_decimal
+from arcp._native import JobEvent
+from arcp._port import BATCH, numbers, port
+from arcp._port import logger as default_logger
+from arcp.errors import ConnectionError, TransportClosed
+from arcp.lease import Lease
+from arcp.messages import (
+    Capabilities,
+    ClientInfo,
+    CredentialPayload,
+    JobAcceptedPayload,
+    JobResultPayload,
+    JobSubscribedPayload,
+    LeaseConstraints,
+    SessionWelcomePayload,
+)
+from arcp.negotiation import V1_1_FEATURES
+from arcp.transport import Transport, pair_with_core
+
+__all__ = ["ARCPClient", "AutoAckOptions", "JobEvent", "JobHandle", "JobSubscription"]
+
+Mapping.register(JobEvent)
+
+T = TypeVar("T")
+
+Token = str | Callable[[], str | Awaitable[str]]
+
+PUMP_END_SEC = 2.0
+"""How long a foreign transport may take to end with its client."""
+
+
+@dataclass(frozen=True, slots=True)
+class AutoAckOptions:
+    """Turns acknowledgements on. The core paces them by what the application has taken, at most every 250 ms."""
+
+    every_n: int = 100
+    interval_sec: float = 1.0
+
+
+class ARCPClient:
+    """One session with a runtime. Usable as `async with`, which closes it."""
+
+    def __init__(
+        self,
+        *,
+        client: ClientInfo,
+        token: Token,
+        capabilities: Capabilities | None = None,
+        features: Sequence[str] | None = None,
+        auto_ack: AutoAckOptions | bool | None = None,
+        handshake_timeout_sec: float = 5.0,
+        logger: logging.Logger | None = None,
+    ) -> None:
+        """A client that is not connected.
+
+        `token` may be a callable, async or not, asked at each connect. `features` default to the nine of version 1.1;
+        those of `capabilities` take precedence. `auto_ack` acknowledges events as they are taken; `None` means on.
+        `ValueError` for an option that is wrong.
+        """
+        if not (isinstance(token, str) or callable(token)):
+            raise TypeError(f"token must be a text or a callable that gives one, got {type(token).__name__}")
+        if isinstance(features, str):
+            raise TypeError('features must be a list of names, got a text; write ["progress"]')
+        if capabilities is not None:
+            features = capabilities.features
+        self._token = token
+        self._features = V1_1_FEATURES if features is None else tuple(features)
+        self._options = _native.encode(
+            {
+                "name": client.name,
+                "version": client.version,
+                "features": self._features,
+                "handshake_timeout_sec": handshake_timeout_sec,
+                "auto_ack": auto_ack is not False,
+            },
+            "options",
+        )
+        self._native = _native.Client(self._options)
+        self._welcome: SessionWelcomePayload | None = None
+        self._negotiated: tuple[str, ...] = ()
+        self._pump: asyncio.Task[None] | None = None
+        self.logger = default_logger if logger is None else logger
+
+    def __repr__(self) -> str:
+        return f"<ARCPClient session_id={self.session_id!r}>"
+
+    async def connect(self, transport: Transport) -> SessionWelcomePayload:
+        """Shakes hands and begins to read (R-6.2).
+
+        Uses the transport up. Raises the runtime's error when it refuses, such as `UnauthenticatedError`; the builtin
+        `TimeoutError` after `handshake_timeout_sec`; `TransportClosed` when the connection ends first. A client that
+        failed to connect can be connected again over another transport.
+        """
+        token = await self._current_token()
+        native = self._native
+        handle, pump = pair_with_core(transport)
+        try:
+            welcome = await _ask(native.connect, handle, token)
+        except BaseException:
+            if self._welcome is None:
+                self._native = _native.Client(self._options)
+            raise
+        self._pump = pump
+        self._welcome = SessionWelcomePayload.model_validate_json(welcome)
+        self._negotiated = tuple(name for name in self._features if native.has_feature(name))
+        return self._welcome
+
+    async def submit(
+        self,
+        *,
+        agent: str,
+        input: Any = None,
+        lease_request: Lease | None = None,
+        lease_constraints: LeaseConstraints | None = None,
+        idempotency_key: str | None = None,
+        max_runtime_sec: int | None = None,
+        trace_id: str | None = None,
+        parent_job_id: str | None = None,
+    ) -> "JobHandle":
+        """Submits a job and returns once it is accepted (R-7.1).
+
+        `agent` is `name` or `name@version`; `input` anything JSON has a form for. Raises the refusal, such as
+        `AgentNotAvailableError` or `DuplicateKeyError`; the builtin `TimeoutError` after 30 s without an answer;
+        `TransportClosed` without a session; `TypeError` or `ValueError` for an argument that cannot be sent.
+        """
+        _expect("agent", agent, str)
+        request: dict[str, Any] = {"agent": agent, "input": input}
+        optional = {
+            "lease_request": _expect("lease_request", lease_request, Mapping),
+            "expires_at": None if lease_constraints is None else lease_constraints.expires_at,
+            "idempotency_key": _expect("idempotency_key", idempotency_key, str),
+            "max_runtime_sec": _expect("max_runtime_sec", max_runtime_sec, int),
+            "trace_id": _expect("trace_id", trace_id, str),
+            "parent_job_id": _expect("parent_job_id", parent_job_id, str),
+        }
+        request |= {name: value for name, value in optional.items() if value is not None}
+        job = await _ask(self._native.submit, _native.encode(request, "submit"))
+        return JobHandle(job)
+
+    async def cancel_job(self, job_id: str, *, reason: str = "client.cancel") -> None:
+        """Asks to cancel a job and returns at once; the job's own end tells what came of it (R-7.4)."""
+        _expect("job_id", job_id, str)
+        with _session_errors():
+            self._native.cancel_job(job_id, reason)
+
+    async def subscribe(
+        self, job_id: str, *, history: bool = False, from_event_seq: int | None = None
+    ) -> "JobSubscription":
+        """Follows a job of the same principal; with `history`, from its kept beginning or behind `from_event_seq`.
+
+        `JobNotFoundError`, `PermissionDeniedError`; `InvalidRequestError` when `subscribe` was not negotiated (R-7.6).
+        """
+        request = {"job_id": job_id, "history": history, "from_event_seq": from_event_seq}
+        job = await _ask(self._native.subscribe, _native.encode(request, "subscribe"))
+        opening = JobSubscribedPayload.model_validate_json(job.opening)
+        return JobSubscription(
+            job_id=opening.job_id,
+            request_id=opening.request_id,
+            subscribed_from=opening.subscribed_from,
+            replayed=opening.replayed,
+            status=opening.current_status,
+            handle=JobHandle(job),
+        )
+
+    async def unsubscribe(self, job_id: str) -> None:
+        """Stops following a job. Silent when `subscribe` was not negotiated."""
+        self._native.unsubscribe(_expect("job_id", job_id, str))
+
+    async def ack(self, last_processed_seq: int) -> None:
+        """Acknowledges by hand, for a client with `auto_ack=False`. Silent when `ack` was not negotiated (R-6.5)."""
+        self._native.ack(_expect("last_processed_seq", last_processed_seq, int))
+
+    async def close(self, *, reason: str = "client.close") -> None:
+        """Says `session.bye` and ends the connection, in bounded time whatever the peer does (R-6.7).
+
+        Jobs go on; open handles raise `TransportClosed`. Idempotent.
+        """
+        await port().call(self._native.close, reason)
+        if self._pump is not None:
+            await asyncio.wait([self._pump], timeout=PUMP_END_SEC)
+            self._pump.cancel()
+
+    async def aclose(self) -> None:
+        """As `close`, for `contextlib.aclosing`."""
+        await self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    @property
+    def session_id(self) -> str | None:
+        """The session, once connected."""
+        return None if self._welcome is None else self._welcome.session_id
+
+    @property
+    def welcome(self) -> SessionWelcomePayload | None:
+        """The runtime's answer to the hello, once connected."""
+        return self._welcome
+
+    @property
+    def negotiated_features(self) -> tuple[str, ...]:
+        """What both sides have, in the order asked for (R-6.2.3)."""
+        return self._negotiated
+
+    def has_feature(self, name: str) -> bool:
+        """Whether a feature was negotiated."""
+        return name in self._negotiated
+
+    @property
+    def latest_event_seq(self) -> int:
+        """The highest `event_seq` received."""
+        return self._native.latest_event_seq()
+
+    async def _current_token(self) -> str:
+        if isinstance(self._token, str):
+            return self._token
+        token = self._token()
+        if not isinstance(token, str):
+            token = await token
+        if not isinstance(token, str):
+            raise TypeError(f"the token's callable must give a text, gave {type(token).__name__}")
+        return token
+
+
+class JobHandle:
+    """A submitted or followed job."""
+
+    def __init__(self, job: _native.Job) -> None:
+        self._job = job
+        self._stream = next(numbers)
+        # What was taken from the core and not yet handed out; shared by all iterators.
+        self._batch: Iterator[JobEvent] = iter(())
+
+    def __repr__(self) -> str:
+        return f"<JobHandle job_id={self.job_id!r}>"
+
+    @property
+    def job_id(self) -> str:
+        """The job."""
+        return self._job.job_id
+
+    @cached_property
+    def _opening(self) -> dict[str, Any]:
+        return cast(dict[str, Any], loads_decimal(self._job.opening))
+
+    @cached_property
+    def accepted(self) -> JobAcceptedPayload:
+        """What was granted."""
+        return JobAcceptedPayload.model_validate(self._opening)
+
+    @property
+    def agent_ref(self) -> str:
+        """The resolved `name@version`, or the bare name of an agent without versions."""
+        return self._opening.get("agent") or ""
+
+    @property
+    def lease(self) -> Lease:
+        """What the job may do."""
+        return self._opening.get("lease") or {}
+
+    @property
+    def lease_constraints(self) -> LeaseConstraints | None:
+        """When the lease ends."""
+        return self.accepted.lease_constraints
+
+    @property
+    def budget(self) -> dict[str, Decimal] | None:
+        """Currency to amount, as granted; `None` without a budget."""
+        budget = self._opening.get("budget")
+        return None if budget is None else {currency: Decimal(amount) for currency, amount in budget.items()}
+
+    @property
+    def credentials(self) -> tuple[CredentialPayload, ...]:
+        """What was provisioned for the job."""
+        return self.accepted.credentials or ()
+
+    @property
+    def trace_id(self) -> str | None:
+        """The job's trace, 32 hex digits."""
+        return self._opening.get("trace_id")
+
+    @property
+    def done(self) -> "Awaitable[JobResultPayload]":
+        """To be awaited for the end, by any number of tasks, any number of times.
+
+        Gives the result, or raises the job's error: `arcp.CancelledError` for a cancelled job. `TransportClosed` when
+        the session ends first. A cancelled waiter does not cancel the job.
+        """
+        return _Done(self._job)
+
+    async def events(self) -> AsyncIterator[JobEvent]:
+        """The events from the job's beginning, until its end; a job's error does not show here.
+
+        Iterators share the events: each event is given once, also to an iterator that is started later.
+        """
+        while True:
+            for event in self._batch:
+                yield event
+            here = port()
+            batch = self._job.next_batch(here.native, self._stream, BATCH)
+            if batch is None:
+                return
+            self._batch = iter(batch)
+            if batch:
+                # Other tasks get the loop between batches.
+                await asyncio.sleep(0)
+            else:
+                await here.readable(self._stream)
+
+
+@dataclass(frozen=True, slots=True)
+class JobSubscription:
+    """A followed job. `status` is the job's at that moment, `replayed` whether history precedes what is new."""
+
+    job_id: str
+    request_id: str | None
+    subscribed_from: int
+    replayed: bool
+    status: str
+    handle: JobHandle
+
+
+class _Done:
+    """Awaited, waits for a job's end."""
+
+    def __init__(self, job: _native.Job) -> None:
+        self._job = job
+
+    def __await__(self) -> Generator[Any, None, JobResultPayload]:
+        return self._wait().__await__()
+
+    async def _wait(self) -> JobResultPayload:
+        return JobResultPayload.model_validate_json(await _ask(self._job.result))
+
+
+class _session_errors:  # noqa: N801
+    """A link that was lost is `TransportClosed` for whoever uses the session."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if isinstance(error, ConnectionError):
+            raise TransportClosed(error.message, lost=True) from None
+
+
+async def _ask(start: Callable[..., None], *arguments: Any) -> Any:
+    with _session_errors():
+        return await port().call(start, *arguments)
+
+
+def _expect(name: str, value: T, kind: type) -> T:
+    """Refuses a value of another type, by name; `None` is left to the caller."""
+    if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
+        raise TypeError(f"{name} must be {_KINDS[kind]}, got {type(value).__name__}")
+    return value
+
+
+_KINDS: dict[type, str] = {str: "a text", int: "an int", Mapping: "a dict of lists of text"}

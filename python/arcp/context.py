@@ -1,0 +1,286 @@
+"""What an agent is given: its job, and the means to speak to whoever watches it."""
+
+import asyncio
+import json
+import logging
+import threading
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from arcp import _native
+from arcp._port import Port
+from arcp.errors import ARCPError
+from arcp.lease import Lease, LeaseOpContext, budget_from_json, check_cost, validate_lease_op
+from arcp.messages import LeaseConstraints
+
+if TYPE_CHECKING:
+    from arcp.runtime import ARCPRuntime
+
+__all__ = ["Job", "JobContext", "SessionContext", "SessionState"]
+
+
+@dataclass(frozen=True, slots=True)
+class SessionState:
+    """A session as it stands at one moment."""
+
+    session_id: str
+    principal: str
+    last_acked_seq: int
+
+
+class SessionContext:
+    """The session that submitted a job."""
+
+    def __init__(self, invocation: _native.Invocation) -> None:
+        self._invocation = invocation
+
+    @property
+    def session_id(self) -> str:
+        """The session."""
+        return self._invocation.session_id
+
+    @property
+    def principal(self) -> str:
+        """Whose session it is."""
+        return self._invocation.principal
+
+    @property
+    def latest_event_seq(self) -> int:
+        """The highest `event_seq` sent in the session; 0 once the session has ended."""
+        return (self._invocation.session_progress or (0, 0))[0]
+
+    @property
+    def state(self) -> SessionState:
+        """What its client has acknowledged, among others."""
+        acked = (self._invocation.session_progress or (0, 0))[1]
+        return SessionState(self.session_id, self.principal, acked)
+
+
+class Job:
+    """The job an agent runs."""
+
+    def __init__(self, context: "JobContext") -> None:
+        self._context = context
+        self.session = SessionContext(context._invocation)
+
+    @property
+    def job_id(self) -> str:
+        """The job."""
+        return self._context.job_id
+
+    @property
+    def submitter_principal(self) -> str:
+        """Who submitted it."""
+        return self.session.principal
+
+    @property
+    def state(self) -> str:
+        """`running` for as long as the agent runs, else how it ended."""
+        return self._context._state
+
+    def emit_event(self, kind: str, body: Any, *, ts: object = None) -> Awaitable[None]:
+        """As `JobContext.emit_event`. The runtime stamps the time; `ts` is accepted for older programs and not used."""
+        return self._context.emit_event(kind, body)
+
+
+class JobContext(_native.JobContext):
+    """The second argument of an agent.
+
+    Emitters send their event before they return, from any thread; what they return is to be awaited, which lets other
+    tasks run and slows an agent whose client lags behind. A refused event raises `InvalidRequestError`, an argument of
+    the wrong type `TypeError`.
+    """
+
+    runtime: "ARCPRuntime"
+    """The runtime that runs the agent."""
+    signal: asyncio.Event
+    """Set when the job is to give way; an `async` agent also sees `asyncio.CancelledError`."""
+    logger: logging.Logger
+    """The runtime's logger."""
+
+    def __new__(cls, invocation: _native.Invocation, runtime: "ARCPRuntime", port: Port) -> "JobContext":
+        """Made by the runtime."""
+        return super().__new__(cls, invocation)
+
+    def __init__(self, invocation: _native.Invocation, runtime: "ARCPRuntime", port: Port) -> None:
+        self._invocation = invocation
+        self._port = port
+        self._thread = threading.get_ident()
+        self._state = "running"
+        self.runtime = runtime
+        self.signal = asyncio.Event()
+        self.logger = runtime.logger
+
+    def __repr__(self) -> str:
+        return f"<JobContext job_id={self.job_id!r} agent={self.agent_ref!r}>"
+
+    @cached_property
+    def job(self) -> Job:
+        """The job."""
+        return Job(self)
+
+    @property
+    def job_id(self) -> str:
+        """The job's id."""
+        return self._invocation.job_id
+
+    @property
+    def session_id(self) -> str:
+        """The submitting session."""
+        return self._invocation.session_id
+
+    @property
+    def agent(self) -> str:
+        """The agent's name."""
+        return self._invocation.agent
+
+    @property
+    def agent_version(self) -> str | None:
+        """Its version, if it has one."""
+        return self._invocation.agent_version
+
+    @property
+    def agent_ref(self) -> str:
+        """`name@version`, or the bare name."""
+        return self._invocation.agent_ref
+
+    @property
+    def trace_id(self) -> str:
+        """The job's trace, 32 hex digits."""
+        return self._invocation.trace_id
+
+    @cached_property
+    def lease(self) -> Lease:
+        """What the job may do. It never changes (R-9.1.2)."""
+        lease: Lease = json.loads(self._invocation.lease)
+        return lease
+
+    @property
+    def lease_constraints(self) -> LeaseConstraints | None:
+        """When the lease ends."""
+        expires_at = self._invocation.expires_at
+        return None if expires_at is None else LeaseConstraints(expires_at=expires_at)
+
+    @property
+    def budget(self) -> dict[str, Decimal]:
+        """What remains per currency, at this moment; empty without a budget."""
+        return budget_from_json(self._invocation.budget)
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the job is to give way; for agents that are plain functions, which no exception can reach."""
+        return self.signal.is_set()
+
+    def tool_call(
+        self,
+        body: Mapping[str, Any] | None = None,
+        *,
+        tool: str | None = None,
+        args: Mapping[str, Any] | None = None,
+        call_id: str | None = None,
+    ) -> Awaitable[None]:
+        """A `tool_call` event, from a whole body or from its members.
+
+        When the lease does not cover `tool.call` of this tool, a `tool_result` with the refusal follows and the refusal
+        is raised (R-9.3).
+        """
+        members = {"tool": tool, "args": args, "call_id": call_id}
+        return self.emit_event("tool_call", _body("tool_call", body, members))
+
+    def tool_result(
+        self,
+        body: Mapping[str, Any] | None = None,
+        *,
+        call_id: str | None = None,
+        result: Any = None,
+        error: ARCPError | Mapping[str, Any] | None = None,
+    ) -> Awaitable[None]:
+        """A `tool_result` event, from a whole body or from its members; `error` instead of `result` when it failed."""
+        payload = error.to_payload() if isinstance(error, ARCPError) else error
+        members = {"call_id": call_id, "result": result, "error": payload}
+        return self.emit_event("tool_result", _body("tool_result", body, members))
+
+    def artifact_ref(
+        self,
+        body: Mapping[str, Any] | None = None,
+        *,
+        uri: str | None = None,
+        content_type: str | None = None,
+        byte_size: int | None = None,
+        sha256: str | None = None,
+    ) -> Awaitable[None]:
+        """An `artifact_ref` event, from a whole body or from its members."""
+        members = {"uri": uri, "content_type": content_type, "byte_size": byte_size, "sha256": sha256}
+        return self.emit_event("artifact_ref", _body("artifact_ref", body, members))
+
+    def result_chunk(self, body: Mapping[str, Any]) -> Awaitable[None]:
+        """A `result_chunk` event: `result_id`, `chunk_seq`, `data`, `encoding` and `more` (R-8.4)."""
+        return self.emit_event("result_chunk", body)
+
+    def authorize(
+        self,
+        capability: str,
+        target: str,
+        *,
+        cost: Mapping[str, Decimal] | None = None,
+        now: datetime | None = None,
+    ) -> None:
+        """Checks one operation against the lease before it is done (R-9.3).
+
+        `cost` is what it is going to cost, as currency to amount; `now` the time to check at, the present when `None`.
+        Raises `LeaseExpiredError`, `PermissionDeniedError` or `BudgetExhaustedError`.
+        """
+        if now is None:
+            self._invocation.authorize(capability, target)
+        else:
+            operation = LeaseOpContext(capability, target, now=now)
+            validate_lease_op(self.lease, operation, constraints=self.lease_constraints, budget=self.budget)
+        if cost:
+            check_cost(cost, self.budget)
+
+    def authorize_model(self, model_id: str, *, now: datetime | None = None) -> None:
+        """As `authorize`, for the use of a model."""
+        self.authorize("model.use", model_id, now=now)
+
+    def _drained(self) -> Awaitable[None]:
+        """What an emitter returns when the submitting client lags behind; called by the core."""
+        if threading.get_ident() == self._thread:
+            return _Drained(self._port, self._invocation)
+        # In a thread of its own an agent is held here: it may not look at what is returned.
+        loop = self._port.loop
+        if loop is not None:
+            waiting = asyncio.run_coroutine_threadsafe(self._port.call(self._invocation.drained), loop)
+            while not loop.is_closed() and not self.cancelled:
+                try:
+                    waiting.result(timeout=0.5)
+                    break
+                except TimeoutError:
+                    continue
+            waiting.cancel()
+        return _Drained(self._port, None)
+
+
+class _Drained:
+    """Awaited, waits until the submitting client has caught up."""
+
+    def __init__(self, port: Port, invocation: _native.Invocation | None) -> None:
+        self._port = port
+        self._invocation = invocation
+
+    def __await__(self) -> Any:
+        if self._invocation is None:
+            return iter(())
+        return self._port.call(self._invocation.drained).__await__()
+
+
+def _body(kind: str, body: Mapping[str, Any] | None, members: dict[str, Any]) -> Mapping[str, Any]:
+    given = {name: value for name, value in members.items() if value is not None}
+    if body is None:
+        return given
+    if given:
+        raise TypeError(f"{kind} takes either a whole body or {', '.join(members)}")
+    return body

@@ -1,0 +1,265 @@
+"""The runtime: hosts agents and serves sessions."""
+
+import asyncio
+import inspect
+import json
+import logging
+from collections.abc import Callable
+from typing import Any, Self
+
+from arcp import _native
+from arcp._port import Port, port
+from arcp._port import logger as default_logger
+from arcp._threads import DaemonPool
+from arcp.context import Job, JobContext, SessionContext, SessionState
+from arcp.errors import ARCPError, ConnectionError, UnauthenticatedError
+from arcp.lease import (
+    LeaseOpContext,
+    assert_lease_subset,
+    initial_budget_from_lease,
+    is_lease_subset,
+    validate_lease_constraints,
+    validate_lease_op,
+    validate_lease_shape,
+)
+from arcp.messages import AgentInventoryEntry, Capabilities, RuntimeInfo
+from arcp.negotiation import features_for_runtime
+from arcp.transport import Transport, pair_with_core
+from arcp.verifier import BearerVerifier, Identity, StaticBearerVerifier
+
+__all__ = [
+    "ARCPRuntime",
+    "Agent",
+    "BearerVerifier",
+    "Identity",
+    "Job",
+    "JobContext",
+    "LeaseOpContext",
+    "SessionContext",
+    "SessionState",
+    "StaticBearerVerifier",
+    "assert_lease_subset",
+    "features_for_runtime",
+    "initial_budget_from_lease",
+    "is_lease_subset",
+    "validate_lease_constraints",
+    "validate_lease_op",
+    "validate_lease_shape",
+]
+
+Agent = Callable[[Any, JobContext], Any]
+"""`async def agent(input, ctx)`, or a plain function, which runs in a thread. What it returns is the job's result."""
+
+
+class ARCPRuntime:
+    """Hosts agents and serves sessions: agents on the event loop that first accepts, sessions on the core's threads."""
+
+    def __init__(
+        self,
+        *,
+        runtime: RuntimeInfo,
+        bearer: BearerVerifier,
+        capabilities: Capabilities | None = None,
+        heartbeat_interval_sec: float | None = 30,
+        resume_window_sec: float = 600,
+        idempotency_ttl_sec: float = 86400,
+        max_concurrent_jobs: int = 100,
+        lease_expiry_grace_sec: float = 1.0,
+        cancel_grace_sec: float = 30.0,
+        logger: logging.Logger | None = None,
+    ) -> None:
+        """A runtime without agents. All times are in seconds.
+
+        `bearer` says who a token belongs to. `heartbeat_interval_sec` of `None` turns heartbeats off. A cancelled agent
+        has `cancel_grace_sec` to end, one whose lease ended `lease_expiry_grace_sec`. Jobs beyond `max_concurrent_jobs`
+        wait. `ValueError` for an option that is wrong.
+        """
+        if not isinstance(bearer, BearerVerifier):
+            raise TypeError(f"bearer must have an async verify(token); {type(bearer).__name__} has not")
+        self.runtime_info = runtime
+        self.bearer = bearer
+        self.capabilities = capabilities
+        self.heartbeat_interval_sec = heartbeat_interval_sec
+        self.resume_window_sec = resume_window_sec
+        self.max_concurrent_jobs = max_concurrent_jobs
+        self.logger = default_logger if logger is None else logger
+        options = {
+            "name": runtime.name,
+            "version": runtime.version,
+            "features": None if capabilities is None else capabilities.features,
+            "heartbeat_interval_sec": heartbeat_interval_sec or 0,
+            "resume_window_sec": resume_window_sec,
+            "idempotency_ttl_sec": idempotency_ttl_sec,
+            "max_concurrent_jobs": max_concurrent_jobs,
+            "lease_expiry_grace_sec": lease_expiry_grace_sec,
+            "cancel_grace_sec": cancel_grace_sec,
+        }
+        # Its own port: agents may be registered, and tokens be asked about, before any loop runs.
+        self._port = Port(self._handle)
+        tokens = list(bearer._tokens.items()) if type(bearer) is StaticBearerVerifier else None
+        self._native = _native.Runtime(_native.encode(options, "options"), self._port.native, tokens)
+        self._agents: dict[str, Agent] = {}
+        self._running: dict[int, _Run] = {}
+        self._verifying: set[asyncio.Task[None]] = set()
+        self._threads = DaemonPool(max_concurrent_jobs)
+
+    def __repr__(self) -> str:
+        return f"<ARCPRuntime {self.runtime_info.name!r} agents={sorted(self._agents)}>"
+
+    def register_agent(self, name: str, fn: Agent) -> Self:
+        """Adds an agent under a bare name, or replaces it.
+
+        A plain function runs in a daemon thread, with the context variables of its loop; whatever awaitable an agent
+        returns is awaited. `InvalidRequestError` for a name outside the grammar (R-7.5.9).
+        """
+        return self._register(name, None, fn)
+
+    def register_agent_version(self, name: str, version: str, fn: Agent) -> Self:
+        """Adds one version of an agent, or replaces it; the first becomes the default (R-7.5)."""
+        return self._register(name, version, fn)
+
+    def _register(self, name: str, version: str | None, fn: Agent) -> Self:
+        if not callable(fn):
+            raise TypeError(f"an agent must be callable, as agent(input, ctx); got {type(fn).__name__}")
+        self._native.register_agent(self._port.native, name, version)
+        self._agents[name if version is None else f"{name}@{version}"] = fn
+        return self
+
+    def set_default_agent_version(self, name: str, version: str) -> Self:
+        """Sets the version a bare name means. `AgentNotAvailableError`, `AgentVersionNotAvailableError`."""
+        self._native.set_default_agent_version(name, version)
+        return self
+
+    def agent_inventory(self) -> tuple[AgentInventoryEntry, ...]:
+        """The agents, as the welcome shows them."""
+        return tuple(AgentInventoryEntry.model_validate(entry) for entry in json.loads(self._native.agent_inventory()))
+
+    async def accept(self, transport: Transport) -> None:
+        """Runs one whole session, until a `session.bye`, a close or a lost link; no peer can make it raise."""
+        native = self.attach()
+        handle, pump = pair_with_core(transport)
+        try:
+            await port().call(native.accept, handle)
+        finally:
+            if pump is not None:
+                pump.cancel()
+                await asyncio.wait([pump])
+
+    def attach(self) -> _native.Runtime:
+        """Has agents run on the running loop, unless another open loop has them."""
+        self._port.adopt(asyncio.get_running_loop())
+        return self._native
+
+    async def close(self, *, reason: str = "runtime.close", grace_sec: float = 5.0) -> None:
+        """Cancels every job, gives agents up to `grace_sec` to end, and says `session.bye` everywhere. Idempotent."""
+        await port().call(self._native.shutdown, reason, grace_sec)
+
+    def _handle(self, item: tuple[Any, ...]) -> None:
+        match item:
+            case ("invoke", invocation):
+                run = _Run(self, invocation, JobContext(invocation, self, self._port))
+                self._running[invocation.id] = run
+                run.start(self._agents[invocation.agent_ref])
+            case ("cancel", number, _, _) if number in self._running:
+                self._running[number].cancel()
+            case ("abandoned", number) if number in self._running:
+                self._running[number].abandon()
+            case ("verify", request):
+                task = asyncio.get_running_loop().create_task(self._verify(request))
+                self._verifying.add(task)
+                task.add_done_callback(self._verifying.discard)
+
+    async def _verify(self, request: _native.VerifyRequest) -> None:
+        try:
+            identity = await self.bearer.verify(request.token)
+            request.accept(identity.principal)
+        except UnauthenticatedError as error:
+            request.refuse(error.code, error.message, error.retryable)
+        except Exception:
+            self.logger.exception("the bearer verifier failed")
+            request.refuse("INTERNAL_ERROR", "the token could not be verified", True)
+
+
+class _Run:
+    """One agent at work."""
+
+    def __init__(self, runtime: ARCPRuntime, invocation: _native.Invocation, context: JobContext) -> None:
+        self._runtime = runtime
+        self._invocation = invocation
+        self._context = context
+        self._task: asyncio.Task[None] | None = None
+        self._in_thread = False
+
+    def start(self, agent: Agent) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._run(agent))
+
+    def cancel(self) -> None:
+        self._context.signal.set()
+        # A thread cannot be interrupted: the function sees `ctx.cancelled`.
+        if self._task is not None and not self._in_thread:
+            self._task.cancel()
+
+    def abandon(self) -> None:
+        """Nothing the agent does counts any more."""
+        self._context.signal.set()
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _run(self, agent: Agent) -> None:
+        context = self._context
+        try:
+            value = await self._call(agent, json.loads(self._invocation.input))
+            result = _native.encode(value, "result")
+        except asyncio.CancelledError:
+            if context.cancelled:
+                self._end("cancelled")
+                self._invocation.cancelled()
+            else:
+                self._fail("INTERNAL_ERROR", "the agent's event loop was stopped", True)
+        except ARCPError as error:
+            self._fail_with(error)
+        except (Exception, SystemExit) as error:
+            self._runtime.logger.warning("agent %s failed", context.agent_ref, exc_info=True)
+            self._fail("INTERNAL_ERROR", f"{type(error).__name__}: {error}", True)
+        else:
+            self._end("success")
+            self._invocation.complete(result)
+        finally:
+            self._runtime._running.pop(self._invocation.id, None)
+
+    async def _call(self, agent: Agent, value: Any) -> Any:
+        if _is_async(agent):
+            return await agent(value, self._context)
+        self._in_thread = True
+        result = await self._runtime._threads.run(lambda: agent(value, self._context))
+        self._in_thread = False
+        if inspect.isawaitable(result):
+            if self._context.cancelled:
+                # Asked for while the function ran, and not to be waited out by what it returned.
+                asyncio.ensure_future(result).cancel()
+                raise asyncio.CancelledError
+            return await result
+        return result
+
+    def _fail_with(self, error: ARCPError) -> None:
+        if isinstance(error, ConnectionError):
+            # A failure of this side; its code is none of the protocol's.
+            return self._fail("INTERNAL_ERROR", f"ConnectionError: {error}", True)
+        details = None
+        if error.details is not None:
+            try:
+                details = _native.encode(error.details, "details")
+            except (TypeError, ValueError):
+                self._runtime.logger.warning("the details of an agent's error are not JSON", exc_info=True)
+        return self._fail(error.code, error.message, error.retryable, details)
+
+    def _fail(self, code: str, message: str, retryable: bool, details: str | None = None) -> None:
+        self._end("error")
+        self._invocation.fail(code, message, retryable, details)
+
+    def _end(self, state: str) -> None:
+        self._context._state = state
+
+
+def _is_async(agent: Agent) -> bool:
+    return inspect.iscoroutinefunction(agent) or inspect.iscoroutinefunction(getattr(agent, "__call__", None))  # noqa: B004

@@ -1,0 +1,350 @@
+"""Transports: what carries messages between a client and a runtime.
+
+The native ones below never enter Python once a client or runtime has taken them. Any other object with `send`, `recv`,
+`close` and `is_closed` works too: its messages are pumped to and from the core (D-32).
+"""
+
+import asyncio
+import os
+import sys
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Protocol, Self, cast, runtime_checkable
+
+from arcp import _native, _port
+from arcp._json import loads_exact
+from arcp._port import BATCH, logger
+from arcp.errors import TransportClosed
+
+if TYPE_CHECKING:
+    import ssl
+
+__all__ = [
+    "MemoryTransport",
+    "StdioTransport",
+    "Transport",
+    "TransportClosed",
+    "WebSocketServer",
+    "WebSocketTransport",
+    "pair_memory_transports",
+    "serve_websocket",
+]
+
+MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+
+
+@runtime_checkable
+class Transport(Protocol):
+    """Messages as dicts of JSON values. `recv` raises `TransportClosed` at the end, `send` after it."""
+
+    async def send(self, message: dict[str, Any]) -> None:
+        """Sends one message."""
+
+    async def recv(self) -> dict[str, Any]:
+        """Waits for one message."""
+        ...
+
+    async def close(self) -> None:
+        """Ends both directions. Idempotent."""
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it was closed on this side."""
+        ...
+
+
+class _NativeTransport:
+    """An end the core carries. By hand it can be used until a client or runtime has taken it."""
+
+    def __init__(self, handle: _native.TransportHandle) -> None:
+        self._handle = handle
+        self._frames: _native.Frames | None = None
+        self._received: list[str] = []
+        self._closed = False
+
+    async def send(self, message: dict[str, Any]) -> None:
+        """Sends one message. `TransportClosed` when it is closed, or taken by a client or runtime."""
+        frame = _native.encode(message, "message")
+        frames = self._by_hand()
+        if not frames.try_send(frame):
+            await _port.port().call(frames.send, frame)
+
+    async def recv(self) -> dict[str, Any]:
+        """Waits for one message. One receiver at a time. `TransportClosed` as for `send`, and at the end."""
+        frames = self._by_hand()
+        if not self._received:
+            batch: list[str] = await _port.port().call(frames.recv, BATCH)
+            if not batch:
+                self._closed = True
+                raise TransportClosed("the other side has closed the transport")
+            self._received = batch[::-1]
+        message = loads_exact(self._received.pop())
+        if not isinstance(message, dict):
+            raise TransportClosed(f"a message must be an object, got {type(message).__name__}")
+        return message
+
+    async def close(self) -> None:
+        """Ends a transport that no client or runtime has taken; those end theirs with their own `close`. Idempotent."""
+        self._closed = True
+        if self._frames is not None:
+            self._frames.close()
+        else:
+            self._handle.close()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it was closed on this side."""
+        return self._closed
+
+    def _by_hand(self) -> _native.Frames:
+        if self._closed:
+            raise TransportClosed("the transport is closed")
+        if self._frames is None:
+            if self._handle.is_used:
+                raise TransportClosed("a client or runtime uses this transport; it carries the messages itself")
+            self._frames = self._handle.into_frames()
+        return self._frames
+
+
+class MemoryTransport(_NativeTransport):
+    """One end of a pair in this process; see `pair_memory_transports`."""
+
+
+def pair_memory_transports() -> tuple[MemoryTransport, MemoryTransport]:
+    """Two connected ends, each direction bounded to 1024 messages."""
+    left, right = _native.TransportHandle.memory_pair()
+    return MemoryTransport(left), MemoryTransport(right)
+
+
+class WebSocketTransport(_NativeTransport):
+    """A WebSocket; see `connect`."""
+
+    @classmethod
+    async def connect(
+        cls,
+        url: str,
+        *,
+        additional_headers: Mapping[str, str] | Iterable[tuple[str, str]] | None = None,
+        ssl: "ssl.SSLContext | None" = None,
+        max_size: int | None = None,
+        open_timeout: float | None = None,
+    ) -> Self:
+        """Connects to `ws://` or `wss://`.
+
+        `ssl` adds the authorities of a context to those of the platform, `max_size` bounds a received message in bytes
+        (16 MiB), `open_timeout` the wait in seconds (10). `arcp.ConnectionError` when there is no connection, the
+        builtin `TimeoutError` when it takes too long, `ValueError` for an option that cannot be honoured.
+        """
+        headers = additional_headers.items() if isinstance(additional_headers, Mapping) else additional_headers
+        options = {
+            "headers": [list(pair) for pair in headers or ()],
+            "ca_pem": None if ssl is None else _authorities(ssl),
+            "max_message_bytes": max_size,
+            "timeout_sec": open_timeout,
+        }
+        connect = _native.TransportHandle.connect_websocket
+        return cls(await _port.port().call(connect, url, _native.encode(options)))
+
+
+class StdioTransport(_NativeTransport):
+    """Newline-delimited JSON over standard input and output."""
+
+    @classmethod
+    async def from_std_streams(cls, *, max_size: int = MAX_MESSAGE_BYTES) -> Self:
+        """Takes this process's own streams; `max_size` bounds a line in bytes. Nothing else may use them."""
+        return cls(_native.TransportHandle.std_streams(max_size))
+
+
+def pair_with_core(transport: Transport) -> tuple[_native.TransportHandle, asyncio.Task[None] | None]:
+    """The core's end of a transport, and the task that pumps it, for one the core cannot carry itself."""
+    if type(transport) in (MemoryTransport, WebSocketTransport, StdioTransport):
+        native = cast(_NativeTransport, transport)
+        if native._frames is None:
+            return native._handle, None
+    elif not isinstance(transport, Transport):
+        raise TypeError(
+            f"transport must have async send, recv and close and is_closed; {type(transport).__name__} has not"
+        )
+    handle, frames = _native.TransportHandle.foreign()
+    return handle, asyncio.get_running_loop().create_task(_pump(transport, frames))
+
+
+async def _pump(transport: Transport, frames: _native.Frames) -> None:
+    inward = asyncio.get_running_loop().create_task(_pump_in(transport, frames))
+    try:
+        while batch := await _port.port().call(frames.recv, BATCH):
+            for frame in batch:
+                await transport.send(loads_exact(frame))
+    except TransportClosed:
+        pass
+    except Exception:
+        logger.warning("the transport %s failed", type(transport).__name__, exc_info=True)
+    finally:
+        inward.cancel()
+        frames.close()
+        with suppress(Exception):
+            await transport.close()
+
+
+async def _pump_in(transport: Transport, frames: _native.Frames) -> None:
+    try:
+        while True:
+            frame = _native.encode(await transport.recv(), "message")
+            if not frames.try_send(frame):
+                await _port.port().call(frames.send, frame)
+    except TransportClosed:
+        pass
+    except Exception:
+        logger.warning("the transport %s failed", type(transport).__name__, exc_info=True)
+    finally:
+        # The core sees the end, and ends the other direction.
+        frames.close()
+
+
+class _Socket:
+    """What `WebSocketServer.sockets` holds: enough to learn the port."""
+
+    def __init__(self, address: tuple[str, int]) -> None:
+        self._address = address
+
+    def getsockname(self) -> tuple[str, int]:
+        """Host and port."""
+        return self._address
+
+
+class WebSocketServer:
+    """A running server; `serve_websocket` makes it. Leaving its `async with` closes it."""
+
+    def __init__(self, listener: _native.Listener, serving: asyncio.Task[None]) -> None:
+        self._listener = listener
+        self._serving = serving
+
+    @property
+    def url(self) -> str:
+        """What a client connects to."""
+        return self._listener.url
+
+    @property
+    def sockets(self) -> tuple[_Socket, ...]:
+        """The listening socket: `server.sockets[0].getsockname()` gives host and port."""
+        return (_Socket(self._listener.address),)
+
+    async def serve_forever(self) -> None:
+        """Waits until the server is closed, or this task is cancelled."""
+        await self.wait_closed()
+
+    def close(self) -> None:
+        """Stops listening. Sessions that are open go on until they end, or their runtime is closed. Idempotent."""
+        self._listener.close()
+
+    async def wait_closed(self) -> None:
+        """Waits until it no longer listens."""
+        await asyncio.wait([self._serving])
+        if not self._serving.cancelled():
+            self._serving.result()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+        await self.wait_closed()
+
+
+async def serve_websocket(
+    on_transport: Callable[[WebSocketTransport], Awaitable[None]],
+    *,
+    host: str = "127.0.0.1",
+    port: int = 7777,
+    path: str = "/arcp",
+    allowed_hosts: Iterable[str] | None = None,
+    ssl: "tuple[str | os.PathLike[str], str | os.PathLike[str]] | None" = None,
+    max_size: int | None = None,
+) -> WebSocketServer:
+    """Listens, and hands every connection to `on_transport` in a task of its own.
+
+    `runtime.accept` of an `ARCPRuntime` is served by the core's threads. Port 0 takes a free one. A connection to
+    another `path`, or with a `Host` that is not in `allowed_hosts`, is refused. `ssl` is the PEM files of a certificate
+    chain and its key, for `wss://`. `max_size` bounds a received message in bytes (16 MiB). `arcp.ConnectionError` when
+    the port is in use, `ValueError` for an option that is wrong.
+    """
+    cert_pem, key_pem = (None, None) if ssl is None else _certificate(ssl)
+    options = {
+        "host": host,
+        "port": port,
+        "path": path,
+        "allowed_hosts": None if allowed_hosts is None else list(allowed_hosts),
+        "cert_pem": cert_pem,
+        "key_pem": key_pem,
+        "max_message_bytes": max_size,
+    }
+    return await serve_with(on_transport, _native.encode(options))
+
+
+async def serve_with(on_transport: Callable[[WebSocketTransport], Awaitable[None]], options: str) -> WebSocketServer:
+    """As `serve_websocket`, with the core's own options as JSON."""
+    home = _port.port()
+    listener: _native.Listener = await home.call(_native.Listener.bind, options)
+    runtime = _native_runtime(on_transport)
+    work = _accept_all(listener, on_transport) if runtime is None else home.call(runtime.serve, listener)
+    return WebSocketServer(listener, asyncio.get_running_loop().create_task(work))
+
+
+def _native_runtime(on_transport: Callable[..., Any]) -> _native.Runtime | None:
+    """The core's runtime, for the very `accept` of an `ARCPRuntime`; anything wrapped or replaced is called instead."""
+    runtime_module = sys.modules.get("arcp.runtime")
+    if runtime_module is None:
+        return None
+    cls: Any = runtime_module.ARCPRuntime
+    runtime: Any = getattr(on_transport, "__self__", None)
+    if type(runtime) is not cls or getattr(on_transport, "__func__", None) is not cls.accept:
+        return None
+    return cast(_native.Runtime, runtime.attach())
+
+
+async def _accept_all(
+    listener: _native.Listener, on_transport: Callable[[WebSocketTransport], Awaitable[None]]
+) -> None:
+    tasks: set[asyncio.Task[None]] = set()
+    home = _port.port()
+    with suppress(TransportClosed):
+        while True:
+            transport = WebSocketTransport(await home.call(listener.accept))
+            task = asyncio.get_running_loop().create_task(_hand_over(on_transport, transport))
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+
+
+async def _hand_over(
+    on_transport: Callable[[WebSocketTransport], Awaitable[None]], transport: WebSocketTransport
+) -> None:
+    try:
+        await on_transport(transport)
+    except Exception:
+        logger.exception("a connection failed")
+    finally:
+        await transport.close()
+
+
+def _authorities(context: "ssl.SSLContext") -> str:
+    """The authorities of a context, as PEM. What the core cannot honour is refused by name."""
+    ssl = sys.modules["ssl"]
+    if not isinstance(context, ssl.SSLContext):
+        raise TypeError(f"ssl must be an ssl.SSLContext or None, got {type(context).__name__}")
+    if context.verify_mode != ssl.CERT_REQUIRED or not context.check_hostname:
+        raise ValueError("ssl must verify certificates and host names; load the server's authority into it instead")
+    return "".join(ssl.DER_cert_to_PEM_cert(der) for der in context.get_ca_certs(binary_form=True))
+
+
+def _certificate(files: Any) -> tuple[str, str]:
+    """Certificate chain and key, as PEM."""
+    if not isinstance(files, tuple) or len(files) != 2:
+        kind = type(files).__name__
+        raise TypeError(
+            f"ssl must be a pair of PEM files, (certificate chain, key), got {kind}: it does not give its key"
+        )
+    texts = []
+    for file in files:
+        with open(file, encoding="ascii") as text:
+            texts.append(text.read())
+    return texts[0], texts[1]
