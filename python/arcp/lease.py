@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from arcp._call import call
 from arcp._json import loads_decimal
-from arcp._native import call_function, encode
-from arcp.errors import BudgetExhaustedError, InvalidRequestError, LeaseSubsetViolationError, error_from_payload
+from arcp.errors import BudgetExhaustedError, InvalidRequestError, error_class_for
 
 if TYPE_CHECKING:
     from arcp.messages import LeaseConstraints
@@ -119,11 +118,13 @@ def assert_lease_subset(
     parent_constraints: "LeaseConstraints | None" = None,
     child_constraints: "LeaseConstraints | None" = None,
 ) -> None:
-    """`LeaseSubsetViolationError`, which names the difference, unless the child is within the parent (R-9.4.4)."""
+    """`LeaseSubsetViolationError`, which names the difference, unless the child is within the parent (R-9.4.4).
+
+    `InvalidRequestError` for a lease that cannot be read.
+    """
     answer = _subset(child, parent, parent_budget_remaining, parent_constraints, child_constraints)
     if not answer["subset"]:
-        error = error_from_payload(answer["error"])
-        raise LeaseSubsetViolationError(error.message, details=error.details)
+        raise error_class_for(answer["code"])(answer["message"])
 
 
 def parse_budget_amount(text: str) -> tuple[str, Decimal]:
@@ -159,12 +160,11 @@ def _subset(
     parent_constraints: "LeaseConstraints | None",
     child_constraints: "LeaseConstraints | None",
 ) -> dict[str, Any]:
-    question = {
-        "child": child,
-        "parent": parent,
-        "child_expires_at": None if child_constraints is None else child_constraints.expires_at,
-        "parent_expires_at": None if parent_constraints is None else parent_constraints.expires_at,
-        "parent_remaining": None if remaining is None else amounts(remaining),
-    }
-    answer: dict[str, Any] = loads_decimal(call_function("is_lease_subset", encode(question)))
-    return answer
+    return call(
+        "is_lease_subset",
+        child=child,
+        parent=parent,
+        child_expires_at=None if child_constraints is None else child_constraints.expires_at,
+        parent_expires_at=None if parent_constraints is None else parent_constraints.expires_at,
+        parent_remaining=None if remaining is None else amounts(remaining),
+    )

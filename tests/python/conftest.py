@@ -5,8 +5,6 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
-import pytest
-
 from arcp import ARCPClient, ARCPRuntime, ClientInfo, RuntimeInfo, pair_memory_transports
 from arcp.runtime import Agent, StaticBearerVerifier
 
@@ -47,8 +45,3 @@ def run(main: Callable[[], Awaitable[None]], *, debug: bool | None = None) -> No
             await main()
 
     asyncio.run(bounded(), debug=debug)
-
-
-@pytest.fixture(autouse=True)
-def _no_loose_ends(recwarn: pytest.WarningsRecorder) -> None:
-    """Warnings are errors by configuration; this makes pytest record those raised in destructors as well."""

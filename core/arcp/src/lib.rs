@@ -15,14 +15,16 @@ pub use arcp_proto::budget::{Budget, parse_amount as parse_budget_amount};
 pub use arcp_proto::decimal::Decimal;
 pub use arcp_proto::envelope::Envelope;
 pub use arcp_proto::error::{Error as ProtocolError, ErrorCode};
-pub use arcp_proto::feature;
+pub use arcp_proto::feature::{self, intersect as intersect_features};
 pub use arcp_proto::json::{self, RawJson};
-pub use arcp_proto::lease::{self, Lease};
+pub use arcp_proto::lease::{self, Lease, authorize as validate_lease_op, is_subset as is_lease_subset};
 pub use arcp_proto::machine::client::{ClientConfig, CloseStyle, JobEvent};
 pub use arcp_proto::machine::job::{Ending, JobStart, Outcome};
 pub use arcp_proto::machine::runtime::{CancelPolicy, ProfileChoice, RuntimeConfig};
-pub use arcp_proto::message;
-pub use arcp_proto::message::{JobStatus, LeaseConstraints, PeerInfo, Submit, Subscribe};
+pub use arcp_proto::message::{
+    self, JobStatus, LeaseConstraints, PeerInfo as ClientInfo, PeerInfo as RuntimeInfo, Submit, Subscribe,
+    error_from_payload,
+};
 pub use arcp_proto::time::Timestamp;
 pub use arcp_proto::{PROTOCOL_VERSION, event};
 

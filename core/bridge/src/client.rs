@@ -140,7 +140,7 @@ impl Client {
         let client = self.client.clone();
         port.spawn(&handle, call, async move {
             let job = client.subscribe(&subscribe).await?;
-            Ok(Value::Job(Arc::new(JobView::followed(job)?)))
+            Ok(Value::Job(Arc::new(JobView::followed(&job)?)))
         });
         Ok(())
     }

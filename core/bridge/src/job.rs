@@ -11,14 +11,8 @@ use crate::port::{Item, Port, Value};
 
 /// A submitted or a followed job.
 pub struct JobView {
-    view: View,
-    job_id: String,
+    job: JobHandle,
     opening: String,
-}
-
-enum View {
-    Submitted(JobHandle),
-    Followed(Subscription),
 }
 
 /// What [`JobView::next_batch`] found.
@@ -34,18 +28,17 @@ pub enum NextBatch {
 
 impl JobView {
     pub(crate) fn submitted(job: JobHandle) -> Result<Self, ErrorInfo> {
-        let opening = to_json(job.accepted())?;
-        Ok(JobView { job_id: job.job_id().to_owned(), view: View::Submitted(job), opening })
+        let opening = to_json(&job.accepted())?;
+        Ok(JobView { job, opening })
     }
 
-    pub(crate) fn followed(job: Subscription) -> Result<Self, ErrorInfo> {
-        let opening = to_json(job.subscribed())?;
-        Ok(JobView { job_id: job.job_id().to_owned(), view: View::Followed(job), opening })
+    pub(crate) fn followed(subscription: &Subscription) -> Result<Self, ErrorInfo> {
+        Ok(JobView { job: subscription.handle().clone(), opening: to_json(subscription.subscribed())? })
     }
 
     /// The job.
     pub fn job_id(&self) -> &str {
-        &self.job_id
+        self.job.job_id()
     }
 
     /// The payload of `job.accepted` or `job.subscribed` as JSON. May hold credentials, which are secret.
@@ -58,11 +51,7 @@ impl JobView {
     pub fn next_batch(&self, port: &Port, stream: u64, max: usize, batch: &mut Vec<JobEvent>) -> NextBatch {
         let waker = Waker::from(Arc::new(Announce { port: port.clone(), stream }));
         let mut cx = Context::from_waker(&waker);
-        let polled = match &self.view {
-            View::Submitted(job) => job.poll_events(&mut cx, max, batch),
-            View::Followed(job) => job.poll_events(&mut cx, max, batch),
-        };
-        match polled {
+        match self.job.poll_events(&mut cx, max, batch) {
             Poll::Ready(true) => NextBatch::Some,
             Poll::Ready(false) => NextBatch::Ended,
             Poll::Pending => NextBatch::Empty,
@@ -75,10 +64,7 @@ impl JobView {
     /// At once when the core is gone.
     pub fn result(&self, core: &Core, port: &Port, call: u64) -> Result<(), ErrorInfo> {
         let handle = core.handle()?;
-        let queue = match &self.view {
-            View::Submitted(job) => Arc::clone(job.queue()),
-            View::Followed(job) => Arc::clone(job.queue()),
-        };
+        let queue = Arc::clone(self.job.queue());
         port.spawn(&handle, call, async move {
             let result = queue.ended().await?;
             Ok(Value::Json(to_json(&*result)?))

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use arcp::{CancelPolicy, ClientConfig, CloseStyle, PeerInfo, ProfileChoice, RuntimeConfig};
+use arcp::message::PeerInfo;
+use arcp::{CancelPolicy, ClientConfig, CloseStyle, ProfileChoice, RuntimeConfig};
 use serde::Deserialize;
 
 use crate::error::ErrorInfo;

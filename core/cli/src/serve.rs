@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use arcp::transport::tls;
 use arcp::{
-    CancelPolicy, IMPL_VERSION, JobContext, ListenOptions, Listener, PeerInfo, ProtocolError, RawJson, Runtime,
-    RuntimeConfig, StaticBearerVerifier,
+    CancelPolicy, IMPL_VERSION, JobContext, ListenOptions, Listener, ProtocolError, RawJson, Runtime, RuntimeConfig,
+    RuntimeInfo, StaticBearerVerifier,
 };
 use serde_json::json;
 use tokio::task::JoinSet;
@@ -66,7 +66,7 @@ impl ServeArgs {
     }
 
     fn runtime(&self) -> Result<Runtime, Failure> {
-        let mut config = RuntimeConfig::new(PeerInfo { name: "arcp serve".into(), version: IMPL_VERSION.into() });
+        let mut config = RuntimeConfig::new(RuntimeInfo { name: "arcp serve".into(), version: IMPL_VERSION.into() });
         config.cancel_policy = match self.cancel_policy {
             CancelPolicyArg::Principal => CancelPolicy::Principal,
             CancelPolicyArg::Session => CancelPolicy::Session,

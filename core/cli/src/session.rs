@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arcp::message::Welcome;
 use arcp::transport::tls;
-use arcp::{Client, ClientConfig, ConnectOptions, Error, IMPL_VERSION, PeerInfo, WebSocketTransport};
+use arcp::{Client, ClientConfig, ClientInfo, ConnectOptions, Error, IMPL_VERSION, WebSocketTransport};
 
 use crate::args::{SessionArgs, read_file};
 use crate::exit::Failure;
@@ -32,7 +32,7 @@ async fn connect(args: &SessionArgs) -> Result<(Client, Arc<Welcome>), Failure> 
     let transport = WebSocketTransport::connect(&args.url, options).await.map_err(|error| {
         Failure::NoConnection(format!("{error}; check --url, and that a runtime listens there (arcp serve)"))
     })?;
-    let client = Client::new(ClientConfig::new(PeerInfo { name: "arcp".into(), version: IMPL_VERSION.into() }));
+    let client = Client::new(ClientConfig::new(ClientInfo { name: "arcp".into(), version: IMPL_VERSION.into() }));
     match client.connect(transport, &token).await {
         Ok(welcome) => Ok((client, welcome)),
         Err(Error::Protocol(error)) => Err(Failure::Refused(error)),

@@ -164,7 +164,8 @@ async fn follow(
 fn announce(args: &SubmitArgs, job: &JobHandle) -> Result<(), Failure> {
     match args.output {
         OutputForm::Json => {
-            let accepted = json!({"job_id": job.job_id(), "agent": job.accepted().agent});
+            let accepted =
+                json!({"job_id": job.job_id(), "agent": job.accepted().and_then(|accepted| accepted.agent.as_deref())});
             print(&member("accepted", &accepted.to_string()))
         }
         OutputForm::Text if args.detach => print(job.job_id()),

@@ -30,11 +30,11 @@ async fn follow(client: &Client, args: &TailArgs) -> Result<(), Failure> {
         OutputForm::Json => print(&member(name, line)),
     };
     let mut batch = Vec::with_capacity(BATCH);
-    while job.next_events(BATCH, &mut batch).await {
+    while job.handle().next_events(BATCH, &mut batch).await {
         for event in batch.drain(..) {
             show("event", &event_line(&event))?;
         }
     }
-    let result = job.result().await.map_err(Failure::of_job)?;
+    let result = job.handle().result().await.map_err(Failure::of_job)?;
     show("result", &result_line(result)?)
 }

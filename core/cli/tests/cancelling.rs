@@ -4,7 +4,7 @@
 
 mod support;
 
-use arcp::{CancelPolicy, Client, ClientConfig, ConnectOptions, Error, PeerInfo, WebSocketTransport};
+use arcp::{CancelPolicy, Client, ClientConfig, ClientInfo, ConnectOptions, Error, WebSocketTransport};
 use support::{BOUND, Host, Running, TOKEN, fails, one_line, run, session};
 use tokio::time::timeout;
 
@@ -94,7 +94,7 @@ async fn ctrl_c_on_tail_leaves_the_job_alone() {
 async fn a_stopping_server_says_goodbye() {
     let (server, url) = Running::serve(&[]).await;
     let transport = WebSocketTransport::connect(&url, ConnectOptions::default()).await.unwrap();
-    let client = Client::new(ClientConfig::new(PeerInfo { name: "client".into(), version: "1".into() }));
+    let client = Client::new(ClientConfig::new(ClientInfo { name: "client".into(), version: "1".into() }));
     client.connect(transport, TOKEN).await.unwrap();
     server.signal("TERM").await;
     let Error::Closed(why) = timeout(BOUND, client.closed()).await.unwrap() else { panic!("no goodbye") };

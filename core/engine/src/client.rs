@@ -170,7 +170,7 @@ impl Client {
         match answer {
             Answer::Accepted(key, queue, accepted) => {
                 let job_id = accepted.job_id.clone();
-                Ok(JobHandle { view: Arc::new(View::new(self, key, queue, job_id)), accepted: accepted.into() })
+                Ok(JobHandle { view: Arc::new(View::new(self, key, queue, job_id)), accepted: Some(accepted.into()) })
             }
             other => Err(other.into_error()),
         }
@@ -185,7 +185,8 @@ impl Client {
         match answer {
             Answer::Subscribed(key, queue, subscribed) => {
                 let job_id = subscribed.job_id.clone();
-                Ok(Subscription { view: Arc::new(View::new(self, key, queue, job_id)), subscribed: subscribed.into() })
+                let handle = JobHandle { view: Arc::new(View::new(self, key, queue, job_id)), accepted: None };
+                Ok(Subscription { handle, subscribed: subscribed.into() })
             }
             other => Err(other.into_error()),
         }
@@ -300,19 +301,6 @@ impl View {
     fn new(client: &Client, key: HandleKey, queue: Arc<EventQueue>, job_id: String) -> Self {
         View { shared: Arc::clone(&client.shared), _owner: Arc::clone(&client.owner), key, queue, job_id }
     }
-
-    fn poll_events(&self, cx: &mut Context<'_>, max: usize, batch: &mut Vec<JobEvent>) -> Poll<bool> {
-        let before = batch.len();
-        let polled = self.queue.poll_batch(cx, max, batch);
-        if batch.len() > before {
-            self.shared.took(&batch[before..]);
-        }
-        polled
-    }
-
-    async fn result(&self) -> Result<JobResult, Error> {
-        self.queue.ended().await.map(|result| *result)
-    }
 }
 
 impl Drop for View {
@@ -323,72 +311,73 @@ impl Drop for View {
     }
 }
 
-/// A job this session submitted. Cheap to clone; clones share the events.
+/// A job this session submitted or follows. Cheap to clone; clones share the events.
 #[derive(Clone)]
 pub struct JobHandle {
     view: Arc<View>,
-    accepted: Arc<Accepted>,
+    accepted: Option<Arc<Accepted>>,
 }
-
-/// A job this session follows. Cheap to clone; clones share the events.
-#[derive(Clone)]
-pub struct Subscription {
-    view: Arc<View>,
-    subscribed: Arc<Subscribed>,
-}
-
-macro_rules! job_view {
-    ($name:ident) => {
-        impl $name {
-            /// The job.
-            pub fn job_id(&self) -> &str {
-                &self.view.job_id
-            }
-
-            /// The next event; `None` after the last. From the first call on no event is lost.
-            pub async fn next_event(&self) -> Option<JobEvent> {
-                let mut batch = Vec::with_capacity(1);
-                poll_fn(|cx| self.poll_events(cx, 1, &mut batch)).await;
-                batch.pop()
-            }
-
-            /// Moves up to `max` events into `batch`, waiting for at least one; `false` after the last.
-            pub async fn next_events(&self, max: usize, batch: &mut Vec<JobEvent>) -> bool {
-                poll_fn(|cx| self.poll_events(cx, max, batch)).await
-            }
-
-            /// As [`EventQueue::poll_batch`]; what is taken counts as processed.
-            pub fn poll_events(&self, cx: &mut Context<'_>, max: usize, batch: &mut Vec<JobEvent>) -> Poll<bool> {
-                self.view.poll_events(cx, max, batch)
-            }
-
-            /// Waits for the end.
-            ///
-            /// # Errors
-            /// The job's own error; `Closed` or `Transport` when the session ends first.
-            pub async fn result(&self) -> Result<JobResult, Error> {
-                self.view.result().await
-            }
-
-            /// The events and the end, for hosts that poll.
-            pub fn queue(&self) -> &Arc<EventQueue> {
-                &self.view.queue
-            }
-        }
-    };
-}
-
-job_view!(JobHandle);
-job_view!(Subscription);
 
 impl JobHandle {
-    /// The answer to the submit.
-    pub fn accepted(&self) -> &Accepted {
-        &self.accepted
+    /// The job.
+    pub fn job_id(&self) -> &str {
+        &self.view.job_id
+    }
+
+    /// The answer to the submit; `None` for a job that is only followed.
+    pub fn accepted(&self) -> Option<&Accepted> {
+        self.accepted.as_deref()
+    }
+
+    /// The next event; `None` after the last. From the first call on no event is lost.
+    pub async fn next_event(&self) -> Option<JobEvent> {
+        let mut batch = Vec::with_capacity(1);
+        poll_fn(|cx| self.poll_events(cx, 1, &mut batch)).await;
+        batch.pop()
+    }
+
+    /// Moves up to `max` events into `batch`, waiting for at least one; `false` after the last.
+    pub async fn next_events(&self, max: usize, batch: &mut Vec<JobEvent>) -> bool {
+        poll_fn(|cx| self.poll_events(cx, max, batch)).await
+    }
+
+    /// As [`EventQueue::poll_batch`]; what is taken counts as processed.
+    pub fn poll_events(&self, cx: &mut Context<'_>, max: usize, batch: &mut Vec<JobEvent>) -> Poll<bool> {
+        let before = batch.len();
+        let polled = self.view.queue.poll_batch(cx, max, batch);
+        if batch.len() > before {
+            self.view.shared.took(&batch[before..]);
+        }
+        polled
+    }
+
+    /// Waits for the end.
+    ///
+    /// # Errors
+    /// The job's own error; `Closed` or `Transport` when the session ends first.
+    pub async fn result(&self) -> Result<JobResult, Error> {
+        self.view.queue.ended().await.map(|result| *result)
+    }
+
+    /// The events and the end, for hosts that poll.
+    pub fn queue(&self) -> &Arc<EventQueue> {
+        &self.view.queue
     }
 }
 
+/// A job this session follows.
+#[derive(Clone)]
+pub struct Subscription {
+    handle: JobHandle,
+    subscribed: Arc<Subscribed>,
+}
+
 impl Subscription {
+    /// Its events and its end.
+    pub fn handle(&self) -> &JobHandle {
+        &self.handle
+    }
+
     /// The answer to the subscribe.
     pub fn subscribed(&self) -> &Subscribed {
         &self.subscribed

@@ -161,6 +161,22 @@ impl JobContext {
         self.emit("progress", &event::progress(current, total, units, None)?).await
     }
 
+    /// An `artifact_ref` event: where something the job made can be fetched.
+    pub async fn artifact_ref(
+        &self,
+        uri: &str,
+        content_type: &str,
+        byte_size: Option<u64>,
+        sha256: Option<&str>,
+    ) -> Result<(), Error> {
+        self.emit("artifact_ref", &event::artifact_ref(uri, content_type, byte_size, sha256)?).await
+    }
+
+    /// A `result_chunk` event, as a plain event: the agent numbers its chunks and ends them itself.
+    pub async fn result_chunk(&self, result_id: &str, chunk_seq: u64, data: &[u8], more: bool) -> Result<(), Error> {
+        self.emit("result_chunk", &event::result_chunk(result_id, chunk_seq, data, more)?).await
+    }
+
     /// A `tool_call` event; refused, and shown as refused, when the lease does not cover `tool.call` of this tool.
     pub async fn tool_call(&self, tool: &str, args: &impl Serialize, call_id: &str) -> Result<(), Error> {
         self.emit("tool_call", &event::tool_call(tool, Some(&json(args)?), call_id)?).await

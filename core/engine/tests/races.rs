@@ -99,9 +99,9 @@ async fn history_and_live_events_meet_without_loss_or_double() {
         followers.push(tokio::spawn(async move {
             let subscription = watcher.subscribe(&request).await.unwrap();
             let mut batch = Vec::new();
-            while subscription.next_events(1024, &mut batch).await {}
+            while subscription.handle().next_events(1024, &mut batch).await {}
             let numbers: Vec<u64> = batch.iter().map(|event| event.event_seq).collect();
-            subscription.result().await.unwrap();
+            subscription.handle().result().await.unwrap();
             numbers
         }));
     }

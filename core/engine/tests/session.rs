@@ -181,15 +181,15 @@ async fn a_subscriber_sees_history_then_live_events_once_each() {
     assert!(subscription.subscribed().replayed);
     owner.cancel_job(handle.job_id(), "stop").unwrap();
     let mut seen = Vec::new();
-    while let Some(event) = timeout(BOUND, subscription.next_event()).await.unwrap() {
+    while let Some(event) = timeout(BOUND, subscription.handle().next_event()).await.unwrap() {
         seen.push((event.event_seq, event.kind().to_owned()));
     }
     assert_eq!(seen, [(1, "status".to_owned()), (2, "log".to_owned())]);
-    timeout(BOUND, subscription.result()).await.unwrap().unwrap_err();
+    timeout(BOUND, subscription.handle().result()).await.unwrap().unwrap_err();
     // The ended job is kept: its events and its terminal can be had again.
     let again = connected(&runtime).await.subscribe(&request).await.unwrap();
     let mut count = 0;
-    while timeout(BOUND, again.next_event()).await.unwrap().is_some() {
+    while timeout(BOUND, again.handle().next_event()).await.unwrap().is_some() {
         count += 1;
     }
     assert_eq!(count, 2);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arcp::{
-    CancelPolicy, JobContext, ListenOptions, Listener, PeerInfo, ProtocolError, RawJson, Runtime, RuntimeConfig,
+    CancelPolicy, JobContext, ListenOptions, Listener, ProtocolError, RawJson, Runtime, RuntimeConfig, RuntimeInfo,
     StaticBearerVerifier,
 };
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines};
@@ -159,7 +159,7 @@ pub(crate) struct Host {
 
 impl Host {
     pub(crate) async fn start(cancel_policy: CancelPolicy) -> Host {
-        let mut config = RuntimeConfig::new(PeerInfo { name: "host".into(), version: "1".into() });
+        let mut config = RuntimeConfig::new(RuntimeInfo { name: "host".into(), version: "1".into() });
         config.cancel_policy = cancel_policy;
         let runtime = Runtime::new(config, StaticBearerVerifier::new([(TOKEN, "me@example.com")]));
         let (say, said) = mpsc::unbounded_channel();

@@ -219,7 +219,7 @@ impl Game {
         let number = object.as_u64().unwrap_or_default();
         match step.verb {
             "connect" => self.app.machine.connected(now, text),
-            "disconnect" => self.app.machine.disconnected(now, text),
+            "disconnect" => self.app.machine.disconnected(text),
             "open" => return self.open(step),
             "submit" => {
                 let ticket = self.app.machine.submit(now, &submit(&object)?, step.text("trace_id"));

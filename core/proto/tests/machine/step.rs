@@ -56,5 +56,7 @@ impl<'a> Step<'a> {
 /// Plays the steps of a case in order and names the one that fails.
 pub(crate) fn each(case: &Value, mut play: impl FnMut(&Value) -> Result<()>) -> Result<()> {
     let steps = case["steps"].as_array().ok_or("a case has steps")?;
-    steps.iter().enumerate().try_for_each(|(n, step)| play(step).map_err(|e| format!("step {} {step}: {e}", n + 1)))
+    steps.iter().enumerate().try_for_each(|(n, step)| {
+        play(step).map_err(|error| format!("step {} {:.120}…: {error}", n + 1, step.to_string()))
+    })
 }

@@ -28,6 +28,8 @@ struct Seen {
 struct View {
     /// Between `job.accepted` or `job.subscribed` and the terminal.
     open: bool,
+    /// How often it was accepted or subscribed, less its terminals: a repeat may overtake the terminal it repeats.
+    due: u32,
     terminal: Option<(String, Value)>,
     /// The number in the body of the last event, for schedules that number them.
     last_n: Option<u64>,
@@ -97,16 +99,20 @@ impl Witness {
         let view = seen.jobs.entry(job.to_owned()).or_default();
         let (kind, payload) = (frame["type"].as_str().unwrap_or_default(), &frame["payload"]);
         match kind {
-            "job.accepted" => view.open = true,
+            "job.accepted" => {
+                view.open = true;
+                view.due += 1;
+            }
             "job.subscribed" => {
                 view.open = true;
+                view.due += 1;
                 if payload["replayed"] == true {
                     // A replay of these schedules is always from the start.
                     view.last_n = Some(0);
                 }
             }
             "job.cancelled" => {}
-            _ if !view.open => return Err(format!("{kind} outside of the job's life")),
+            "job.event" if !view.open => return Err("an event outside of the job's life".into()),
             "job.event" => {
                 if let Some(n) = payload["body"]["x-n"].as_u64() {
                     if view.last_n.is_some_and(|last| n != last + 1) {
@@ -115,8 +121,10 @@ impl Witness {
                     view.last_n = Some(n);
                 }
             }
+            _ if view.due == 0 => return Err("a terminal nobody waits for".into()),
             _ => {
                 view.open = false;
+                view.due -= 1;
                 view.last_n = None;
                 let terminal = (kind.to_owned(), payload.clone());
                 if view.terminal.get_or_insert_with(|| terminal.clone()) != &terminal {

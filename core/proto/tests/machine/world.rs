@@ -92,6 +92,12 @@ fn texts(value: &Value) -> Vec<String> {
     value.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
+impl Peer {
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone
+    }
+}
+
 impl World {
     pub(crate) fn new(given: &Value) -> Result<Self> {
         let none = Map::new();
@@ -297,6 +303,11 @@ impl World {
         self.asked(|event| matches!(event, RuntimeEvent::Drained(key) if *key == session).then_some(())).is_some()
     }
 
+    /// A job whose agent runs.
+    pub(crate) fn alive(&self) -> Option<JobKey> {
+        self.started.values().copied().find(|job| !self.ended.contains(job))
+    }
+
     pub(crate) fn has_ended(&self, job: JobKey) -> bool {
         self.ended.contains(&job)
     }
@@ -371,7 +382,7 @@ impl World {
         }
         self.history_waits = false;
         // Ending one job may start a waiting one.
-        while let Some(job) = self.started.values().copied().find(|job| !self.ended.contains(job)) {
+        while let Some(job) = self.alive() {
             self.finish(job, Outcome::Cancelled)?;
         }
         if let Some(last) = self.store.waiting.back().copied() {

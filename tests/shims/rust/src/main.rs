@@ -12,7 +12,7 @@ use std::time::Duration;
 use arcp::message::PeerInfo;
 use arcp::{
     Client, ClientConfig, ConnectOptions, Error, JobHandle, LeaseConstraints, ListenOptions, Listener, ProtocolError,
-    RawJson, Runtime, RuntimeConfig, StaticBearerVerifier, Submit, Subscribe, Subscription, WebSocketTransport,
+    RawJson, Runtime, RuntimeConfig, StaticBearerVerifier, Submit, Subscribe, WebSocketTransport,
 };
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -52,12 +52,6 @@ impl From<arcp::TransportError> for Failure {
 
 type Answer = Result<Value, Failure>;
 
-#[derive(Clone)]
-enum Job {
-    Submitted(JobHandle),
-    Followed(Subscription),
-}
-
 struct Served {
     runtime: Runtime,
     task: AbortHandle,
@@ -67,7 +61,7 @@ struct Served {
 struct Handles {
     next: u64,
     sessions: HashMap<String, Client>,
-    jobs: HashMap<String, (Client, Job)>,
+    jobs: HashMap<String, (Client, JobHandle)>,
     runtimes: HashMap<String, Served>,
 }
 
@@ -122,10 +116,7 @@ impl Shim {
             "subscribe" => self.subscribe(command).await,
             "unsubscribe" => {
                 let (client, job) = self.job(command)?;
-                client.unsubscribe(match &job {
-                    Job::Submitted(job) => job.job_id(),
-                    Job::Followed(job) => job.job_id(),
-                });
+                client.unsubscribe(job.job_id());
                 Ok(json!({}))
             }
             "close" => {
@@ -177,7 +168,7 @@ impl Shim {
         let handle = client.submit(&submit, None).await?;
         let accepted = json!(handle.accepted());
         let job_id = handle.job_id().to_owned();
-        let job = self.keep("j", |handles, name| handles.jobs.insert(name, (client, Job::Submitted(handle))).map(drop));
+        let job = self.keep("j", |handles, name| handles.jobs.insert(name, (client, handle)).map(drop));
         Ok(json!({
             "job": job, "job_id": job_id, "agent": accepted["agent"], "lease": accepted["lease"],
             "budget": accepted["budget"],
@@ -194,7 +185,7 @@ impl Shim {
         let followed = client.subscribe(&subscribe).await?;
         let opening = json!(followed.subscribed());
         let job =
-            self.keep("j", |handles, name| handles.jobs.insert(name, (client, Job::Followed(followed))).map(drop));
+            self.keep("j", |handles, name| handles.jobs.insert(name, (client, followed.handle().clone())).map(drop));
         let (status, agent, replayed) = (&opening["current_status"], &opening["agent"], &opening["replayed"]);
         Ok(json!({"job": job, "status": status, "agent": agent, "replayed": replayed}))
     }
@@ -206,10 +197,7 @@ impl Shim {
         let mut ended = false;
         while events.len() < max && !ended {
             let wanted = (max - events.len()).min(256);
-            ended = !match &job {
-                Job::Submitted(job) => job.next_events(wanted, &mut events).await,
-                Job::Followed(job) => job.next_events(wanted, &mut events).await,
-            };
+            ended = !job.next_events(wanted, &mut events).await;
         }
         let shown: Vec<_> = events
             .iter()
@@ -220,10 +208,7 @@ impl Shim {
 
     async fn result(&self, command: &Value) -> Answer {
         let (_, job) = self.job(command)?;
-        let result = match &job {
-            Job::Submitted(job) => job.result().await?,
-            Job::Followed(job) => job.result().await?,
-        };
+        let result = job.result().await?;
         Ok(json!({"status": result.final_status, "result": result.result, "summary": result.summary}))
     }
 
@@ -271,7 +256,7 @@ impl Shim {
         found.ok_or_else(|| Failure::local("BAD_ARGUMENT", format!("no session \"{name}\"")))
     }
 
-    fn job(&self, command: &Value) -> Result<(Client, Job), Failure> {
+    fn job(&self, command: &Value) -> Result<(Client, JobHandle), Failure> {
         let name = text(command, "job")?;
         let found = self.lock().jobs.get(&name).cloned();
         found.ok_or_else(|| Failure::local("BAD_ARGUMENT", format!("no job \"{name}\"")))

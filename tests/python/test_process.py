@@ -1,0 +1,326 @@
+"""Processes, threads and loops: what happens around the core."""
+
+import asyncio
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import arcp
+from arcp._port import BATCH, port
+from arcp.runtime import JobContext
+from conftest import BOUND_SEC, make_client, make_runtime, run, session
+
+HERE = Path(__file__).parent
+
+
+async def echo(value: Any, ctx: JobContext) -> Any:
+    await ctx.log("info", "echo started")
+    return {"echoed": value}
+
+
+async def one_job(runtime: arcp.ARCPRuntime) -> None:
+    async with session(runtime) as client:
+        handle = await client.submit(agent="echo", input=1)
+        assert (await handle.done).result == {"echoed": 1}
+
+
+def python(source: str, *options: str) -> subprocess.Popen[str]:
+    command = [sys.executable, *options, "-u", "-c", f"import sys; sys.path.insert(0, {str(HERE)!r})\n{source}"]
+    return subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def test_importing_is_quick_and_loads_nothing_else() -> None:
+    source = """
+import time
+begun = time.perf_counter()
+import arcp
+took = time.perf_counter() - begun
+loaded = [name for name in ("pydantic", "asyncio", "ssl", "logging") if name in sys.modules]
+print(took, loaded)
+assert "ARCPClient" in dir(arcp)
+"""
+    times = []
+    for _ in range(3):
+        output, errors = python(source).communicate(timeout=BOUND_SEC)
+        took, loaded = output.split(maxsplit=1)
+        assert (loaded.strip(), errors) == ("[]", "")
+        times.append(float(took))
+    assert min(times) < 0.060
+
+
+def test_every_name_is_there() -> None:
+    for name in arcp.__all__:
+        assert getattr(arcp, name) is not None
+    with pytest.raises(AttributeError, match="nothing"):
+        arcp.nothing  # noqa: B018
+
+
+def test_loops_in_threads() -> None:
+    failures: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            run(lambda: one_job(make_runtime({"echo": echo})))
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(BOUND_SEC)
+    assert failures == []
+
+
+def test_a_runtime_outlives_its_first_loop() -> None:
+    runtime = make_runtime({"echo": echo})
+    for _ in range(3):
+        run(lambda: one_job(runtime))
+
+
+def test_one_runtime_from_two_loops() -> None:
+    runtime = make_runtime({"echo": echo})
+
+    async def main() -> None:
+        await one_job(runtime)
+        # The agents stay on this loop.
+        await asyncio.to_thread(run, lambda: one_job(runtime))
+
+    run(main)
+
+
+def test_a_loop_without_readers() -> None:
+    class Proactor(asyncio.SelectorEventLoop):
+        """As the loops of Windows: it can watch no descriptor."""
+
+        def add_reader(self, fd: Any, callback: Any, *args: Any) -> None:
+            raise NotImplementedError
+
+        def _add_reader(self, fd: Any, callback: Any, *args: Any) -> Any:
+            return super()._add_reader(fd, callback, *args)  # type: ignore[misc]
+
+    with asyncio.Runner(loop_factory=Proactor) as runner:
+        runner.run(asyncio.wait_for(one_job(make_runtime({"echo": echo})), BOUND_SEC))
+
+
+def test_a_batch_costs_one_wake_up() -> None:
+    count = 20_000
+
+    async def agent(value: Any, ctx: JobContext) -> None:
+        for number in range(count):
+            await ctx.progress(number)
+
+    async def main() -> None:
+        # The agent has a loop of its own, so that the client's is woken for events only.
+        runtime = make_runtime({"agent": agent})
+        served: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        stop = threading.Event()
+
+        async def serve() -> None:
+            async with await arcp.serve_websocket(runtime.accept, port=0) as server:
+                served.get_loop().call_soon_threadsafe(served.set_result, server.url)
+                await asyncio.to_thread(stop.wait, BOUND_SEC)
+
+        serving = asyncio.create_task(asyncio.to_thread(run, serve))
+        async with make_client() as client:
+            await client.connect(await arcp.WebSocketTransport.connect(await served))
+            here = port()
+            drained: list[int] = []
+            drain = here.native.drain
+
+            class Counting:
+                def __getattr__(self, name: str) -> Any:
+                    return getattr(native, name)
+
+                def drain(self, limit: int) -> Any:
+                    items, more = drain(limit)
+                    drained.append(len(items))
+                    return items, more
+
+            handle = await client.submit(agent="agent")
+            native, here.native = here.native, Counting()  # type: ignore[assignment]
+            handle._job = _Unwrapping(handle._job, native)  # type: ignore[assignment]
+            assert len([event async for event in handle.events()]) == count
+            here.native = native
+        stop.set()
+        await serving
+        # Far fewer than one per event, and none empty that was not asked for.
+        assert len(drained) < count / 8
+        assert max(drained) <= BATCH
+
+    run(main)
+
+
+class _Unwrapping:
+    """Gives the native job the native port."""
+
+    def __init__(self, job: Any, native: Any) -> None:
+        self._job = job
+        self._native = native
+
+    def next_batch(self, _: Any, stream: int, limit: int) -> Any:
+        return self._job.next_batch(self._native, stream, limit)
+
+
+def test_emitters_let_other_tasks_run() -> None:
+    async def main() -> None:
+        turns = 0
+        done = asyncio.Event()
+
+        async def count() -> None:
+            nonlocal turns
+            while not done.is_set():
+                turns += 1
+                await asyncio.sleep(0)
+
+        async def agent(value: Any, ctx: JobContext) -> None:
+            for number in range(10_000):
+                await ctx.progress(number)
+            done.set()
+
+        async with session(make_runtime({"agent": agent})) as client:
+            counter = asyncio.create_task(count())
+            handle = await client.submit(agent="agent")
+            await handle.done
+            await counter
+        assert turns >= 10_000 // 256
+
+    run(main)
+
+
+def test_a_burst_can_be_cancelled() -> None:
+    async def agent(value: Any, ctx: JobContext) -> None:
+        while True:
+            await ctx.status("busy")
+
+    async def main() -> None:
+        async with session(make_runtime({"agent": agent})) as client:
+            handle = await client.submit(agent="agent")
+            await client.cancel_job(handle.job_id)
+            with pytest.raises(arcp.CancelledError):
+                await handle.done
+
+    run(main)
+
+
+def _in_child(runtime: arcp.ARCPRuntime, client: arcp.ARCPClient, answers: Any) -> None:
+    def attempt(call: Any) -> str:
+        try:
+            call()
+        except Exception as error:
+            return f"{type(error).__name__}: {error}"
+        return "nothing"
+
+    answers.put(attempt(lambda: runtime.register_agent("other", echo)))
+    answers.put(attempt(lambda: client.latest_event_seq))
+    answers.put(attempt(lambda: asyncio.run(one_job(runtime))))
+    # What is made here works here.
+    answers.put(attempt(lambda: run(lambda: one_job(make_runtime({"echo": echo})))))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform does not fork")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_forked_child() -> None:
+    runtime = make_runtime({"echo": echo})
+    run(lambda: one_job(runtime))
+    client = make_client()
+    context = multiprocessing.get_context("fork")
+    answers = context.SimpleQueue()
+    child = context.Process(target=_in_child, args=(runtime, client, answers))
+    child.start()
+    got = [answers.get() for _ in range(4)]
+    child.join(BOUND_SEC)
+    assert child.exitcode == 0
+    for answer in got[:3]:
+        assert answer.startswith("RuntimeError: this object belongs to the process that was forked"), answer
+    assert got[3] == "nothing"
+    # And the parent goes on.
+    run(lambda: one_job(runtime))
+
+
+@pytest.mark.parametrize("busy", ["agent", "thread", "events"])
+def test_ctrl_c_ends_the_process_soon(busy: str) -> None:
+    source = f"""
+import asyncio, threading
+from conftest import make_runtime, session
+async def agent(value, ctx):
+    await asyncio.Event().wait()
+def thread(value, ctx):
+    threading.Event().wait()
+async def events(value, ctx):
+    while True:
+        await ctx.status("busy")
+async def main():
+    async with session(make_runtime({{"agent": agent, "thread": thread, "events": events}})) as client:
+        handle = await client.submit(agent={busy!r})
+        print("ready")
+        async for event in handle.events():
+            pass
+        await handle.done
+asyncio.run(main())
+"""
+    process = python(source)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    begun = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=BOUND_SEC)
+    assert time.monotonic() - begun < 5
+    assert "KeyboardInterrupt" in errors
+    assert process.returncode in (1, 130, -signal.SIGINT)
+
+
+def test_a_process_that_forgets_everything_ends_soon() -> None:
+    source = """
+import asyncio
+from conftest import make_client, make_runtime
+import arcp
+async def agent(value, ctx):
+    await asyncio.Event().wait()
+async def main():
+    ours, theirs = arcp.pair_memory_transports()
+    runtime = make_runtime({"agent": agent})
+    accepting = asyncio.create_task(runtime.accept(theirs))
+    client = make_client()
+    await client.connect(ours)
+    handle = await client.submit(agent="agent")
+    server = await arcp.serve_websocket(runtime.accept, port=0)
+    print("left")
+asyncio.run(main())
+"""
+    begun = time.monotonic()
+    output, errors = python(source, "-X", "dev").communicate(timeout=BOUND_SEC)
+    assert (output, errors) == ("left\n", "")
+    assert time.monotonic() - begun < 5
+
+
+def test_nothing_is_left_unawaited_in_debug_mode() -> None:
+    run(
+        lambda: one_job(make_runtime({"echo": echo, "plain": lambda inp, ctx: ctx.log("info", "x") and None})),
+        debug=True,
+    )
+
+
+def test_logs_of_the_core_reach_logging(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        runtime = make_runtime({"echo": echo})
+        async with await arcp.serve_websocket(runtime.accept, port=0) as server:
+            reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            writer.write(b"nonsense\r\n\r\n")
+            await reader.read()
+            writer.close()
+            await writer.wait_closed()
+            while not caplog.records:
+                await asyncio.sleep(0.001)
+
+    with caplog.at_level("DEBUG", logger="arcp"):
+        run(main)
+    assert {record.name for record in caplog.records} == {"arcp"}

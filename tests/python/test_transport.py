@@ -1,0 +1,320 @@
+"""Native ends by hand, foreign transports, and servers."""
+
+import asyncio
+import ssl
+import subprocess
+import sys
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+import arcp
+from arcp.runtime import JobContext
+from conftest import BOUND_SEC, TOKEN, make_client, make_runtime, run, session
+
+
+async def echo(value: Any, ctx: JobContext) -> Any:
+    await ctx.log("info", "echo started")
+    return {"echoed": value}
+
+
+class Wrapped:
+    """A transport of the user's own, around a native end."""
+
+    def __init__(self, inner: arcp.Transport) -> None:
+        self.inner = inner
+        self.sent: list[dict[str, Any]] = []
+        self.received: list[dict[str, Any]] = []
+
+    async def send(self, message: dict[str, Any]) -> None:
+        self.sent.append(message)
+        await self.inner.send(message)
+
+    async def recv(self) -> dict[str, Any]:
+        message = await self.inner.recv()
+        self.received.append(message)
+        return message
+
+    async def close(self) -> None:
+        await self.inner.close()
+
+    @property
+    def is_closed(self) -> bool:
+        return self.inner.is_closed
+
+
+def test_native_ends_by_hand() -> None:
+    async def main() -> None:
+        ours, theirs = arcp.pair_memory_transports()
+        assert isinstance(ours, arcp.MemoryTransport)
+        assert isinstance(ours, arcp.Transport)
+        await ours.send({"n": 1, "exact": Decimal("0.10")})
+        await ours.send({"n": 2})
+        assert await theirs.recv() == {"n": 1, "exact": 0.1}
+        assert await theirs.recv() == {"n": 2}
+        with pytest.raises(TypeError, match="message"):
+            await ours.send({"n": {1}})
+        assert not theirs.is_closed
+        await ours.close()
+        assert ours.is_closed
+        with pytest.raises(arcp.TransportClosed):
+            await ours.send({})
+        with pytest.raises(arcp.TransportClosed):
+            await theirs.recv()
+
+    run(main)
+
+
+def test_a_taken_end_is_not_used_by_hand() -> None:
+    async def main() -> None:
+        ours, theirs = arcp.pair_memory_transports()
+        runtime = make_runtime({"echo": echo})
+        accepting = asyncio.create_task(runtime.accept(theirs))
+        async with make_client() as client:
+            await client.connect(ours)
+            for end in (ours, theirs):
+                with pytest.raises(arcp.TransportClosed, match="uses this transport"):
+                    await end.recv()
+                with pytest.raises(arcp.TransportClosed, match="uses this transport"):
+                    await end.send({})
+            with pytest.raises(arcp.TransportClosed, match="in use"):
+                await make_client().connect(ours)
+        await accepting
+
+    run(main)
+
+
+def test_foreign_transports_on_both_sides() -> None:
+    async def main() -> None:
+        ours, theirs = map(Wrapped, arcp.pair_memory_transports())
+        runtime = make_runtime({"echo": echo})
+        accepting = asyncio.create_task(runtime.accept(theirs))
+        async with make_client() as client:
+            await client.connect(ours)
+            value = {"big": 2**70, "text": "ä", "n": [0.5, None]}
+            handles = [await client.submit(agent="echo", input=value) for _ in range(50)]
+            for handle in handles:
+                assert (await handle.done).result == {"echoed": value}
+                assert [event.kind async for event in handle.events()] == ["log"]
+        await accepting
+        assert ours.is_closed
+        assert theirs.is_closed
+        assert [message["type"] for message in ours.sent[:2]] == ["session.hello", "job.submit"]
+        assert ours.received[0]["type"] == "session.welcome"
+
+    run(main)
+
+
+def test_no_digit_is_lost_through_a_foreign_transport() -> None:
+    text = "0.12345678901234567890123"
+
+    async def agent(value: Any, ctx: JobContext) -> None:
+        await ctx.metric("cost.llm", Decimal(text), "USD")
+        left.append(ctx.budget["USD"])
+
+    left: list[Decimal] = []
+    granted: list[Any] = []
+
+    async def main() -> None:
+        ours, theirs = arcp.pair_memory_transports()
+        runtime = make_runtime({"agent": agent})
+        accepting = asyncio.create_task(runtime.accept(Wrapped(theirs)))
+        async with make_client() as client:
+            await client.connect(Wrapped(ours))
+            handle = await client.submit(agent="agent", lease_request={"cost.budget": [f"USD:1{text[1:]}"]})
+            granted.append(handle.budget)
+            await handle.done
+        await accepting
+
+    run(main)
+    assert granted == [{"USD": Decimal(f"1{text[1:]}")}]
+    assert left == [Decimal(1)]
+
+
+def test_a_foreign_transport_that_breaks_ends_the_session() -> None:
+    class Broken(Wrapped):
+        async def recv(self) -> dict[str, Any]:
+            if len(self.received) == 2:
+                raise arcp.TransportClosed("the cable was cut")
+            return await super().recv()
+
+    async def agent(value: Any, ctx: JobContext) -> None:
+        await asyncio.Event().wait()
+
+    async def main() -> None:
+        ours, theirs = arcp.pair_memory_transports()
+        runtime = make_runtime({"agent": agent})
+        accepting = asyncio.create_task(runtime.accept(theirs))
+        client = make_client()
+        # The welcome and the acceptance, then the end.
+        await client.connect(Broken(ours))
+        handle = await client.submit(agent="agent")
+        with pytest.raises(arcp.TransportClosed):
+            await handle.done
+        await client.close()
+        await accepting
+        await runtime.close()
+
+    run(main)
+
+
+def test_websockets() -> None:
+    async def main() -> None:
+        runtime = make_runtime({"echo": echo})
+        async with await arcp.serve_websocket(runtime.accept, port=0) as server:
+            host, port = server.sockets[0].getsockname()
+            assert server.url == f"ws://{host}:{port}/arcp"
+            transport = await arcp.WebSocketTransport.connect(server.url, additional_headers={"X-Test": "1"})
+            async with make_client() as client:
+                await client.connect(transport)
+                handle = await client.submit(agent="echo", input="hi")
+                assert (await handle.done).result == {"echoed": "hi"}
+            forever = asyncio.create_task(server.serve_forever())
+            await asyncio.sleep(0)
+            assert not forever.done()
+        await forever
+        with pytest.raises(arcp.ConnectionError):
+            await arcp.WebSocketTransport.connect(server.url)
+        await runtime.close()
+
+    run(main)
+
+
+def test_a_server_hands_transports_to_any_function() -> None:
+    seen: list[str] = []
+
+    async def main() -> None:
+        runtime = make_runtime({"echo": echo})
+
+        async def on_transport(transport: arcp.WebSocketTransport) -> None:
+            seen.append(type(transport).__name__)
+            await runtime.accept(transport)
+            seen.append("ended")
+
+        async with await arcp.serve_websocket(on_transport, port=0) as server:
+            async with make_client() as client:
+                await client.connect(await arcp.WebSocketTransport.connect(server.url))
+                assert (await (await client.submit(agent="echo", input=1)).done).result == {"echoed": 1}
+            async with asyncio.timeout(BOUND_SEC):
+                while len(seen) < 2:
+                    await asyncio.sleep(0)
+
+    run(main)
+    assert seen == ["WebSocketTransport", "ended"]
+
+
+async def connected(url: str) -> None:
+    await make_client().connect(await arcp.WebSocketTransport.connect(url))
+
+
+def test_wrong_options_of_servers_and_connections() -> None:
+    async def main() -> None:
+        runtime = make_runtime()
+        async with await arcp.serve_websocket(runtime.accept, port=0, allowed_hosts=["example.com"]) as server:
+            _, port = server.sockets[0].getsockname()
+            with pytest.raises(OSError, match=r"."):
+                await arcp.serve_websocket(runtime.accept, port=port)
+            with pytest.raises((arcp.ConnectionError, arcp.TransportClosed)):
+                await connected(server.url)
+        with pytest.raises(ValueError, match="path"):
+            await arcp.serve_websocket(runtime.accept, port=0, path="arcp")
+        with pytest.raises(ValueError, match="port"):
+            await arcp.serve_websocket(runtime.accept, port=70000)
+        with pytest.raises(TypeError, match="ping_interval"):
+            await arcp.serve_websocket(runtime.accept, port=0, ping_interval=3)  # type: ignore[call-arg]
+        context = ssl.create_default_context()
+        with pytest.raises(TypeError, match="certificate chain"):
+            await arcp.serve_websocket(runtime.accept, port=0, ssl=context)  # type: ignore[arg-type]
+        lax = ssl.create_default_context()
+        lax.check_hostname = False
+        with pytest.raises(ValueError, match="verify"):
+            await arcp.WebSocketTransport.connect("wss://127.0.0.1:1", ssl=lax)
+        with pytest.raises((ValueError, arcp.ConnectionError), match=r"."):
+            await arcp.WebSocketTransport.connect("http://127.0.0.1:1")
+        with pytest.raises(ValueError, match="header"):
+            await arcp.WebSocketTransport.connect("ws://127.0.0.1:1", additional_headers={"bad name": "x"})
+
+    run(main)
+
+
+def test_stdio() -> None:
+    child = f"""
+import asyncio, sys
+sys.path.insert(0, {str(__file__).rsplit("/", 1)[0]!r})
+from arcp import StdioTransport
+from conftest import make_runtime
+async def main():
+    runtime = make_runtime({{"echo": lambda inp, ctx: {{"echoed": inp}}}})
+    await runtime.accept(await StdioTransport.from_std_streams())
+asyncio.run(main())
+"""
+
+    class Pipes:
+        """The parent's end: newline-delimited JSON over a child's pipes."""
+
+        is_closed = False
+
+        def __init__(self, process: asyncio.subprocess.Process) -> None:
+            self.process = process
+
+        async def send(self, message: dict[str, Any]) -> None:
+            assert self.process.stdin is not None
+            self.process.stdin.write(arcp._native.encode(message).encode() + b"\n")
+            await self.process.stdin.drain()
+
+        async def recv(self) -> dict[str, Any]:
+            assert self.process.stdout is not None
+            line = await self.process.stdout.readline()
+            if not line:
+                raise arcp.TransportClosed("the child has closed its end")
+            from arcp._json import loads_exact
+
+            message: dict[str, Any] = loads_exact(line.decode())
+            return message
+
+        async def close(self) -> None:
+            assert self.process.stdin is not None
+            self.process.stdin.close()
+
+    async def main() -> None:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", child, stdin=subprocess.PIPE, stdout=subprocess.PIPE, limit=2**24
+        )
+        async with make_client(token=TOKEN) as client:
+            await client.connect(Pipes(process))
+            value = "x" * 200_000
+            assert (await (await client.submit(agent="echo", input=value)).done).result == {"echoed": value}
+        assert await process.wait() == 0
+
+    run(main)
+
+
+def test_a_verifier_of_ones_own() -> None:
+    from arcp.runtime import Identity
+
+    class Verifier:
+        async def verify(self, token: str) -> Identity:
+            await asyncio.sleep(0)
+            if token == "broken":
+                raise RuntimeError("the secret is 42")
+            if token != TOKEN:
+                raise arcp.UnauthenticatedError("unknown token")
+            return Identity(principal="bob@example.com")
+
+    async def whoami(value: Any, ctx: JobContext) -> str:
+        return ctx.job.submitter_principal
+
+    async def main() -> None:
+        runtime = make_runtime({"whoami": whoami}, bearer=Verifier())
+        async with session(runtime) as client:
+            assert (await (await client.submit(agent="whoami")).done).result == "bob@example.com"
+        for token, error in (("garbage", arcp.UnauthenticatedError), ("broken", arcp.InternalError)):
+            ours, theirs = arcp.pair_memory_transports()
+            accepting = asyncio.create_task(runtime.accept(theirs))
+            with pytest.raises(error) as caught:
+                await make_client(token=token).connect(ours)
+            assert "42" not in str(caught.value)
+            await accepting
+
+    run(main)
