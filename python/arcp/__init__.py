@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from arcp._native import IMPL_VERSION, PROTOCOL_VERSION
 
 if TYPE_CHECKING:
-    from arcp.client import ARCPClient, AutoAckOptions, JobEvent, JobHandle, JobSubscription
+    from arcp.client import ARCPClient
     from arcp.errors import (
         ERROR_CODES,
         AgentNotAvailableError,
@@ -38,14 +38,11 @@ if TYPE_CHECKING:
     )
     from arcp.lease import Lease, parse_budget_amount
     from arcp.messages import (
-        AgentInventoryEntry,
         Capabilities,
         ClientInfo,
         CredentialConstraintsPayload,
         CredentialPayload,
         Envelope,
-        JobAcceptedPayload,
-        JobResultPayload,
         LeaseConstraints,
         RuntimeInfo,
         SessionWelcomePayload,
@@ -56,7 +53,6 @@ if TYPE_CHECKING:
         MemoryTransport,
         StdioTransport,
         Transport,
-        WebSocketServer,
         WebSocketTransport,
         pair_memory_transports,
         serve_websocket,
@@ -74,10 +70,8 @@ __all__ = [
     "ARCPError",
     "ARCPRuntime",
     "ARCPTimeoutError",
-    "AgentInventoryEntry",
     "AgentNotAvailableError",
     "AgentVersionNotAvailableError",
-    "AutoAckOptions",
     "BudgetExhaustedError",
     "CancelledError",
     "Capabilities",
@@ -90,12 +84,7 @@ __all__ = [
     "HeartbeatLostError",
     "InternalError",
     "InvalidRequestError",
-    "JobAcceptedPayload",
-    "JobEvent",
-    "JobHandle",
     "JobNotFoundError",
-    "JobResultPayload",
-    "JobSubscription",
     "Lease",
     "LeaseConstraints",
     "LeaseExpiredError",
@@ -110,7 +99,6 @@ __all__ = [
     "Transport",
     "TransportClosed",
     "UnauthenticatedError",
-    "WebSocketServer",
     "WebSocketTransport",
     "__version__",
     "error_class_for",

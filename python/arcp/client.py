@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Itera
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
-from typing import Any, Self, TypeVar, cast
+from typing import Any, Self, cast
 
 from arcp import _native
+from arcp._check import expect, expect_optional, expect_range
 from arcp._json import loads_decimal
 from arcp._native import JobEvent
 from arcp._port import BATCH, numbers, port
@@ -31,8 +32,6 @@ from arcp.transport import Transport, pair_with_core
 __all__ = ["ARCPClient", "AutoAckOptions", "JobEvent", "JobHandle", "JobSubscription"]
 
 Mapping.register(JobEvent)
-
-T = TypeVar("T")
 
 Token = str | Callable[[], str | Awaitable[str]]
 
@@ -134,15 +133,15 @@ class ARCPClient:
         `AgentNotAvailableError` or `DuplicateKeyError`; the builtin `TimeoutError` after 30 s without an answer;
         `TransportClosed` without a session; `TypeError` or `ValueError` for an argument that cannot be sent.
         """
-        _expect("agent", agent, str)
+        expect("agent", agent, str)
         request: dict[str, Any] = {"agent": agent, "input": input}
         optional = {
-            "lease_request": _expect("lease_request", lease_request, Mapping),
+            "lease_request": expect_optional("lease_request", lease_request, Mapping),
             "expires_at": None if lease_constraints is None else lease_constraints.expires_at,
-            "idempotency_key": _expect("idempotency_key", idempotency_key, str),
-            "max_runtime_sec": _expect("max_runtime_sec", max_runtime_sec, int),
-            "trace_id": _expect("trace_id", trace_id, str),
-            "parent_job_id": _expect("parent_job_id", parent_job_id, str),
+            "idempotency_key": expect_optional("idempotency_key", idempotency_key, str),
+            "max_runtime_sec": expect_range("max_runtime_sec", max_runtime_sec, 1, 86400),
+            "trace_id": expect_optional("trace_id", trace_id, str),
+            "parent_job_id": expect_optional("parent_job_id", parent_job_id, str),
         }
         request |= {name: value for name, value in optional.items() if value is not None}
         job = await _ask(self._native.submit, _native.encode(request, "submit"))
@@ -150,7 +149,7 @@ class ARCPClient:
 
     async def cancel_job(self, job_id: str, *, reason: str = "client.cancel") -> None:
         """Asks to cancel a job and returns at once; the job's own end tells what came of it (R-7.4)."""
-        _expect("job_id", job_id, str)
+        expect("job_id", job_id, str)
         with _session_errors():
             self._native.cancel_job(job_id, reason)
 
@@ -161,7 +160,11 @@ class ARCPClient:
 
         `JobNotFoundError`, `PermissionDeniedError`; `InvalidRequestError` when `subscribe` was not negotiated (R-7.6).
         """
-        request = {"job_id": job_id, "history": history, "from_event_seq": from_event_seq}
+        request = {
+            "job_id": expect("job_id", job_id, str),
+            "history": bool(history),
+            "from_event_seq": expect_range("from_event_seq", from_event_seq, 0, 2**53),
+        }
         job = await _ask(self._native.subscribe, _native.encode(request, "subscribe"))
         opening = JobSubscribedPayload.model_validate_json(job.opening)
         return JobSubscription(
@@ -175,11 +178,11 @@ class ARCPClient:
 
     async def unsubscribe(self, job_id: str) -> None:
         """Stops following a job. Silent when `subscribe` was not negotiated."""
-        self._native.unsubscribe(_expect("job_id", job_id, str))
+        self._native.unsubscribe(expect("job_id", job_id, str))
 
     async def ack(self, last_processed_seq: int) -> None:
         """Acknowledges by hand, for a client with `auto_ack=False`. Silent when `ack` was not negotiated (R-6.5)."""
-        self._native.ack(_expect("last_processed_seq", last_processed_seq, int))
+        self._native.ack(expect("last_processed_seq", last_processed_seq, int))
 
     async def close(self, *, reason: str = "client.close") -> None:
         """Says `session.bye` and ends the connection, in bounded time whatever the peer does (R-6.7).
@@ -361,13 +364,3 @@ class _session_errors:  # noqa: N801
 async def _ask(start: Callable[..., None], *arguments: Any) -> Any:
     with _session_errors():
         return await port().call(start, *arguments)
-
-
-def _expect(name: str, value: T, kind: type) -> T:
-    """Refuses a value of another type, by name; `None` is left to the caller."""
-    if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
-        raise TypeError(f"{name} must be {_KINDS[kind]}, got {type(value).__name__}")
-    return value
-
-
-_KINDS: dict[type, str] = {str: "a text", int: "an int", Mapping: "a dict of lists of text"}

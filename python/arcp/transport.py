@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol, Self, cast, runtime_checkable
 
 from arcp import _native, _port
+from arcp._check import expect, expect_range
 from arcp._json import loads_exact
 from arcp._port import BATCH, logger
 from arcp.errors import TransportClosed
@@ -143,7 +144,7 @@ class WebSocketTransport(_NativeTransport):
             "timeout_sec": open_timeout,
         }
         connect = _native.TransportHandle.connect_websocket
-        return cls(await _port.port().call(connect, url, _native.encode(options)))
+        return cls(await _port.port().call(connect, expect("url", url, str), _native.encode(options)))
 
 
 class StdioTransport(_NativeTransport):
@@ -270,9 +271,9 @@ async def serve_websocket(
     """
     cert_pem, key_pem = (None, None) if ssl is None else _certificate(ssl)
     options = {
-        "host": host,
-        "port": port,
-        "path": path,
+        "host": expect("host", host, str),
+        "port": expect_range("port", port, 0, 65535),
+        "path": expect("path", path, str),
         "allowed_hosts": None if allowed_hosts is None else list(allowed_hosts),
         "cert_pem": cert_pem,
         "key_pem": key_pem,

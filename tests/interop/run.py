@@ -64,7 +64,11 @@ def main() -> None:
     options = ["--host", "127.0.0.1", "--token", TOKEN, "--principal", "me@example.com"]
     program = ROOT / "target" / "debug" / "arcp"
     results = [
-        play("their client, our arcp serve", [program, "serve", "--port", "0", *options], [theirs, HERE / "their_client.py"]),
+        play(
+            "their client, our arcp serve",
+            [program, "serve", "--port", "0", *options],
+            [theirs, HERE / "their_client.py"],
+        ),
         play(
             "our client, their arcp serve",
             [theirs.parent / "arcp", "serve", "--port", str(free_port()), *options],

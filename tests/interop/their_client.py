@@ -26,7 +26,9 @@ async def main(url: str, token: str) -> None:
     await raw.send(hello(token))
     welcome = await raw.recv()
     assert welcome["type"] == "session.welcome", welcome
-    await raw.send(message("session.ping", {"nonce": "n1", "sent_at": "2026-01-01T00:00:00.000Z"}, welcome["session_id"]))
+    await raw.send(
+        message("session.ping", {"nonce": "n1", "sent_at": "2026-01-01T00:00:00.000Z"}, welcome["session_id"])
+    )
     pong = await raw.recv()
     assert (pong["type"], pong["payload"]["ping_nonce"]) == ("session.pong", "n1"), pong
     await raw.send(message("session.bye", {"reason": "done"}, welcome["session_id"]))

@@ -287,7 +287,7 @@ def test_wrong_arguments_are_named_before_anything_is_sent() -> None:
                 ({"agent": 3}, TypeError, "agent"),
                 ({"agent": "chatty", "max_runtime_sec": "1"}, TypeError, "max_runtime_sec"),
                 ({"agent": "chatty", "max_runtime_sec": True}, TypeError, "max_runtime_sec"),
-                ({"agent": "chatty", "max_runtime_sec": -1}, ValueError, "submit"),
+                ({"agent": "chatty", "max_runtime_sec": 0}, ValueError, "max_runtime_sec"),
                 ({"agent": "chatty", "lease_request": ["fs.read"]}, TypeError, "lease_request"),
                 ({"agent": "chatty", "idempotency_key": 3}, TypeError, "idempotency_key"),
                 ({"agent": "chatty", "input": {1, 2}}, TypeError, "submit.input"),

@@ -221,7 +221,7 @@ def _in_child(runtime: arcp.ARCPRuntime, client: arcp.ARCPClient, answers: Any) 
 
     answers.put(attempt(lambda: runtime.register_agent("other", echo)))
     answers.put(attempt(lambda: client.latest_event_seq))
-    answers.put(attempt(lambda: asyncio.run(one_job(runtime))))
+    answers.put(attempt(lambda: asyncio.run(runtime.accept(arcp.pair_memory_transports()[0]))))
     # What is made here works here.
     answers.put(attempt(lambda: run(lambda: one_job(make_runtime({"echo": echo})))))
 

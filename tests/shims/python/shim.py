@@ -14,6 +14,7 @@ from agents import AGENTS
 from arcp._native import encode
 from arcp.client import JobEvent, JobHandle
 from arcp.runtime import StaticBearerVerifier
+from arcp.transport import WebSocketServer
 from functions import FUNCTIONS
 
 CAPABILITIES = [
@@ -41,7 +42,7 @@ class View:
 @dataclass
 class Served:
     runtime: arcp.ARCPRuntime
-    server: arcp.WebSocketServer
+    server: WebSocketServer
 
 
 class Shim:

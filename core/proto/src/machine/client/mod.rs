@@ -1,0 +1,284 @@
+//! The client machine: one session, its requests and its handles.
+
+mod config;
+mod received;
+mod requests;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+pub use config::{ClientConfig, CloseStyle};
+
+use super::heartbeat::{Beat, Heartbeat};
+use super::timers::Timers;
+use crate::error::Error;
+use crate::feature::FeatureSet;
+use crate::id::{Entropy, IdGenerator};
+use crate::message::{Accepted, JobResult, JobStatus, Ping, Subscribed, Welcome, kind};
+use crate::time::Now;
+
+/// One request that waits for its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Ticket(pub u64);
+
+/// One view of a job: a submit's or a subscription's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct HandleKey(pub u64);
+
+/// One event of a job as it was received; the body stays raw.
+#[derive(Clone, Debug)]
+pub struct JobEvent {
+    /// Its number in this session.
+    pub event_seq: u64,
+    /// `log`, `progress`, … or any kind the peer sends; UTF-8.
+    pub kind: Bytes,
+    /// When the agent made it; UTF-8.
+    pub ts: Bytes,
+    /// JSON text of the body.
+    pub body: Bytes,
+}
+
+impl JobEvent {
+    /// The kind as text.
+    pub fn kind(&self) -> &str {
+        std::str::from_utf8(&self.kind).unwrap_or_default()
+    }
+
+    /// The time as text.
+    pub fn ts(&self) -> &str {
+        std::str::from_utf8(&self.ts).unwrap_or_default()
+    }
+
+    /// The body's JSON text.
+    pub fn body(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap_or_default()
+    }
+}
+
+/// Why a session ended without the application asking for it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Loss {
+    /// The transport ended.
+    Disconnected(String),
+    /// A number is missing.
+    Gap {
+        /// The number that should have come.
+        expected: u64,
+        /// The number that came.
+        got: u64,
+    },
+    /// The runtime was silent for two intervals.
+    HeartbeatLost,
+    /// The runtime said goodbye.
+    Bye(String),
+}
+
+/// What the machine tells its host.
+#[derive(Debug)]
+pub enum ClientEvent {
+    /// Frames wait in `poll_transmit`.
+    Writable,
+    /// The handshake is done.
+    Welcomed(Arc<Welcome>),
+    /// The handshake failed with the runtime's own error, or with `None` when no answer came in time.
+    NotWelcomed(Option<Error>),
+    /// A submit was accepted.
+    Accepted(Ticket, HandleKey, Box<Accepted>),
+    /// A subscribe was answered.
+    Subscribed(Ticket, HandleKey, Box<Subscribed>),
+    /// A cancel was acknowledged, with the state of a job that had already ended.
+    Cancelled(Ticket, Option<JobStatus>),
+    /// A request was refused.
+    Refused(Ticket, Error),
+    /// No answer in time; the request may still have had its effect.
+    TimedOut(Ticket),
+    /// An event of a job.
+    Event(HandleKey, JobEvent),
+    /// The job ended; nothing follows on this handle.
+    Ended(HandleKey, Result<Box<JobResult>, Error>),
+    /// An error that belongs to no request.
+    SessionError(Error),
+    /// The session is gone.
+    Lost(Loss),
+    /// The close is complete: the transport may go.
+    Closed,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Idle,
+    Handshaking,
+    Open,
+    Closing,
+    Closed,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Timer {
+    Handshake,
+    Heartbeat,
+    Requests,
+    Ack,
+    Close,
+}
+
+#[derive(Debug)]
+struct Pending {
+    id: String,
+    trace_id: Option<String>,
+    deadline: Duration,
+    what: Request,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Request {
+    Submit,
+    Subscribe(HandleKey),
+    Cancel,
+}
+
+/// At most one ack in this time, unless the window would stall.
+const ACK_INTERVAL: Duration = Duration::from_millis(250);
+
+/// So many unacknowledged events are acked at once: a quarter of what makes a runtime hold its emitters back (D-20).
+const ACK_BACKLOG: u64 = 12_500;
+
+/// See the module documentation.
+pub struct ClientMachine {
+    config: ClientConfig,
+    ids: IdGenerator,
+    state: State,
+    session_id: Option<Arc<str>>,
+    welcome: Option<Arc<Welcome>>,
+    features: FeatureSet,
+    heartbeat: Option<Heartbeat>,
+    last_seq: u64,
+    processed: u64,
+    acked: u64,
+    next_key: u64,
+    pending: BTreeMap<Ticket, Pending>,
+    pending_by_id: HashMap<String, Ticket>,
+    routes: HashMap<Arc<str>, Vec<HandleKey>>,
+    jobs: HashMap<HandleKey, Arc<str>>,
+    timers: Timers<Timer>,
+    events: VecDeque<ClientEvent>,
+    out: VecDeque<Bytes>,
+}
+
+impl ClientMachine {
+    /// A client that is not connected.
+    pub fn new(config: ClientConfig, entropy: Box<dyn Entropy>) -> Self {
+        ClientMachine {
+            config,
+            ids: IdGenerator::new(entropy),
+            state: State::Idle,
+            session_id: None,
+            welcome: None,
+            features: FeatureSet::default(),
+            heartbeat: None,
+            last_seq: 0,
+            processed: 0,
+            acked: 0,
+            next_key: 0,
+            pending: BTreeMap::new(),
+            pending_by_id: HashMap::new(),
+            routes: HashMap::new(),
+            jobs: HashMap::new(),
+            timers: Timers::new(),
+            events: VecDeque::new(),
+            out: VecDeque::new(),
+        }
+    }
+
+    /// The settings.
+    pub fn config(&self) -> &ClientConfig {
+        &self.config
+    }
+
+    /// The welcome, once it came.
+    pub fn welcome(&self) -> Option<&Arc<Welcome>> {
+        self.welcome.as_ref()
+    }
+
+    /// Whether a feature was negotiated; both sides compute it themselves.
+    pub fn has_feature(&self, name: &str) -> bool {
+        self.features.has_name(name)
+    }
+
+    /// What was negotiated, in this client's order.
+    pub fn negotiated_features(&self) -> &[String] {
+        self.features.names()
+    }
+
+    /// The highest `event_seq` received.
+    pub fn latest_event_seq(&self) -> u64 {
+        self.last_seq
+    }
+
+    /// Moves every waiting frame into `out`.
+    pub fn poll_transmit(&mut self, out: &mut Vec<Bytes>) {
+        out.extend(self.out.drain(..));
+    }
+
+    /// The next thing to tell.
+    pub fn poll_event(&mut self) -> Option<ClientEvent> {
+        self.events.pop_front()
+    }
+
+    /// When [`ClientMachine::handle_timeout`] has something to do, on the monotonic clock.
+    pub fn poll_timeout(&self) -> Option<Duration> {
+        self.timers.next()
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Now) {
+        while let Some(timer) = self.timers.pop_due(now.mono) {
+            match timer {
+                Timer::Handshake => {
+                    self.not_welcomed(None);
+                }
+                Timer::Heartbeat => self.check_heartbeat(now),
+                Timer::Requests => self.expire_requests(now),
+                Timer::Ack if self.processed > self.acked => self.ack(now, self.processed),
+                Timer::Ack => {}
+                Timer::Close => self.closed(),
+            }
+        }
+    }
+
+    fn check_heartbeat(&mut self, now: Now) {
+        match self.heartbeat.as_ref().map(|heartbeat| heartbeat.check(now.mono)) {
+            Some(Beat::Wait(at)) => self.timers.set(Timer::Heartbeat, at),
+            Some(Beat::Ping(next)) => {
+                let id = self.ids.message_id(now.wall);
+                let nonce = self.ids.ulid(now.wall).to_string();
+                self.send(now, kind::SESSION_PING, &id, None, None, &Ping { nonce, sent_at: Some(now.wall) });
+                self.timers.set(Timer::Heartbeat, next);
+            }
+            Some(Beat::Lost) => self.lose(Loss::HeartbeatLost),
+            None => {}
+        }
+    }
+
+    fn expire_requests(&mut self, now: Now) {
+        while let Some((ticket, pending)) = self.pending.first_key_value() {
+            if pending.deadline > now.mono {
+                return self.timers.set(Timer::Requests, pending.deadline);
+            }
+            let ticket = *ticket;
+            match self.settle(ticket) {
+                // Published runtimes never answer a cancel.
+                Some((_, Request::Cancel)) | None => {}
+                Some((_, what)) => {
+                    if let Request::Subscribe(handle) = what {
+                        self.forget(handle);
+                    }
+                    self.events.push_back(ClientEvent::TimedOut(ticket));
+                }
+            }
+        }
+    }
+}
