@@ -5,6 +5,7 @@ import atexit
 import itertools
 import logging
 import os
+import threading
 import weakref
 from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec
@@ -30,6 +31,7 @@ class Port:
         wake = weakref.WeakMethod(self._wake)
         self.native = _native.Port(lambda: (method := wake()) and method())
         self._handle = handle
+        self._adopting = threading.Lock()
         self._loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
         self._calls: dict[int, asyncio.Future[Any]] = {}
         self._readers: dict[int, list[asyncio.Future[None]]] = {}
@@ -42,9 +44,10 @@ class Port:
 
     def adopt(self, loop: asyncio.AbstractEventLoop) -> None:
         """Lets `loop` drain this port, unless an open loop does."""
-        if self.loop is not None:
-            return
-        self._loop = weakref.ref(loop)
+        with self._adopting:
+            if self.loop is not None:
+                return
+            self._loop = weakref.ref(loop)
         descriptor = self.native.fileno()
         if descriptor is not None:
             try:

@@ -71,7 +71,7 @@ class ARCPClient:
             raise TypeError(f"token must be a text or a callable that gives one, got {type(token).__name__}")
         if isinstance(features, str):
             raise TypeError('features must be a list of names, got a text; write ["progress"]')
-        if capabilities is not None:
+        if capabilities is not None and "features" in capabilities.model_fields_set:
             features = capabilities.features
         self._token = token
         self._features = V1_1_FEATURES if features is None else tuple(features)

@@ -83,10 +83,13 @@ class ARCPRuntime:
         self.resume_window_sec = resume_window_sec
         self.max_concurrent_jobs = max_concurrent_jobs
         self.logger = default_logger if logger is None else logger
+        features = None
+        if capabilities is not None and "features" in capabilities.model_fields_set:
+            features = capabilities.features
         options = {
             "name": runtime.name,
             "version": runtime.version,
-            "features": None if capabilities is None else capabilities.features,
+            "features": features,
             "heartbeat_interval_sec": heartbeat_interval_sec or 0,
             "resume_window_sec": resume_window_sec,
             "idempotency_ttl_sec": idempotency_ttl_sec,
@@ -157,9 +160,10 @@ class ARCPRuntime:
     def _handle(self, item: tuple[Any, ...]) -> None:
         match item:
             case ("invoke", invocation):
+                agent = self._agents[invocation.agent_ref]
                 run = _Run(self, invocation, JobContext(invocation, self, self._port))
                 self._running[invocation.id] = run
-                run.start(self._agents[invocation.agent_ref])
+                run.start(agent)
             case ("cancel", number, _, _) if number in self._running:
                 self._running[number].cancel()
             case ("abandoned", number) if number in self._running:
@@ -192,6 +196,7 @@ class _Run:
 
     def start(self, agent: Agent) -> None:
         self._task = asyncio.get_running_loop().create_task(self._run(agent))
+        self._task.add_done_callback(self._ended)
 
     def cancel(self) -> None:
         self._context.signal.set()
@@ -211,11 +216,7 @@ class _Run:
             value = await self._call(agent, json.loads(self._invocation.input))
             result = _native.encode(value, "result")
         except asyncio.CancelledError:
-            if context.cancelled:
-                self._end("cancelled")
-                self._invocation.cancelled()
-            else:
-                self._fail("INTERNAL_ERROR", "the agent's event loop was stopped", True)
+            self._give_way()
         except ARCPError as error:
             self._fail_with(error)
         except (Exception, SystemExit) as error:
@@ -224,8 +225,19 @@ class _Run:
         else:
             self._end("success")
             self._invocation.complete(result)
-        finally:
-            self._runtime._running.pop(self._invocation.id, None)
+
+    def _ended(self, _: asyncio.Task[None]) -> None:
+        self._runtime._running.pop(self._invocation.id, None)
+        if self._context._state == "running":
+            # Cancelled before its first step, or taken down with the program.
+            self._give_way()
+
+    def _give_way(self) -> None:
+        if self._context.cancelled:
+            self._end("cancelled")
+            self._invocation.cancelled()
+        else:
+            self._fail("INTERNAL_ERROR", "the agent's event loop was stopped", True)
 
     async def _call(self, agent: Agent, value: Any) -> Any:
         if _is_async(agent):

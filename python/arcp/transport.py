@@ -103,7 +103,7 @@ class _NativeTransport:
         if self._frames is None:
             if self._handle.is_used:
                 raise TransportClosed("a client or runtime uses this transport; it carries the messages itself")
-            self._frames = self._handle.into_frames()
+            self._frames = self._handle.take_frames()
         return self._frames
 
 

@@ -8,7 +8,7 @@ import pytest
 
 import arcp
 from arcp.runtime import JobContext
-from conftest import make_runtime, run, session
+from conftest import make_client, make_runtime, run, session
 
 
 def test_an_agent_cleans_up_before_its_job_ends() -> None:
@@ -168,3 +168,39 @@ def test_closing_a_runtime_cancels_its_jobs() -> None:
             assert [event.body["message"] async for event in handle.events()] == ["stopping"]
 
     run(main)
+
+
+def test_a_job_cancelled_before_its_agent_began() -> None:
+    began: list[str] = []
+
+    async def agent(value: Any, ctx: JobContext) -> None:
+        began.append(ctx.job_id)
+        await asyncio.Event().wait()
+
+    async def main() -> None:
+        runtime = make_runtime({"agent": agent})
+        asked = threading.Event()
+
+        async def client(url: str) -> None:
+            async with make_client() as client:
+                await client.connect(await arcp.WebSocketTransport.connect(url))
+                handle = await client.submit(agent="agent")
+                await client.cancel_job(handle.job_id)
+                with pytest.raises(arcp.AgentNotAvailableError):
+                    # Answered behind the cancellation.
+                    await client.submit(agent="nobody")
+                asked.set()
+                with pytest.raises(arcp.CancelledError):
+                    await handle.done
+
+        async with await arcp.serve_websocket(runtime.accept, port=0) as server:
+            url = server.url
+            asking = asyncio.create_task(asyncio.to_thread(run, lambda: client(url)))
+            await asyncio.sleep(0)
+            # The loop of the agents stands still, so that both arrive in one batch.
+            assert asked.wait(10)
+            await asking
+        assert runtime._running == {}
+
+    run(main)
+    assert began == []

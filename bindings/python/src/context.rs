@@ -6,7 +6,7 @@ use arcp_bridge::{ErrorInfo, ErrorKind};
 use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyMapping, PyString};
 
 use crate::core::Local;
 use crate::error::OrRaise as _;
@@ -193,7 +193,7 @@ impl JobContext {
         unit: Option<&Bound<'_, PyAny>>,
         dimensions: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<PyAny>> {
-        if name.is_instance_of::<PyDict>() {
+        if !name.is_instance_of::<PyString>() && name.cast::<PyMapping>().is_ok() {
             if value.is_some() || unit.is_some() || dimensions.is_some() {
                 return Err(PyTypeError::new_err("metric takes either a whole body or name, value, unit, dimensions"));
             }

@@ -33,7 +33,7 @@ impl Turn {
         let calls = self.calls.fetch_add(1, Ordering::Relaxed) + 1;
         if calls < MAX_CALLS && micros().saturating_sub(self.began.load(Ordering::Relaxed)) < MAX_MICROS {
             static DONE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-            return Ok(DONE.get_or_try_init(py, || Done::new(py))?.clone_ref(py));
+            return Ok(DONE.get_or_try_init(py, || Done::shared(py))?.clone_ref(py));
         }
         // Also when nobody awaits the pause.
         self.begin();
@@ -52,7 +52,7 @@ fn micros() -> u64 {
 struct Done(Py<PyAny>);
 
 impl Done {
-    fn new(py: Python<'_>) -> PyResult<Py<PyAny>> {
+    fn shared(py: Python<'_>) -> PyResult<Py<PyAny>> {
         let exhausted = PyTuple::empty(py).try_iter()?;
         Ok(Py::new(py, Done(exhausted.into_any().unbind()))?.into_any())
     }

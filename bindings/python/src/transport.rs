@@ -62,7 +62,7 @@ impl TransportHandle {
     }
 
     /// Uses the transport up: from now on the caller sends and receives by itself.
-    fn into_frames(&self, py: Python<'_>) -> PyResult<Frames> {
+    fn take_frames(&self, py: Python<'_>) -> PyResult<Frames> {
         Ok(Frames(Local::new(self.bridge(py)?.into_frames(&core(py)?).or_raise(py)?)))
     }
 }

@@ -1,5 +1,7 @@
 //! One session, end to end, over the transports.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a failed step is a failed test")]
+
 use std::time::Duration;
 
 use arcp_engine::transport::{ConnectOptions, WebSocketTransport, pair_memory_transports};

@@ -1,5 +1,7 @@
 //! The transports by themselves: TLS, lines, bounds, closing.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a failed step is a failed test")]
+
 use std::future::poll_fn;
 use std::time::Duration;
 

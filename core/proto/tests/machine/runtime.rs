@@ -107,7 +107,7 @@ impl Game {
             "step_wall_ms" => self.world.clock.step_wall(step.object),
             "next_timeout_ms" => Clock::check_deadline(step.object, self.world.machine.poll_timeout()),
             "history" => {
-                self.world.answer_history()?;
+                self.world.answer_history(step.object == "late")?;
                 self.world.settle()
             }
             "store" => self.store(step.object),

@@ -12,6 +12,8 @@ use crate::matcher::{is_id, is_time, is_trace_id};
 pub(crate) struct Witness {
     sessions: BTreeMap<String, Seen>,
     message_ids: BTreeSet<String>,
+    /// With a durable store a job has ended before its terminal is stored: what is asked for in between repeats it.
+    durable: bool,
     /// Never to be shown to anybody.
     secrets: Vec<String>,
 }
@@ -36,6 +38,10 @@ struct View {
 }
 
 impl Witness {
+    pub(crate) fn new(durable: bool) -> Self {
+        Witness { durable, ..Witness::default() }
+    }
+
     pub(crate) fn keep_secret(&mut self, secret: &str) {
         self.secrets.push(secret.to_owned());
     }
@@ -105,14 +111,17 @@ impl Witness {
             }
             "job.subscribed" => {
                 view.open = true;
-                view.due += 1;
-                if payload["replayed"] == true {
+                let replayed = payload["replayed"] == true;
+                view.due += u32::from(replayed || view.due == 0);
+                if replayed {
                     // A replay of these schedules is always from the start.
                     view.last_n = Some(0);
                 }
             }
             "job.cancelled" => {}
-            "job.event" if !view.open => return Err("an event outside of the job's life".into()),
+            "job.event" if !view.open && !(self.durable && view.due > 0) => {
+                return Err("an event outside of the job's life".into());
+            }
             "job.event" => {
                 if let Some(n) = payload["body"]["x-n"].as_u64() {
                     if view.last_n.is_some_and(|last| n != last + 1) {

@@ -7,7 +7,7 @@ use arcp_proto::event::{self, EventKind};
 use arcp_proto::feature::Feature;
 use arcp_proto::json::RawJson;
 use arcp_proto::machine::RuntimeMachine;
-use arcp_proto::machine::frame::Frame;
+use arcp_proto::machine::frame::{Frame, Record};
 use arcp_proto::machine::job::{JobStart, Outcome};
 use arcp_proto::machine::runtime::{
     BufferCap, CancelPolicy, ConnKey, JobKey, ProfileChoice, RuntimeConfig, RuntimeEvent, SessionKey,
@@ -36,6 +36,14 @@ pub(crate) struct Peer {
     sent: u64,
 }
 
+/// A question for history.
+pub(crate) struct Question {
+    ticket: u64,
+    job_id: Arc<str>,
+    after: u64,
+    kept: Vec<Arc<Record>>,
+}
+
 pub(crate) struct World {
     pub(crate) machine: RuntimeMachine,
     pub(crate) clock: Clock,
@@ -51,7 +59,8 @@ pub(crate) struct World {
     verifier_waits: bool,
     history_waits: bool,
     pub(crate) unverified: VecDeque<ConnKey>,
-    pub(crate) unanswered: VecDeque<(u64, Arc<str>, u64)>,
+    /// Questions for history, and what was kept when they were asked.
+    pub(crate) unanswered: VecDeque<Question>,
 }
 
 /// How a runtime is set up: `config`, `agents`, `tokens`, and which answers the case gives by hand.
@@ -112,7 +121,7 @@ impl World {
             tokens.iter().map(|(token, name)| (token.clone(), name.as_str().unwrap_or_default().to_owned())).collect();
         tokens.entry("tok-alice".into()).or_insert_with(|| "alice".into());
         tokens.entry("tok-bob".into()).or_insert_with(|| "bob".into());
-        let mut witness = Witness::default();
+        let mut witness = Witness::new(machine.config().durable);
         tokens.keys().for_each(|token| witness.keep_secret(token));
         Ok(World {
             machine,
@@ -233,9 +242,10 @@ impl World {
                 }
                 RuntimeEvent::Verify { conn, .. } => self.unverified.push_back(conn),
                 RuntimeEvent::ReadHistory { ticket, job_id, after_source_seq } => {
-                    self.unanswered.push_back((ticket, job_id, after_source_seq));
+                    let kept = self.store.history(&job_id, after_source_seq);
+                    self.unanswered.push_back(Question { ticket, job_id, after: after_source_seq, kept });
                     if !self.history_waits {
-                        self.answer_history()?;
+                        self.answer_history(false)?;
                     }
                 }
                 RuntimeEvent::Close(conn) => {
@@ -256,9 +266,10 @@ impl World {
         }
     }
 
-    pub(crate) fn answer_history(&mut self) -> Result<()> {
-        let (ticket, job_id, after) = self.unanswered.pop_front().ok_or("nobody asked for history")?;
-        let records = self.store.history(&job_id, after);
+    /// Answers the oldest question with what was kept when it was asked, or `late`: with what is kept by now.
+    pub(crate) fn answer_history(&mut self, late: bool) -> Result<()> {
+        let Question { ticket, job_id, after, kept } = self.unanswered.pop_front().ok_or("nobody asked for history")?;
+        let records = if late { self.store.history(&job_id, after) } else { kept };
         self.machine.handle_history(self.clock.0, ticket, &records);
         Ok(())
     }
@@ -389,7 +400,7 @@ impl World {
             self.stored(last, Ok(()))?;
         }
         while !self.unanswered.is_empty() {
-            self.answer_history()?;
+            self.answer_history(false)?;
             self.settle()?;
         }
         for _ in 0..10_000 {

@@ -304,9 +304,11 @@ impl RuntimeMachine {
             }
             return Ok(());
         };
-        if let Some(terminal) = job.terminal.clone() {
+        if job.subscribers.iter().any(|subscriber| subscriber.session == key) {
+            // It follows the job already; a replay on its way brings the terminal behind the events.
+        } else if let Some(terminal) = job.terminal.clone() {
             self.send_copy(now, key, &terminal);
-        } else if job.session != Some(key) && !job.subscribers.iter().any(|subscriber| subscriber.session == key) {
+        } else if job.session != Some(key) {
             job.subscribers.push(Subscriber { session: key, held: None });
             if let Some(session) = self.sessions.get_mut(&key) {
                 session.subscriptions.insert(job_key);
