@@ -397,6 +397,10 @@ impl RuntimeMachine {
                 None => break,
             }
         }
+        if self.unstored.len() <= self.config.outgoing_high_water / 2 {
+            let freed = std::mem::take(&mut self.held_by_store);
+            self.events.extend(freed.into_iter().map(RuntimeEvent::Drained));
+        }
     }
 
     pub(super) fn check_heartbeat(&mut self, now: Now, conn: ConnKey) {

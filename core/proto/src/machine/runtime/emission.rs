@@ -21,7 +21,12 @@ use crate::time::Now;
 impl RuntimeMachine {
     /// Whether the emitters of this job should wait for [`RuntimeEvent::Drained`] (D-20).
     pub fn must_wait(&mut self, job: JobKey) -> bool {
-        let Some((_, session)) = self.session_of_job(job) else { return false };
+        let Some((key, session)) = self.session_of_job(job) else { return false };
+        if self.unstored.len() >= self.config.outgoing_high_water {
+            // A slow store holds its writers back, whoever reads.
+            self.held_by_store.insert(key);
+            return true;
+        }
         let Some(conn) = session.conn else { return false };
         let lag = session.event_seq - session.acked;
         let lags = session.features.has(Feature::Ack) && lag > (self.config.buffer_cap.events / 2) as u64;
@@ -192,7 +197,7 @@ impl RuntimeMachine {
         while self.ended.len() > self.config.max_ended_jobs
             && let Some(oldest) = self.ended.front().copied()
         {
-            self.forget_job(oldest);
+            self.forget_job(now, oldest);
         }
         self.start_waiting(now);
     }

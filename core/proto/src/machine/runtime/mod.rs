@@ -6,7 +6,7 @@ mod connections;
 mod emission;
 mod requests;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -137,6 +137,8 @@ pub struct RuntimeMachine {
     stored: u64,
     /// What waits for its record to be stored, in order (D-18).
     unstored: VecDeque<(u64, Unstored)>,
+    /// Sessions whose emitters wait for the store.
+    held_by_store: BTreeSet<SessionKey>,
     /// Why the store refuses to keep records, while it does.
     store_fault: Option<String>,
     /// History tickets to the job and subscriber they serve.
@@ -167,6 +169,7 @@ impl RuntimeMachine {
             issued: 0,
             stored: 0,
             unstored: VecDeque::new(),
+            held_by_store: BTreeSet::new(),
             store_fault: None,
             history: BTreeMap::new(),
             next_key: 0,
@@ -259,7 +262,7 @@ impl RuntimeMachine {
                 Timer::MaxRuntime(job) => self.end_job(now, job, Ending::TimedOut),
                 Timer::LeaseEnd(job) => self.end_job(now, job, Ending::LeaseExpired),
                 Timer::Grace(job) => self.finish(now, job, Outcome::Cancelled),
-                Timer::Retention(job) => self.forget_job(job),
+                Timer::Retention(job) => self.forget_job(now, job),
                 Timer::Idempotency(number) => self.expire_idempotency(now, number),
             }
         }
@@ -281,11 +284,20 @@ impl RuntimeMachine {
         }
     }
 
-    fn forget_job(&mut self, key: JobKey) {
+    fn forget_job(&mut self, now: Now, key: JobKey) {
         self.timers.clear(Timer::Retention(key));
         self.ended.retain(|ended| *ended != key);
         if let Some(job) = self.jobs.remove(&key) {
             self.idempotency.keep_terminal(&job);
+            // Whoever still waits for its history gets the end at least.
+            for subscriber in &job.subscribers {
+                if let Some(session) = self.sessions.get_mut(&subscriber.session) {
+                    session.subscriptions.remove(&key);
+                }
+                if let Some(terminal) = &job.terminal {
+                    self.send_copy(now, subscriber.session, terminal);
+                }
+            }
             self.jobs_by_id.remove(&job.start.job_id);
             self.store.push_back(StoreOp::Forget(Arc::clone(&job.start.job_id)));
         }

@@ -13,7 +13,7 @@ use crate::error::{Error, ErrorCode};
 use crate::feature::Feature;
 use crate::json::{self, RawJson};
 use crate::lease::{self, Lease};
-use crate::machine::frame::{Record, WireProfile};
+use crate::machine::frame::{Frame, Record, WireProfile};
 use crate::machine::job::Ending;
 use crate::machine::job::{Held, Job, JobStart, LeaseEnd, Subscriber};
 use crate::message::{
@@ -296,7 +296,8 @@ impl RuntimeMachine {
         }
         let (job_key, accepted, trace_id) = (used.job, used.accepted.clone(), Arc::clone(&used.trace_id));
         let job_id: Arc<str> = accepted.job_id.as_str().into();
-        self.answer_accepted(now, conn, key, request_id, job_id, trace_id, accepted);
+        self.answer_accepted(now, conn, key, request_id, Arc::clone(&job_id), trace_id, accepted);
+        let awaits_store = self.awaits_store(key, &job_id);
         let kept = self.idempotency.by_key.get(claim).and_then(|used| used.terminal.clone());
         let Some(job) = self.jobs.get_mut(&job_key) else {
             if let Some(terminal) = kept {
@@ -304,8 +305,8 @@ impl RuntimeMachine {
             }
             return Ok(());
         };
-        if job.subscribers.iter().any(|subscriber| subscriber.session == key) {
-            // It follows the job already; a replay on its way brings the terminal behind the events.
+        if awaits_store || job.subscribers.iter().any(|subscriber| subscriber.session == key) {
+            // The terminal is on its way already, behind the events.
         } else if let Some(terminal) = job.terminal.clone() {
             self.send_copy(now, key, &terminal);
         } else if job.session != Some(key) {
@@ -379,12 +380,13 @@ impl RuntimeMachine {
         }
         let job_key = self.visible_job(key, &subscribe.job_id)?;
         let ticket = self.fresh_key();
+        let awaits_store = self.awaits_store(key, &subscribe.job_id);
         let Some(job) = self.jobs.get_mut(&job_key) else { return Ok(()) };
         let ended = job.status.is_terminal();
         // Each event reaches a session once: its own running job's are on their way already, and a second
         // subscription is the first one.
         let follows = job.subscribers.iter().any(|subscriber| subscriber.session == key);
-        let own_live = job.session == Some(key) && !ended;
+        let own_live = job.session == Some(key) && (!ended || awaits_store);
         let fresh = !follows && !own_live;
         let after = subscribe.from_event_seq.unwrap_or(0);
         let replay = subscribe.history && fresh && job.job_seq > 0 && (after == 0 || job.source_seq > after);
@@ -416,6 +418,14 @@ impl RuntimeMachine {
             self.events.push_back(RuntimeEvent::ReadHistory { ticket, job_id, after_source_seq: after });
         }
         Ok(())
+    }
+
+    /// Whether copies of this job for this session still wait for the store.
+    fn awaits_store(&self, key: SessionKey, job_id: &str) -> bool {
+        self.unstored.iter().any(|(_, waiting)| match waiting {
+            Unstored::Copy(session, Frame::Event { record, .. }) => *session == key && *record.job_id == *job_id,
+            _ => false,
+        })
     }
 
     /// Kept records, in order, for the subscription this ticket names; what happened meanwhile follows them.
