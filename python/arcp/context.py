@@ -4,7 +4,9 @@ import asyncio
 import json
 import logging
 import threading
+import time
 from collections.abc import Awaitable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
     from arcp.runtime import ARCPRuntime
 
 __all__ = ["Job", "JobContext", "SessionContext", "SessionState"]
+
+CANCELLED_WAIT_SEC = 1.0
+"""How long a cancelled plain function waits at each further emit for a client that lags behind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,16 +255,16 @@ class JobContext(_native.JobContext):
         """What an emitter returns when the submitting client lags behind; called by the core."""
         if threading.get_ident() == self._thread:
             return _Drained(self._port, self._invocation)
-        # In a thread of its own an agent is held here: it may not look at what is returned.
+        # In a thread of its own an agent is held here: it may not look at what is returned. Once cancelled it is let
+        # go, to see that; should it emit on, it is held for a while each time.
         loop = self._port.loop
         if loop is not None:
             waiting = asyncio.run_coroutine_threadsafe(self._port.call(self._invocation.drained), loop)
-            while not loop.is_closed() and not self.cancelled:
-                try:
-                    waiting.result(timeout=0.5)
+            patience = time.monotonic() + CANCELLED_WAIT_SEC if self.cancelled else 0.0
+            while not loop.is_closed() and not (self.cancelled and time.monotonic() >= patience):
+                with suppress(TimeoutError):
+                    waiting.result(timeout=0.1)
                     break
-                except TimeoutError:
-                    continue
             waiting.cancel()
         return _Drained(self._port, None)
 

@@ -211,6 +211,36 @@ def test_a_burst_can_be_cancelled() -> None:
     run(main)
 
 
+@pytest.mark.parametrize("form", ["async", "plain"])
+def test_an_agent_waits_for_a_client_that_lags_behind(form: str) -> None:
+    # More than half of what a runtime keeps for a session (D-20).
+    count = 55_000
+
+    async def on_loop(value: Any, ctx: JobContext) -> None:
+        for number in range(count):
+            await ctx.progress(number)
+
+    def in_thread(value: Any, ctx: JobContext) -> None:
+        for number in range(count):
+            ctx.progress(number)
+
+    async def main() -> None:
+        runtime = make_runtime({"async": on_loop, "plain": in_thread})
+        async with session(runtime) as client:
+            handle = await client.submit(agent=form)
+            events = handle.events()
+            first = await anext(events)
+            while not runtime._port._calls:
+                # Until the agent waits.
+                await asyncio.sleep(0.01)
+            assert runtime._running
+            taken = [first.body["current"], *[event.body["current"] async for event in events]]
+            assert taken == list(range(count))
+            await handle.done
+
+    run(main)
+
+
 def _in_child(runtime: arcp.ARCPRuntime, client: arcp.ARCPClient, answers: Any) -> None:
     def attempt(call: Any) -> str:
         try:

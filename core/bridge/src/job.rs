@@ -58,6 +58,12 @@ impl JobView {
         }
     }
 
+    /// Tells that nobody reads the events any more, until the next [`JobView::next_batch`]: the job then waits for no
+    /// reader, and only the newest events are kept.
+    pub fn stop_reading(&self) {
+        self.job.stop_reading();
+    }
+
     /// Waits for the end; completes with the payload of `job.result` as JSON, or with the job's error.
     ///
     /// # Errors

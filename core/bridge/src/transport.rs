@@ -2,9 +2,13 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Waker};
 
-use arcp::transport::MEMORY_FRAMES;
-use arcp::{Listener, MemoryTransport, StdioTransport, Transport, WebSocketTransport, pair_memory_transports};
+use arcp::transport::{MEMORY_FRAMES, Received};
+use arcp::{
+    Listener, MemoryTransport, StdioTransport, Transport, TransportError, WebSocketTransport, pair_memory_transports,
+};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{Mutex as AsyncMutex, Notify, mpsc};
@@ -14,14 +18,66 @@ use crate::error::{ErrorInfo, ErrorKind};
 use crate::options::{ConnectOptions, ListenOptions};
 use crate::port::{Port, Value};
 
-/// A transport that is not in use yet. The client or runtime that takes it uses it up.
+/// A transport. The client or runtime that takes it uses it up; closing it cuts it also then.
 pub struct TransportHandle {
     transport: Mutex<Option<Box<dyn Transport>>>,
+    cut: Arc<Cut>,
+}
+
+/// Cuts a transport that is in use: its user sees the end of the connection.
+#[derive(Default)]
+struct Cut {
+    done: AtomicBool,
+    user: Mutex<Option<Waker>>,
+}
+
+impl Cut {
+    fn make(&self) {
+        self.done.store(true, Ordering::Release);
+        let user = self.user.lock().take();
+        if let Some(user) = user {
+            user.wake();
+        }
+    }
+
+    fn is_made(&self, cx: &Context<'_>) -> bool {
+        // Registered before the question, so that no cut is missed.
+        *self.user.lock() = Some(cx.waker().clone());
+        self.done.load(Ordering::Acquire)
+    }
+}
+
+/// A transport in use.
+struct Used {
+    transport: Box<dyn Transport>,
+    cut: Arc<Cut>,
+}
+
+impl Transport for Used {
+    fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Received, TransportError>>> {
+        if self.cut.is_made(cx) { Poll::Ready(None) } else { self.transport.poll_recv(cx) }
+    }
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), TransportError>> {
+        self.transport.poll_ready(cx)
+    }
+
+    fn start_send(&mut self, frame: Bytes) -> Result<(), TransportError> {
+        self.transport.start_send(frame)
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), TransportError>> {
+        self.transport.poll_flush(cx)
+    }
+
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.transport.poll_close(cx)
+    }
 }
 
 impl TransportHandle {
     fn new(transport: impl Transport) -> Self {
-        TransportHandle { transport: Mutex::new(Some(Box::new(transport))) }
+        TransportHandle { transport: Mutex::new(Some(Box::new(transport))), cut: Arc::default() }
     }
 
     /// Connects a WebSocket; completes with [`Value::Transport`].
@@ -71,15 +127,17 @@ impl TransportHandle {
         self.transport.lock().is_none()
     }
 
-    /// Closes a transport that nobody has taken.
+    /// Ends the connection without a word, also while a client or runtime uses it. Idempotent.
     pub fn close(&self) {
         drop(self.transport.lock().take());
+        self.cut.make();
     }
 
     pub(crate) fn take(&self) -> Result<Box<dyn Transport>, ErrorInfo> {
-        self.transport.lock().take().ok_or_else(|| {
+        let transport = self.transport.lock().take().ok_or_else(|| {
             ErrorInfo::local(ErrorKind::Closed, "this transport is closed or in use already; make a new one")
-        })
+        })?;
+        Ok(Box::new(Used { transport, cut: Arc::clone(&self.cut) }))
     }
 
     /// Lets the host send and receive by itself, instead of a client or runtime.

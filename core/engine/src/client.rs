@@ -305,9 +305,15 @@ impl View {
 
 impl Drop for View {
     fn drop(&mut self) {
-        let mut core = self.shared.core.lock();
-        core.handles.remove(&self.key);
-        core.machine.forget(self.key);
+        {
+            let mut core = self.shared.core.lock();
+            core.handles.remove(&self.key);
+            core.machine.forget(self.key);
+        }
+        let (awaited, newest) = self.queue.stop_reading();
+        if let Some(newest) = newest {
+            self.shared.took(awaited, newest);
+        }
     }
 }
 
@@ -341,14 +347,25 @@ impl JobHandle {
         poll_fn(|cx| self.poll_events(cx, max, batch)).await
     }
 
-    /// As [`EventQueue::poll_batch`]; what is taken counts as processed.
+    /// Moves up to `max` events into `batch`: ready with `true` when there are some, with `false` once the job has ended
+    /// and all were taken. What is taken counts as processed. One reader at a time is woken.
     pub fn poll_events(&self, cx: &mut Context<'_>, max: usize, batch: &mut Vec<JobEvent>) -> Poll<bool> {
         let before = batch.len();
-        let polled = self.view.queue.poll_batch(cx, max, batch);
-        if batch.len() > before {
-            self.view.shared.took(&batch[before..]);
+        let mut awaited = 0;
+        let polled = self.view.queue.poll_batch(cx, max, batch, &mut awaited);
+        if let Some(last) = batch[before..].last() {
+            self.view.shared.took(awaited, last.event_seq);
         }
         polled
+    }
+
+    /// Tells that nobody reads the events any more, until the next call that does. The job then waits for no reader:
+    /// what is not read counts as processed, and only the newest events are kept.
+    pub fn stop_reading(&self) {
+        let (awaited, newest) = self.view.queue.stop_reading();
+        if let Some(newest) = newest {
+            self.view.shared.took(awaited, newest);
+        }
     }
 
     /// Waits for the end.
@@ -526,17 +543,13 @@ impl Shared {
         self.signal.close();
     }
 
-    fn took(&self, events: &[JobEvent]) {
-        let before =
-            self.buffered.fetch_sub(events.len().min(self.buffered.load(Ordering::Relaxed)), Ordering::Relaxed);
+    /// So many awaited events were taken, up to this number.
+    fn took(&self, awaited: usize, event_seq: u64) {
+        let before = self.buffered.fetch_sub(awaited, Ordering::Relaxed);
         if before > MAX_BUFFERED {
             self.resumed.wake();
         }
-        self.act(|machine, now| {
-            for event in events {
-                machine.processed(now, event.event_seq);
-            }
-        });
+        self.act(|machine, now| machine.processed(now, event_seq));
     }
 }
 
@@ -591,7 +604,11 @@ impl Endpoint for ClientEnd<'_> {
             return false;
         }
         self.shared.resumed.register(cx.waker());
-        self.shared.buffered.load(Ordering::Relaxed) > MAX_BUFFERED
+        let paused = self.shared.buffered.load(Ordering::Relaxed) > MAX_BUFFERED;
+        if paused {
+            self.shared.act(ClientMachine::reading_paused);
+        }
+        paused
     }
 
     fn tick(&mut self, cx: &mut Context<'_>) {

@@ -25,13 +25,23 @@ pub struct EventQueue {
 #[derive(Debug, Default)]
 struct Inner {
     events: VecDeque<JobEvent>,
-    /// From the first read on nothing is dropped, and what is taken counts as processed.
+    /// While somebody reads nothing is dropped, and what is taken counts as processed.
     lossless: bool,
+    /// How many of the events, the newest, came while somebody read.
+    awaited: usize,
     dropped: u64,
     ended: Option<Ended>,
     /// Who waits for events, and who for the end.
     reader: Option<Waker>,
     waiting: Vec<Waker>,
+}
+
+impl Inner {
+    fn drop_oldest(&mut self) {
+        let surplus = self.events.len().saturating_sub(UNREAD_EVENTS);
+        self.events.drain(..surplus);
+        self.dropped += surplus as u64;
+    }
 }
 
 /// What became of an event that was pushed.
@@ -49,12 +59,10 @@ impl EventQueue {
         let mut inner = self.inner.lock();
         inner.events.push_back(event);
         let pushed = if inner.lossless {
+            inner.awaited += 1;
             Pushed::Kept
         } else {
-            if inner.events.len() > UNREAD_EVENTS {
-                inner.events.pop_front();
-                inner.dropped += 1;
-            }
+            inner.drop_oldest();
             Pushed::Unread
         };
         wake.extend(inner.reader.take());
@@ -72,12 +80,21 @@ impl EventQueue {
     }
 
     /// Moves up to `max` events into `batch`. Ready with `true` when there are some, with `false` once the job has
-    /// ended and all were taken. One reader at a time is woken.
-    pub fn poll_batch(&self, cx: &mut Context<'_>, max: usize, batch: &mut Vec<JobEvent>) -> Poll<bool> {
+    /// ended and all were taken. One reader at a time is woken. `awaited` grows by those that were waited for.
+    pub(crate) fn poll_batch(
+        &self,
+        cx: &mut Context<'_>,
+        max: usize,
+        batch: &mut Vec<JobEvent>,
+        awaited: &mut usize,
+    ) -> Poll<bool> {
         let mut inner = self.inner.lock();
         inner.lossless = true;
         let taken = inner.events.len().min(max);
         batch.extend(inner.events.drain(..taken));
+        let left = inner.awaited.min(inner.events.len());
+        *awaited += inner.awaited - left;
+        inner.awaited = left;
         if taken > 0 {
             return Poll::Ready(true);
         }
@@ -86,6 +103,17 @@ impl EventQueue {
         }
         inner.reader = Some(cx.waker().clone());
         Poll::Pending
+    }
+
+    /// Nobody reads any more: what waits, and what comes, counts as processed, and only the newest is kept. Returns how
+    /// many were waited for, and the highest number among them.
+    pub(crate) fn stop_reading(&self) -> (usize, Option<u64>) {
+        let mut inner = self.inner.lock();
+        inner.lossless = false;
+        inner.reader = None;
+        let newest = inner.events.back().map(|event| event.event_seq);
+        inner.drop_oldest();
+        (std::mem::take(&mut inner.awaited), newest)
     }
 
     /// How many events were dropped before anybody read.

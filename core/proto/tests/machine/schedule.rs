@@ -57,7 +57,7 @@ impl Run {
     }
 
     fn act(&mut self, op: u8, who: u8, what: u8) -> Result<()> {
-        let name = format!("{}{}", if who % 2 == 0 { "a" } else { "b" }, who % PEERS);
+        let name = format!("{}{}", if who.is_multiple_of(2) { "a" } else { "b" }, who % PEERS);
         let open = self.is_open(&name);
         let job_id = self.job(what);
         let job = job_id.as_deref().and_then(|job_id| self.world.job(job_id).ok());
@@ -66,36 +66,35 @@ impl Run {
                 if self.world.peers.contains_key(&name) {
                     self.world.drop_peer(&name)?;
                 }
-                let token = if who % 2 == 0 { "tok-alice" } else { "tok-bob" };
+                let token = if who.is_multiple_of(2) { "tok-alice" } else { "tok-bob" };
                 let all = json!(["ack", "subscribe", "progress", "heartbeat"]);
                 let few = json!(["subscribe"]);
                 // A full house is a refusal, not a fault.
-                let _ = self.world.open(&name, token, Some(if what % 3 == 0 { &few } else { &all }));
+                let _ = self.world.open(&name, token, Some(if what.is_multiple_of(3) { &few } else { &all }));
             }
-            2 => {
-                if self.world.peers.contains_key(&name) {
-                    self.world.drop_peer(&name)?;
-                }
+            2 if self.world.peers.contains_key(&name) => {
+                self.world.drop_peer(&name)?;
             }
             3..=5 if open => {
                 let mut submit = json!({"agent": "echo", "input": what % 2});
-                if what % 3 == 0 {
+                if what.is_multiple_of(3) {
                     submit["idempotency_key"] = format!("k{}", what % 4).into();
                 }
-                if what % 5 == 0 {
+                if what.is_multiple_of(5) {
                     submit["max_runtime_sec"] = 1.into();
                 }
                 self.world.send(&name, &json!({"type": "job.submit", "payload": submit}))?;
             }
             6 if open => {
-                let own = job_id.clone().is_some_and(|job_id| self.jobs.contains(&(job_id, name.clone())));
-                // A session's own job is ended for a durable runtime before the session has read so.
-                if let Some(job_id) = job_id.filter(|_| self.bounded || !own) {
+                if let Some(job_id) = job_id {
                     let payload = json!({"job_id": job_id, "history": who >= 128});
                     self.world.send(&name, &json!({"type": "job.subscribe", "payload": payload}))?;
                 }
             }
             7 if open => {
+                // What it leaves it has read up to here.
+                self.world.set_stalled(&name, false)?;
+                self.look()?;
                 if let Some(job_id) = job_id.filter(|job_id| !self.jobs.contains(&(job_id.clone(), name.clone()))) {
                     self.world.send(&name, &json!({"type": "job.unsubscribe", "payload": {"job_id": job_id}}))?;
                     let session = self.world.peer(&name)?.session.clone().unwrap_or_default();
@@ -131,12 +130,10 @@ impl Run {
             18 if open => {
                 self.world.send(&name, &json!({"type": "session.ack", "payload": {"last_processed_seq": what}}))?;
             }
-            19 if open => self.world.send_bytes(&name, if what % 2 == 0 { b"?" } else { b"{}" })?,
-            20 | 21 => {
-                if !self.world.unanswered.is_empty() {
-                    self.world.answer_history(op == 20)?;
-                    self.world.settle()?;
-                }
+            19 if open => self.world.send_bytes(&name, if what.is_multiple_of(2) { b"?" } else { b"{}" })?,
+            20 | 21 if !self.world.unanswered.is_empty() => {
+                self.world.answer_history(op == 20)?;
+                self.world.settle()?;
             }
             22..=24 => self.store(what)?,
             _ => {}
@@ -145,7 +142,7 @@ impl Run {
     }
 
     fn emit(&mut self, job: JobKey, what: u8) -> Result<()> {
-        if what % 4 == 0 {
+        if what.is_multiple_of(4) {
             let body = RawJson::parse(r#"{"current":1}"#).unwrap();
             return self.world.emit(job, "progress", &body).map(drop);
         }
@@ -160,7 +157,7 @@ impl Run {
     fn store(&mut self, what: u8) -> Result<()> {
         let waiting = &self.world.store.waiting;
         match (waiting.front().copied(), waiting.back().copied()) {
-            (Some(_), Some(last)) if what % 5 == 0 => self.world.stored(last, Err("disk full".into())),
+            (Some(_), Some(last)) if what.is_multiple_of(5) => self.world.stored(last, Err("disk full".into())),
             (Some(first), _) if what % 5 == 1 => self.world.stored(first, Ok(())),
             (_, Some(last)) => self.world.stored(last, Ok(())),
             _ => Ok(()),
@@ -349,10 +346,8 @@ impl End {
                     }
                     *last = n;
                 }
-                "ended" => {
-                    if self.handles.insert(handle, None) == Some(None) {
-                        return Err(format!("handle {handle} ended twice"));
-                    }
+                "ended" if self.handles.insert(handle, None) == Some(None) => {
+                    return Err(format!("handle {handle} ended twice"));
                 }
                 "lost" if self.lost_from.is_none() => return Err(format!("{event} with nothing lost")),
                 _ => {}

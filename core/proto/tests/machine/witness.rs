@@ -12,8 +12,6 @@ use crate::matcher::{is_id, is_time, is_trace_id};
 pub(crate) struct Witness {
     sessions: BTreeMap<String, Seen>,
     message_ids: BTreeSet<String>,
-    /// With a durable store a job has ended before its terminal is stored: what is asked for in between repeats it.
-    durable: bool,
     /// Never to be shown to anybody.
     secrets: Vec<String>,
 }
@@ -38,10 +36,6 @@ struct View {
 }
 
 impl Witness {
-    pub(crate) fn new(durable: bool) -> Self {
-        Witness { durable, ..Witness::default() }
-    }
-
     pub(crate) fn keep_secret(&mut self, secret: &str) {
         self.secrets.push(secret.to_owned());
     }
@@ -71,10 +65,7 @@ impl Witness {
             ("no session id", kind == "session.error" || has_id(frame, "session_id", "sess_")),
             ("no job id", !about_a_job || has_id(frame, "job_id", "job_")),
             ("a number in the wrong place", is_numbered(kind) == frame.get("event_seq").is_some()),
-            (
-                "no trace id (R-11.3)",
-                !about_a_job || kind == "job.cancelled" || is_trace_id(frame["trace_id"].as_str().unwrap_or_default()),
-            ),
+            ("no trace id (R-11.3)", !about_a_job || is_trace_id(frame["trace_id"].as_str().unwrap_or_default())),
         ];
         if let Some((fault, _)) = must.iter().find(|(_, holds)| !holds) {
             return Err((*fault).to_owned());
@@ -119,7 +110,7 @@ impl Witness {
                 }
             }
             "job.cancelled" => {}
-            "job.event" if !view.open && !(self.durable && view.due > 0) => {
+            "job.event" if !view.open => {
                 return Err("an event outside of the job's life".into());
             }
             "job.event" => {

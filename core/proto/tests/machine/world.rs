@@ -121,7 +121,7 @@ impl World {
             tokens.iter().map(|(token, name)| (token.clone(), name.as_str().unwrap_or_default().to_owned())).collect();
         tokens.entry("tok-alice".into()).or_insert_with(|| "alice".into());
         tokens.entry("tok-bob".into()).or_insert_with(|| "bob".into());
-        let mut witness = Witness::new(machine.config().durable);
+        let mut witness = Witness::default();
         tokens.keys().for_each(|token| witness.keep_secret(token));
         Ok(World {
             machine,

@@ -138,6 +138,13 @@ impl ClientMachine {
         }
     }
 
+    /// The host does not read for now, because the application lags: silence is no sign of a lost runtime.
+    pub fn reading_paused(&mut self, now: Now) {
+        if let Some(heartbeat) = &mut self.heartbeat {
+            heartbeat.received(now.mono);
+        }
+    }
+
     /// Nobody looks at this handle any more.
     pub fn forget(&mut self, handle: HandleKey) {
         if let Some(job_id) = self.jobs.remove(&handle)
