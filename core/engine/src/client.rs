@@ -310,10 +310,8 @@ impl Drop for View {
             core.handles.remove(&self.key);
             core.machine.forget(self.key);
         }
-        let (awaited, newest) = self.queue.stop_reading();
-        if let Some(newest) = newest {
-            self.shared.took(awaited, newest);
-        }
+        let awaited = self.queue.stop_reading();
+        self.shared.took(awaited.len(), awaited);
     }
 }
 
@@ -353,8 +351,8 @@ impl JobHandle {
         let before = batch.len();
         let mut awaited = 0;
         let polled = self.view.queue.poll_batch(cx, max, batch, &mut awaited);
-        if let Some(last) = batch[before..].last() {
-            self.view.shared.took(awaited, last.event_seq);
+        if batch.len() > before {
+            self.view.shared.took(awaited, batch[before..].iter().map(|event| event.event_seq));
         }
         polled
     }
@@ -362,10 +360,8 @@ impl JobHandle {
     /// Tells that nobody reads the events any more, until the next call that does. The job then waits for no reader:
     /// what is not read counts as processed, and only the newest events are kept.
     pub fn stop_reading(&self) {
-        let (awaited, newest) = self.view.queue.stop_reading();
-        if let Some(newest) = newest {
-            self.view.shared.took(awaited, newest);
-        }
+        let awaited = self.view.queue.stop_reading();
+        self.view.shared.took(awaited.len(), awaited);
     }
 
     /// Waits for the end.
@@ -543,13 +539,13 @@ impl Shared {
         self.signal.close();
     }
 
-    /// So many awaited events were taken, up to this number.
-    fn took(&self, awaited: usize, event_seq: u64) {
+    /// These events were taken, of which so many were waited for.
+    fn took(&self, awaited: usize, numbers: impl IntoIterator<Item = u64>) {
         let before = self.buffered.fetch_sub(awaited, Ordering::Relaxed);
         if before > MAX_BUFFERED {
             self.resumed.wake();
         }
-        self.act(|machine, now| machine.processed(now, event_seq));
+        self.act(|machine, now| numbers.into_iter().for_each(|event_seq| machine.processed(now, event_seq)));
     }
 }
 

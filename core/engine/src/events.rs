@@ -105,15 +105,17 @@ impl EventQueue {
         Poll::Pending
     }
 
-    /// Nobody reads any more: what waits, and what comes, counts as processed, and only the newest is kept. Returns how
-    /// many were waited for, and the highest number among them.
-    pub(crate) fn stop_reading(&self) -> (usize, Option<u64>) {
+    /// Nobody reads any more: what waits, and what comes, counts as processed, and only the newest is kept. Returns the
+    /// numbers of the events that were waited for.
+    pub(crate) fn stop_reading(&self) -> Vec<u64> {
         let mut inner = self.inner.lock();
         inner.lossless = false;
         inner.reader = None;
-        let newest = inner.events.back().map(|event| event.event_seq);
+        let awaited = std::mem::take(&mut inner.awaited);
+        let unawaited = inner.events.len() - awaited;
+        let numbers = inner.events.iter().skip(unawaited).map(|event| event.event_seq).collect();
         inner.drop_oldest();
-        (std::mem::take(&mut inner.awaited), newest)
+        numbers
     }
 
     /// How many events were dropped before anybody read.

@@ -3,6 +3,7 @@
 mod config;
 mod received;
 mod requests;
+mod taken;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use bytes::Bytes;
 
 pub use config::{ClientConfig, CloseStyle};
 
+use self::taken::Taken;
 use super::heartbeat::{Beat, Heartbeat};
 use super::timers::Timers;
 use crate::error::Error;
@@ -156,7 +158,7 @@ pub struct ClientMachine {
     features: FeatureSet,
     heartbeat: Option<Heartbeat>,
     last_seq: u64,
-    processed: u64,
+    taken: Taken,
     acked: u64,
     next_key: u64,
     pending: BTreeMap<Ticket, Pending>,
@@ -180,7 +182,7 @@ impl ClientMachine {
             features: FeatureSet::default(),
             heartbeat: None,
             last_seq: 0,
-            processed: 0,
+            taken: Taken::default(),
             acked: 0,
             next_key: 0,
             pending: BTreeMap::new(),
@@ -242,7 +244,7 @@ impl ClientMachine {
                 }
                 Timer::Heartbeat => self.check_heartbeat(now),
                 Timer::Requests => self.expire_requests(now),
-                Timer::Ack if self.processed > self.acked => self.ack(now, self.processed),
+                Timer::Ack if self.taken.through() > self.acked => self.ack(now, self.taken.through()),
                 Timer::Ack => {}
                 Timer::Close => self.closed(),
             }

@@ -28,8 +28,11 @@ impl ClientMachine {
             Ok(head) => head,
             Err(refusal) => {
                 let counted = refusal.kind.as_deref().is_some_and(kind::is_numbered);
-                if counted && !refusal.event_seq.is_none_or(|seq| self.advance(seq)) {
-                    return;
+                if let Some(seq) = refusal.event_seq.filter(|_| counted) {
+                    if !self.advance(seq) {
+                        return;
+                    }
+                    self.processed(now, seq);
                 }
                 return self.blame(refusal.kind.as_deref(), refusal.job_id.as_deref(), refusal.error);
             }
@@ -53,11 +56,17 @@ impl ClientMachine {
         }
         match RuntimeMessage::parse(&head) {
             Ok(message) if self.state == State::Handshaking => self.handle_answer_to_hello(now, &head, message),
-            Ok(message) => self.handle_message(now, frame, &head, message),
+            Ok(RuntimeMessage::Event) => self.handle_event(now, frame, &head),
+            Ok(message) => self.handle_message(now, &head, message),
             Err(error) if self.state == State::Handshaking => {
                 self.not_welcomed(Some(error));
             }
-            Err(error) => self.blame(Some(&head.kind), job_id, error),
+            Err(error) => {
+                if kind::is_numbered(&head.kind) {
+                    self.processed(now, self.last_seq);
+                }
+                self.blame(Some(&head.kind), job_id, error);
+            }
         }
     }
 
@@ -112,9 +121,12 @@ impl ClientMachine {
         }
     }
 
-    fn handle_message(&mut self, now: Now, frame: &Bytes, head: &Head<'_>, message: RuntimeMessage) {
+    fn handle_message(&mut self, now: Now, head: &Head<'_>, message: RuntimeMessage) {
+        if kind::is_numbered(&head.kind) {
+            // A terminal waits for no reader.
+            self.processed(now, self.last_seq);
+        }
         match message {
-            RuntimeMessage::Event => self.handle_event(frame, head),
             RuntimeMessage::Result(result) => self.end_job(head, as_outcome(result)),
             RuntimeMessage::JobError(JobError { error, .. }) => self.handle_job_error(head, error),
             RuntimeMessage::Accepted(accepted) => self.handle_accepted(accepted),
@@ -134,36 +146,42 @@ impl ClientMachine {
             RuntimeMessage::Closed(closed) => self.lose(Loss::Bye(closed.reason.unwrap_or_default())),
             RuntimeMessage::Bye(_) if self.state == State::Closing => self.closed(),
             RuntimeMessage::Bye(bye) => self.lose(Loss::Bye(bye.reason)),
-            RuntimeMessage::Pong(_)
+            RuntimeMessage::Event
+            | RuntimeMessage::Pong(_)
             | RuntimeMessage::Jobs(_)
             | RuntimeMessage::Welcome(_)
             | RuntimeMessage::Ignored => {}
         }
     }
 
-    fn handle_event(&mut self, frame: &Bytes, head: &Head<'_>) {
-        let Some(job_id) = head.job_id.as_deref() else {
-            return self.blame(None, None, Error::invalid("job.event without job_id"));
-        };
-        let payload = match EventPayload::parse(head.payload.get()) {
-            Ok(payload) => payload,
-            Err(error) => return self.blame(Some(kind::JOB_EVENT), Some(job_id), error),
-        };
-        if payload.kind == "result_chunk"
-            && let Err(error) = ResultChunk::read(payload.body)
-        {
-            return self.blame(Some(kind::JOB_EVENT), Some(job_id), error);
+    fn handle_event(&mut self, now: Now, frame: &Bytes, head: &Head<'_>) {
+        let event = self.read_event(frame, head);
+        let handles = head.job_id.as_deref().and_then(|job_id| self.routes.get(job_id));
+        match (event, handles) {
+            (Ok(event), Some(handles)) => {
+                for handle in handles {
+                    self.events.push_back(ClientEvent::Event(*handle, event.clone()));
+                }
+                return;
+            }
+            (Ok(_), None) => {}
+            (Err(error), _) => self.events.push_back(ClientEvent::SessionError(error)),
         }
-        let Some(handles) = self.routes.get(job_id) else { return };
-        let event = JobEvent {
+        // Nobody will take it.
+        self.processed(now, self.last_seq);
+    }
+
+    fn read_event(&self, frame: &Bytes, head: &Head<'_>) -> Result<JobEvent, Error> {
+        let payload = EventPayload::parse(head.payload.get())?;
+        if payload.kind == "result_chunk" {
+            ResultChunk::read(payload.body)?;
+        }
+        Ok(JobEvent {
             event_seq: self.last_seq,
             kind: part(frame, payload.kind),
             ts: part(frame, payload.ts),
             body: frame.slice_ref(payload.body.get().as_bytes()),
-        };
-        for handle in handles {
-            self.events.push_back(ClientEvent::Event(*handle, event.clone()));
-        }
+        })
     }
 
     fn end_job(&mut self, head: &Head<'_>, outcome: Result<Box<JobResult>, Error>) {

@@ -125,12 +125,16 @@ impl ClientMachine {
         }
     }
 
-    /// Everything up to this number was handed to the application.
+    /// This event was handed to the application, or nobody waits for it.
     pub fn processed(&mut self, now: Now, event_seq: u64) {
-        self.processed = self.processed.max(event_seq.min(self.last_seq));
-        if self.config.auto_ack && self.processed > self.acked && self.features.has(Feature::Ack) {
-            if self.processed - self.acked >= ACK_BACKLOG {
-                self.ack(now, self.processed);
+        if event_seq > self.last_seq {
+            return;
+        }
+        self.taken.take(event_seq);
+        let behind = self.taken.through().saturating_sub(self.acked);
+        if behind > 0 && self.config.auto_ack && self.features.has(Feature::Ack) {
+            if behind >= ACK_BACKLOG {
+                self.ack(now, self.taken.through());
             } else {
                 // Set once: a steady flow must not put it off for ever.
                 self.timers.set_if_none(Timer::Ack, now.mono + ACK_INTERVAL);
