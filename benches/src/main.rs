@@ -10,14 +10,19 @@ mod raw;
 use std::time::Duration;
 
 /// How long each measurement runs.
-const RUN: Duration = Duration::from_millis(1500);
+const RUN: Duration = Duration::from_millis(1000);
 
-/// Measurements of each kind; the best counts, since a shared machine only ever takes away.
-const ROUNDS: usize = 3;
+/// Measurements of each kind, taken in turn, so that a machine whose speed drifts drifts for all; the median counts.
+const ROUNDS: usize = 5;
 
-/// A rate per second, measured by `work`, which returns how much it did and how long it took.
-fn best(mut work: impl FnMut() -> (u64, Duration)) -> f64 {
-    (0..ROUNDS).map(|_| work()).map(|(count, took)| count as f64 / took.as_secs_f64()).fold(0.0, f64::max)
+/// A rate per second, from how much was done and how long it took.
+fn rate((count, took): (u64, Duration)) -> f64 {
+    count as f64 / took.as_secs_f64()
+}
+
+fn median(mut rates: Vec<f64>) -> f64 {
+    rates.sort_by(f64::total_cmp);
+    rates[rates.len() / 2]
 }
 
 fn single_threaded() -> tokio::runtime::Runtime {
@@ -32,17 +37,34 @@ fn row(what: &str, rate: f64, reference: Option<(f64, &str)>) {
 }
 
 fn main() {
+    let mut rates: [Vec<f64>; 6] = Default::default();
+    let mut fault = None;
+    for _ in 0..ROUNDS {
+        let measured = [
+            rate(raw::ping_pong()),
+            rate(ours::in_flight(1)),
+            rate(ours::in_flight(64)),
+            rate(raw::stream()),
+            rate(ours::events()),
+            python::events().map(rate).unwrap_or_else(|why| {
+                fault = Some(why);
+                0.0
+            }),
+        ];
+        for (all, one) in rates.iter_mut().zip(measured) {
+            all.push(one);
+        }
+    }
+    let [ping_pong, one, many, frames, events, python] = rates.map(median);
     println!("| what | rate | against |");
     println!("| --- | ---: | --- |");
-    let ping_pong = raw::ping_pong();
     row("raw WebSocket, ping-pong", ping_pong, None);
-    let frames = raw::stream();
+    row("submit to result, one at a time", one, Some((ping_pong, "raw ping-pong")));
+    row("submit to result, 64 in flight", many, Some((ping_pong, "raw ping-pong")));
     row("raw WebSocket, 332-byte frames in batches", frames, None);
-    row("submit to result, one at a time", ours::one_at_a_time(), Some((ping_pong, "raw ping-pong")));
-    row("submit to result, 64 in flight", ours::in_flight(64), Some((ping_pong, "raw ping-pong")));
-    row("events of one job, Rust to Rust", ours::events(), Some((frames, "raw frames")));
-    match python::events() {
-        Ok(rate) => row("events of one job, into Python `async for`", rate, Some((frames, "raw frames"))),
-        Err(why) => eprintln!("into Python: not measured: {why}"),
+    row("events of one job, Rust to Rust", events, Some((frames, "raw frames")));
+    match fault {
+        None => row("events of one job, into Python `async for`", python, Some((frames, "raw frames"))),
+        Some(why) => eprintln!("into Python: not measured: {why}"),
     }
 }

@@ -8,7 +8,7 @@ use arcp::{
     RuntimeConfig, StaticBearerVerifier, Submit, WebSocketTransport, event,
 };
 
-use crate::{best, single_threaded};
+use crate::single_threaded;
 
 /// Events of one measured job.
 const EVENTS: u64 = 400_000;
@@ -59,62 +59,53 @@ fn submit(agent: &str, input: &str) -> Submit {
     }
 }
 
-/// Jobs, each submitted after the last one's result.
-pub(crate) fn one_at_a_time() -> f64 {
-    in_flight(1)
-}
-
 /// Jobs with so many in flight.
-pub(crate) fn in_flight(width: usize) -> f64 {
-    best(|| {
-        let (server, host) = (single_threaded(), single_threaded());
-        let url = serve(&server);
-        let task = host.spawn(async move {
-            let client = connect(&url).await;
-            let start = Instant::now();
-            let mut workers = Vec::new();
-            for _ in 0..width {
-                let client = client.clone();
-                workers.push(tokio::spawn(async move {
-                    let request = submit("echo", "{\"hi\":1}");
-                    let mut count = 0;
-                    while start.elapsed() < crate::RUN {
-                        client.submit(&request, None).await.unwrap().result().await.unwrap();
-                        count += 1;
-                    }
-                    count
-                }));
-            }
-            let mut count: u64 = 0;
-            for worker in workers {
-                count += worker.await.unwrap();
-            }
-            (count, start.elapsed())
-        });
-        host.block_on(task).unwrap()
-    })
+pub(crate) fn in_flight(width: usize) -> (u64, Duration) {
+    let (server, host) = (single_threaded(), single_threaded());
+    let url = serve(&server);
+    let task = host.spawn(async move {
+        let client = connect(&url).await;
+        let start = Instant::now();
+        let mut workers = Vec::new();
+        for _ in 0..width {
+            let client = client.clone();
+            workers.push(tokio::spawn(async move {
+                let request = submit("echo", "{\"hi\":1}");
+                let mut count = 0;
+                while start.elapsed() < crate::RUN {
+                    client.submit(&request, None).await.unwrap().result().await.unwrap();
+                    count += 1;
+                }
+                count
+            }));
+        }
+        let mut count: u64 = 0;
+        for worker in workers {
+            count += worker.await.unwrap();
+        }
+        (count, start.elapsed())
+    });
+    host.block_on(task).unwrap()
 }
 
 /// Events of one job, taken in batches.
-pub(crate) fn events() -> f64 {
-    best(|| {
-        let (server, host) = (single_threaded(), single_threaded());
-        let url = serve(&server);
-        let task = host.spawn(async move {
-            let client = connect(&url).await;
-            let start = Instant::now();
-            let handle = client.submit(&submit("stream", &EVENTS.to_string()), None).await.unwrap();
-            let mut batch = Vec::with_capacity(256);
-            let mut count = 0;
-            while handle.next_events(256, &mut batch).await {
-                count += batch.len() as u64;
-                batch.clear();
-            }
-            let took: Duration = start.elapsed();
-            assert_eq!(count, EVENTS);
-            handle.result().await.unwrap();
-            (count, took)
-        });
-        host.block_on(task).unwrap()
-    })
+pub(crate) fn events() -> (u64, Duration) {
+    let (server, host) = (single_threaded(), single_threaded());
+    let url = serve(&server);
+    let task = host.spawn(async move {
+        let client = connect(&url).await;
+        let start = Instant::now();
+        let handle = client.submit(&submit("stream", &EVENTS.to_string()), None).await.unwrap();
+        let mut batch = Vec::with_capacity(256);
+        let mut count = 0;
+        while handle.next_events(256, &mut batch).await {
+            count += batch.len() as u64;
+            batch.clear();
+        }
+        let took: Duration = start.elapsed();
+        assert_eq!(count, EVENTS);
+        handle.result().await.unwrap();
+        (count, took)
+    });
+    host.block_on(task).unwrap()
 }

@@ -1,6 +1,6 @@
 //! The limit: bare tokio-tungstenite with our buffers and TCP_NODELAY.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arcp::transport::websocket_config;
 use futures_util::{SinkExt, StreamExt};
@@ -8,7 +8,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{WebSocketStream, accept_async_with_config, client_async_with_config};
 
-use crate::{best, single_threaded};
+use crate::single_threaded;
 
 /// The length of a typical event frame.
 const FRAME: usize = 332;
@@ -26,65 +26,61 @@ async fn accept(listener: TcpListener) -> WebSocketStream<TcpStream> {
 }
 
 /// Round trips of one frame between two threads.
-pub(crate) fn ping_pong() -> f64 {
-    best(|| {
-        let (server, client) = (single_threaded(), single_threaded());
-        let listener = server.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
-        let address = listener.local_addr().unwrap();
-        server.spawn(async move {
-            let mut socket = accept(listener).await;
-            while let Some(Ok(message)) = socket.next().await {
-                if message.is_text() && socket.send(message).await.is_err() {
-                    return;
-                }
+pub(crate) fn ping_pong() -> (u64, Duration) {
+    let (server, client) = (single_threaded(), single_threaded());
+    let listener = server.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+    let address = listener.local_addr().unwrap();
+    server.spawn(async move {
+        let mut socket = accept(listener).await;
+        while let Some(Ok(message)) = socket.next().await {
+            if message.is_text() && socket.send(message).await.is_err() {
+                return;
             }
-        });
-        let task = client.spawn(async move {
-            let mut socket = connect(address).await;
-            let message = Message::text("x".repeat(FRAME));
-            let start = Instant::now();
-            let mut count = 0;
-            while start.elapsed() < crate::RUN {
-                socket.send(message.clone()).await.unwrap();
-                socket.next().await.unwrap().unwrap();
-                count += 1;
-            }
-            (count, start.elapsed())
-        });
-        client.block_on(task).unwrap()
-    })
+        }
+    });
+    let task = client.spawn(async move {
+        let mut socket = connect(address).await;
+        let message = Message::text("x".repeat(FRAME));
+        let start = Instant::now();
+        let mut count = 0;
+        while start.elapsed() < crate::RUN {
+            socket.send(message.clone()).await.unwrap();
+            socket.next().await.unwrap().unwrap();
+            count += 1;
+        }
+        (count, start.elapsed())
+    });
+    client.block_on(task).unwrap()
 }
 
 /// Frames one way, as many as fit.
-pub(crate) fn stream() -> f64 {
-    best(|| {
-        let (server, client) = (single_threaded(), single_threaded());
-        let listener = server.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
-        let address = listener.local_addr().unwrap();
-        server.spawn(async move {
-            let mut socket = accept(listener).await;
-            let message = Message::text("x".repeat(FRAME));
-            loop {
-                for _ in 0..256 {
-                    if socket.feed(message.clone()).await.is_err() {
-                        return;
-                    }
-                }
-                if socket.flush().await.is_err() {
+pub(crate) fn stream() -> (u64, Duration) {
+    let (server, client) = (single_threaded(), single_threaded());
+    let listener = server.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+    let address = listener.local_addr().unwrap();
+    server.spawn(async move {
+        let mut socket = accept(listener).await;
+        let message = Message::text("x".repeat(FRAME));
+        loop {
+            for _ in 0..256 {
+                if socket.feed(message.clone()).await.is_err() {
                     return;
                 }
             }
-        });
-        let task = client.spawn(async move {
-            let mut socket = connect(address).await;
-            let start = Instant::now();
-            let mut count = 0;
-            while start.elapsed() < crate::RUN {
-                socket.next().await.unwrap().unwrap();
-                count += 1;
+            if socket.flush().await.is_err() {
+                return;
             }
-            (count, start.elapsed())
-        });
-        client.block_on(task).unwrap()
-    })
+        }
+    });
+    let task = client.spawn(async move {
+        let mut socket = connect(address).await;
+        let start = Instant::now();
+        let mut count = 0;
+        while start.elapsed() < crate::RUN {
+            socket.next().await.unwrap().unwrap();
+            count += 1;
+        }
+        (count, start.elapsed())
+    });
+    client.block_on(task).unwrap()
 }

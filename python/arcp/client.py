@@ -247,6 +247,7 @@ class JobHandle:
         self._stream = next(numbers)
         # What was taken from the core and not yet handed out; shared by all iterators.
         self._batch: Iterator[JobEvent] = iter(())
+        self._iterators = 0
 
     def __repr__(self) -> str:
         return f"<JobHandle job_id={self.job_id!r}>"
@@ -308,21 +309,28 @@ class JobHandle:
     async def events(self) -> AsyncIterator[JobEvent]:
         """The events from the job's beginning, until its end; a job's error does not show here.
 
-        Iterators share the events: each event is given once, also to an iterator that is started later.
+        Iterators share the events: each event is given once, also to an iterator that is started later. While nobody
+        iterates, only the newest events are kept, and the job does not wait for this client.
         """
-        while True:
-            for event in self._batch:
-                yield event
-            here = port()
-            batch = self._job.next_batch(here.native, self._stream, BATCH)
-            if batch is None:
-                return
-            self._batch = iter(batch)
-            if batch:
-                # Other tasks get the loop between batches.
-                await asyncio.sleep(0)
-            else:
-                await here.readable(self._stream)
+        self._iterators += 1
+        try:
+            while True:
+                for event in self._batch:
+                    yield event
+                here = port()
+                batch = self._job.next_batch(here.native, self._stream, BATCH)
+                if batch is None:
+                    return
+                self._batch = iter(batch)
+                if batch:
+                    # Other tasks get the loop between batches.
+                    await asyncio.sleep(0)
+                else:
+                    await here.readable(self._stream)
+        finally:
+            self._iterators -= 1
+            if self._iterators == 0:
+                self._job.stop_reading()
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,6 +115,12 @@ impl Job {
         Ok(Some(PyList::new(py, events.collect::<PyResult<Vec<_>>>()?)?))
     }
 
+    /// Nobody reads the events any more, until the next `next_batch`.
+    fn stop_reading(&self, py: Python<'_>) -> PyResult<()> {
+        self.0.get(py)?.stop_reading();
+        Ok(())
+    }
+
     fn result(&self, py: Python<'_>, port: &Port, call: u64) -> PyResult<()> {
         self.0.get(py)?.result(&core(py)?, port.bridge(py)?, call).or_raise(py)
     }

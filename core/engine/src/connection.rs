@@ -130,11 +130,13 @@ pub(crate) async fn drive<T: Transport, E: Endpoint>(
             if let Some(end) = ended {
                 return Poll::Ready(end);
             }
-            if !read && !signal.writable.load(Ordering::Acquire) {
+            if read {
+                // Whoever these messages woke runs first, so that its answers leave with ours in one flush.
+                cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            if sent < frames.len() && !read {
-                // The transport is full: its own waker brings us back.
+            // Either nothing is to be sent, or the transport is full and its own waker brings us back.
+            if sent < frames.len() || !signal.writable.load(Ordering::Acquire) {
                 return Poll::Pending;
             }
         }
