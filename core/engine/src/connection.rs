@@ -122,15 +122,18 @@ pub(crate) async fn drive<T: Transport, E: Endpoint>(
                     }
                 }
             }
-            let read = !received.is_empty();
-            if read {
+            let read = received.len();
+            if read > 0 {
                 endpoint.receive(&mut received);
                 received.clear();
             }
             if let Some(end) = ended {
                 return Poll::Ready(end);
             }
-            if read {
+            if read == READ_BATCH {
+                continue;
+            }
+            if read > 0 {
                 // Whoever these messages woke runs first, so that its answers leave with ours in one flush.
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
