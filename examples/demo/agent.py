@@ -1,6 +1,7 @@
 """Hosts `source-report`: counts the lines of a source tree, reading only what the job's lease covers."""
 
 import asyncio
+import contextlib
 import os
 import sys
 from collections import Counter
@@ -10,7 +11,15 @@ from typing import Any
 from arcp import PermissionDeniedError, RuntimeInfo, serve_websocket
 from arcp.runtime import ARCPRuntime, JobContext, StaticBearerVerifier
 
-SOURCES = {".rs": "Rust", ".py": "Python", ".ts": "TypeScript", ".c": "C", ".h": "C", ".md": "Markdown", ".json": "JSON"}
+SOURCES = {
+    ".rs": "Rust",
+    ".py": "Python",
+    ".ts": "TypeScript",
+    ".c": "C",
+    ".h": "C",
+    ".md": "Markdown",
+    ".json": "JSON",
+}
 SKIPPED = {"target", "node_modules", "__pycache__", "dist"}
 
 
@@ -63,7 +72,5 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(main())
-    except KeyboardInterrupt:
-        pass
