@@ -16,7 +16,7 @@ export abstract class Transport {
     return this._native.isUsed();
   }
 
-  /** Closes a transport nobody has taken; whoever has taken it closes it. */
+  /** Ends the connection without a word, also while a client or runtime uses it. */
   close(): void {
     this._native.close();
   }

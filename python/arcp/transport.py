@@ -85,7 +85,7 @@ class _NativeTransport:
         return message
 
     async def close(self) -> None:
-        """Ends a transport that no client or runtime has taken; those end theirs with their own `close`. Idempotent."""
+        """Ends the connection without a word, also while a client or runtime uses it: they see a lost link. Idempotent."""
         self._closed = True
         if self._frames is not None:
             self._frames.close()

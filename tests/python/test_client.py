@@ -242,6 +242,28 @@ def test_a_lost_link_says_so() -> None:
     run(main)
 
 
+def test_closing_the_transport_under_a_session_cuts_the_link() -> None:
+    async def agent(value: Any, ctx: JobContext) -> None:
+        await asyncio.Event().wait()
+
+    async def main() -> None:
+        runtime = make_runtime({"agent": agent})
+        ours, theirs = arcp.pair_memory_transports()
+        accepting = asyncio.create_task(runtime.accept(theirs))
+        client = make_client()
+        await client.connect(ours)
+        handle = await client.submit(agent="agent")
+        await ours.close()
+        with pytest.raises(arcp.TransportClosed) as caught:
+            await handle.done
+        assert caught.value.lost
+        # The other end sees it too.
+        await accepting
+        await runtime.close()
+
+    run(main)
+
+
 def test_following_a_job() -> None:
     async def agent(value: Any, ctx: JobContext) -> str:
         await ctx.status("one")

@@ -33,8 +33,16 @@ async def one_job(runtime: arcp.ARCPRuntime) -> None:
         assert (await handle.done).result == {"echoed": 1}
 
 
+# A shell's background job ignores interrupts, and so would its children.
+PREFACE = f"""
+import signal, sys
+sys.path.insert(0, {str(HERE)!r})
+signal.signal(signal.SIGINT, signal.default_int_handler)
+"""
+
+
 def python(source: str, *options: str) -> subprocess.Popen[str]:
-    command = [sys.executable, *options, "-u", "-c", f"import sys; sys.path.insert(0, {str(HERE)!r})\n{source}"]
+    command = [sys.executable, *options, "-u", "-c", f"{PREFACE}\n{source}"]
     return subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
@@ -300,12 +308,15 @@ async def main():
         await handle.done
 asyncio.run(main())
 """
-    process = python(source)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    begun = time.monotonic()
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=BOUND_SEC)
+    with python(source) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        begun = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        try:
+            _, errors = process.communicate(timeout=BOUND_SEC)
+        finally:
+            process.kill()
     assert time.monotonic() - begun < 5
     assert "KeyboardInterrupt" in errors
     assert process.returncode in (1, 130, -signal.SIGINT)

@@ -17,7 +17,7 @@ pub struct NativeTransport {
 
 #[napi]
 impl NativeTransport {
-    /// Closes it unless it is in use.
+    /// Ends the connection without a word, also while a client or runtime uses it.
     #[napi]
     pub fn close(&self) {
         self.transport.close();

@@ -42,7 +42,11 @@ impl Cut {
 
     fn is_made(&self, cx: &Context<'_>) -> bool {
         // Registered before the question, so that no cut is missed.
-        *self.user.lock() = Some(cx.waker().clone());
+        let mut user = self.user.lock();
+        if !user.as_ref().is_some_and(|user| user.will_wake(cx.waker())) {
+            *user = Some(cx.waker().clone());
+        }
+        drop(user);
         self.done.load(Ordering::Acquire)
     }
 }
