@@ -85,7 +85,7 @@ class _NativeTransport:
         return message
 
     async def close(self) -> None:
-        """Ends the connection without a word, also while a client or runtime uses it: they see a lost link. Idempotent."""
+        """Ends the connection without a word, also under a client or runtime, which see a lost link. Idempotent."""
         self._closed = True
         if self._frames is not None:
             self._frames.close()
