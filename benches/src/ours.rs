@@ -47,16 +47,7 @@ async fn connect(url: &str) -> Client {
 }
 
 fn submit(agent: &str, input: &str) -> Submit {
-    Submit {
-        agent: agent.into(),
-        input: RawJson::parse(input).unwrap(),
-        lease_request: RawJson::empty_object(),
-        lease_constraints: None,
-        idempotency_key: None,
-        max_runtime_sec: None,
-        parent_job_id: None,
-        delegate_id: None,
-    }
+    Submit::new(agent, RawJson::parse(input).unwrap())
 }
 
 /// Jobs with so many in flight.

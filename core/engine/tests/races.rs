@@ -2,27 +2,23 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed step is a failed test")]
 
+mod support;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arcp_engine::transport::{MEMORY_FRAMES, pair_memory_transports};
-use arcp_engine::{Client, JobContext, Runtime, StaticBearerVerifier};
+use arcp_engine::{JobContext, Runtime, StaticBearerVerifier};
 use arcp_proto::envelope::{Header, write_frame};
 use arcp_proto::json::RawJson;
-use arcp_proto::machine::client::ClientConfig;
 use arcp_proto::machine::runtime::RuntimeConfig;
-use arcp_proto::message::{PeerInfo, Submit, Subscribe};
+use arcp_proto::message::Subscribe;
 use arcp_proto::{Error as ProtocolError, ErrorCode};
 use serde_json::{Value, json};
+use support::{BOUND, connected, peer, submit};
 use tokio::sync::Notify;
 use tokio::time::timeout;
-
-const BOUND: Duration = Duration::from_secs(30);
-
-fn peer(name: &str) -> PeerInfo {
-    PeerInfo { name: name.into(), version: "1".into() }
-}
 
 fn runtime(change: impl FnOnce(&mut RuntimeConfig)) -> Runtime {
     let mut config = RuntimeConfig::new(peer("runtime"));
@@ -40,28 +36,6 @@ async fn chatty(input: RawJson, ctx: JobContext) -> Result<RawJson, ProtocolErro
         ctx.log("info", "a line").await?;
     }
     Ok(input)
-}
-
-async fn connected(runtime: &Runtime) -> Client {
-    let (left, right) = pair_memory_transports();
-    let host = runtime.clone();
-    tokio::spawn(async move { host.accept(right).await });
-    let client = Client::new(ClientConfig::new(peer("client")));
-    client.connect(left, "tok").await.unwrap();
-    client
-}
-
-fn submit(agent: &str, input: &str) -> Submit {
-    Submit {
-        agent: agent.into(),
-        input: RawJson::parse(input).unwrap(),
-        lease_request: RawJson::empty_object(),
-        lease_constraints: None,
-        idempotency_key: None,
-        max_runtime_sec: None,
-        parent_job_id: None,
-        delegate_id: None,
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

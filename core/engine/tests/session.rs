@@ -2,22 +2,17 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed step is a failed test")]
 
-use std::time::Duration;
+mod support;
 
 use arcp_engine::transport::{ConnectOptions, WebSocketTransport, pair_memory_transports};
 use arcp_engine::{Client, Error, JobContext, ListenOptions, Listener, Runtime, StaticBearerVerifier};
 use arcp_proto::json::RawJson;
 use arcp_proto::machine::client::ClientConfig;
 use arcp_proto::machine::runtime::RuntimeConfig;
-use arcp_proto::message::{PeerInfo, Submit, Subscribe};
+use arcp_proto::message::Subscribe;
 use arcp_proto::{Error as ProtocolError, ErrorCode};
+use support::{BOUND, connected, peer, submit};
 use tokio::time::timeout;
-
-const BOUND: Duration = Duration::from_secs(10);
-
-fn peer(name: &str) -> PeerInfo {
-    PeerInfo { name: name.into(), version: "1".into() }
-}
 
 fn runtime() -> Runtime {
     let runtime = Runtime::new(RuntimeConfig::new(peer("runtime")), StaticBearerVerifier::new([("tok", "me")]));
@@ -62,28 +57,6 @@ async fn chatty(input: RawJson, ctx: JobContext) -> Result<RawJson, ProtocolErro
         ctx.progress(&i.to_string(), Some(input.get()), None).await?;
     }
     Ok(input)
-}
-
-async fn connected(runtime: &Runtime) -> Client {
-    let (left, right) = pair_memory_transports();
-    let host = runtime.clone();
-    tokio::spawn(async move { host.accept(right).await });
-    let client = Client::new(ClientConfig::new(peer("client")));
-    client.connect(left, "tok").await.unwrap();
-    client
-}
-
-fn submit(agent: &str, input: &str) -> Submit {
-    Submit {
-        agent: agent.into(),
-        input: RawJson::parse(input).unwrap(),
-        lease_request: RawJson::empty_object(),
-        lease_constraints: None,
-        idempotency_key: None,
-        max_runtime_sec: None,
-        parent_job_id: None,
-        delegate_id: None,
-    }
 }
 
 async fn kinds(handle: &arcp_engine::JobHandle) -> Vec<String> {

@@ -32,16 +32,7 @@ fn runtime() -> Runtime {
 async fn echo_over(client_end: impl Transport) {
     let client = Client::new(ClientConfig::new(peer("client")));
     timeout(BOUND, client.connect(client_end, "tok")).await.unwrap().unwrap();
-    let submit = Submit {
-        agent: "echo".into(),
-        input: RawJson::parse("{\"n\":9007199254740993}").unwrap(),
-        lease_request: RawJson::empty_object(),
-        lease_constraints: None,
-        idempotency_key: None,
-        max_runtime_sec: None,
-        parent_job_id: None,
-        delegate_id: None,
-    };
+    let submit = Submit::new("echo", RawJson::parse("{\"n\":9007199254740993}").unwrap());
     let handle = timeout(BOUND, client.submit(&submit, None)).await.unwrap().unwrap();
     let result = timeout(BOUND, handle.result()).await.unwrap().unwrap();
     assert_eq!(result.result.unwrap().get(), "{\"n\":9007199254740993}");

@@ -98,6 +98,22 @@ pub struct Submit {
     pub delegate_id: Option<String>,
 }
 
+impl Submit {
+    /// A submit of `input` to `agent`, with an empty lease and nothing else.
+    pub fn new(agent: impl Into<String>, input: RawJson) -> Self {
+        Submit {
+            agent: agent.into(),
+            input,
+            lease_request: RawJson::empty_object(),
+            lease_constraints: None,
+            idempotency_key: None,
+            max_runtime_sec: None,
+            parent_job_id: None,
+            delegate_id: None,
+        }
+    }
+}
+
 /// When a lease ends.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct LeaseConstraints {
