@@ -1,17 +1,17 @@
 //! The client: one session around the client machine.
 
 use std::collections::HashMap;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use arcp_proto::Error as ProtocolError;
 use arcp_proto::machine::ClientMachine;
-use arcp_proto::machine::client::{ClientConfig, ClientEvent, HandleKey, JobEvent, Loss, Ticket};
-use arcp_proto::message::{Accepted, JobResult, JobStatus, Submit, Subscribe, Subscribed, Welcome};
+use arcp_proto::machine::client::{ClientConfig, ClientEvent, HandleKey, Loss, Ticket};
+use arcp_proto::message::{Accepted, JobStatus, Submit, Subscribe, Subscribed, Welcome};
 use arcp_proto::time::Now;
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
@@ -23,17 +23,18 @@ use crate::clock::{Clock, OsEntropy};
 use crate::connection::{Endpoint, Signal, drive};
 use crate::error::Error;
 use crate::events::{EventQueue, Pushed};
+use crate::job::{JobHandle, Subscription, View};
 use crate::transport::{Received, Transport};
 
 /// One session with a runtime. Cheap to clone; all clones are one session.
 #[derive(Clone)]
 pub struct Client {
-    shared: Arc<Shared>,
-    owner: Arc<Owner>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) owner: Arc<Owner>,
 }
 
 /// Held by every client and handle: when the last is dropped, nobody can use the session and it ends.
-struct Owner {
+pub(crate) struct Owner {
     shared: Weak<Shared>,
 }
 
@@ -46,7 +47,7 @@ impl Drop for Owner {
 }
 
 /// What the client's task and its callers share: one machine behind one lock, held for a decision at a time.
-struct Shared {
+pub(crate) struct Shared {
     core: Mutex<Core>,
     clock: Clock,
     signal: Signal,
@@ -170,7 +171,7 @@ impl Client {
         match answer {
             Answer::Accepted(key, queue, accepted) => {
                 let job_id = accepted.job_id.clone();
-                Ok(JobHandle { view: Arc::new(View::new(self, key, queue, job_id)), accepted: Some(accepted.into()) })
+                Ok(JobHandle::submitted(View::new(self, key, queue, job_id), *accepted))
             }
             other => Err(other.into_error()),
         }
@@ -185,8 +186,7 @@ impl Client {
         match answer {
             Answer::Subscribed(key, queue, subscribed) => {
                 let job_id = subscribed.job_id.clone();
-                let handle = JobHandle { view: Arc::new(View::new(self, key, queue, job_id)), accepted: None };
-                Ok(Subscription { handle, subscribed: subscribed.into() })
+                Ok(Subscription::new(View::new(self, key, queue, job_id), *subscribed))
             }
             other => Err(other.into_error()),
         }
@@ -288,116 +288,14 @@ impl Drop for AbandonGuard<'_> {
     }
 }
 
-/// One view of a job; dropping it lets the client forget the job.
-struct View {
-    shared: Arc<Shared>,
-    _owner: Arc<Owner>,
-    key: HandleKey,
-    queue: Arc<EventQueue>,
-    job_id: String,
-}
-
-impl View {
-    fn new(client: &Client, key: HandleKey, queue: Arc<EventQueue>, job_id: String) -> Self {
-        View { shared: Arc::clone(&client.shared), _owner: Arc::clone(&client.owner), key, queue, job_id }
-    }
-}
-
-impl Drop for View {
-    fn drop(&mut self) {
-        {
-            let mut core = self.shared.core.lock();
-            core.handles.remove(&self.key);
-            core.machine.forget(self.key);
-        }
-        let awaited = self.queue.stop_reading();
-        self.shared.took(awaited.len(), awaited);
-    }
-}
-
-/// A job this session submitted or follows. Cheap to clone; clones share the events.
-#[derive(Clone)]
-pub struct JobHandle {
-    view: Arc<View>,
-    accepted: Option<Arc<Accepted>>,
-}
-
-impl JobHandle {
-    /// The job.
-    pub fn job_id(&self) -> &str {
-        &self.view.job_id
-    }
-
-    /// The answer to the submit; `None` for a job that is only followed.
-    pub fn accepted(&self) -> Option<&Accepted> {
-        self.accepted.as_deref()
-    }
-
-    /// The next event; `None` after the last. From the first call on no event is lost.
-    pub async fn next_event(&self) -> Option<JobEvent> {
-        let mut batch = Vec::with_capacity(1);
-        poll_fn(|cx| self.poll_events(cx, 1, &mut batch)).await;
-        batch.pop()
-    }
-
-    /// Moves up to `max` events into `batch`, waiting for at least one; `false` after the last.
-    pub async fn next_events(&self, max: usize, batch: &mut Vec<JobEvent>) -> bool {
-        poll_fn(|cx| self.poll_events(cx, max, batch)).await
-    }
-
-    /// Moves up to `max` events into `batch`: ready with `true` when there are some, with `false` once the job has ended
-    /// and all were taken. What is taken counts as processed. One reader at a time is woken.
-    pub fn poll_events(&self, cx: &mut Context<'_>, max: usize, batch: &mut Vec<JobEvent>) -> Poll<bool> {
-        let before = batch.len();
-        let mut awaited = 0;
-        let polled = self.view.queue.poll_batch(cx, max, batch, &mut awaited);
-        if batch.len() > before {
-            self.view.shared.took(awaited, batch[before..].iter().map(|event| event.event_seq));
-        }
-        polled
-    }
-
-    /// Tells that nobody reads the events any more, until the next call that does. The job then waits for no reader:
-    /// what is not read counts as processed, and only the newest events are kept.
-    pub fn stop_reading(&self) {
-        let awaited = self.view.queue.stop_reading();
-        self.view.shared.took(awaited.len(), awaited);
-    }
-
-    /// Waits for the end.
-    ///
-    /// # Errors
-    /// The job's own error; `Closed` or `Transport` when the session ends first.
-    pub async fn result(&self) -> Result<JobResult, Error> {
-        self.view.queue.ended().await.map(|result| *result)
-    }
-
-    /// The events and the end, for hosts that poll.
-    pub fn queue(&self) -> &Arc<EventQueue> {
-        &self.view.queue
-    }
-}
-
-/// A job this session follows.
-#[derive(Clone)]
-pub struct Subscription {
-    handle: JobHandle,
-    subscribed: Arc<Subscribed>,
-}
-
-impl Subscription {
-    /// Its events and its end.
-    pub fn handle(&self) -> &JobHandle {
-        &self.handle
-    }
-
-    /// The answer to the subscribe.
-    pub fn subscribed(&self) -> &Subscribed {
-        &self.subscribed
-    }
-}
-
 impl Shared {
+    /// Nobody looks at this handle any more.
+    pub(crate) fn forget(&self, key: HandleKey) {
+        let mut core = self.core.lock();
+        core.handles.remove(&key);
+        core.machine.forget(key);
+    }
+
     fn open(&self) -> Result<(), Error> {
         match &*self.state.borrow() {
             State::Open(_) => Ok(()),
@@ -540,7 +438,7 @@ impl Shared {
     }
 
     /// These events were taken, of which so many were waited for.
-    fn took(&self, awaited: usize, numbers: impl IntoIterator<Item = u64>) {
+    pub(crate) fn took(&self, awaited: usize, numbers: impl IntoIterator<Item = u64>) {
         let before = self.buffered.fetch_sub(awaited, Ordering::Relaxed);
         if before > MAX_BUFFERED {
             self.resumed.wake();
