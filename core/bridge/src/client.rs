@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::core::Core;
-use crate::error::ErrorInfo;
+use crate::error::{ErrorInfo, read};
 use crate::job::JobView;
 use crate::options::ClientOptions;
 use crate::port::{Port, Value};
@@ -104,8 +104,7 @@ impl Client {
     /// At once for a request that cannot be read; else through the port.
     pub fn submit(&self, port: &Port, call: u64, request: &str) -> Result<(), ErrorInfo> {
         let handle = self.core.handle()?;
-        let request: SubmitRequest<'_> =
-            serde_json::from_str(request).map_err(|error| ErrorInfo::argument(format!("submit: {error}")))?;
+        let request: SubmitRequest<'_> = read("submit", request)?;
         let lease_request = request.lease_request.map_or_else(|| Ok(RawJson::empty_object()), raw)?;
         let submit = Submit {
             agent: request.agent,
@@ -133,8 +132,7 @@ impl Client {
     /// As [`Client::submit`].
     pub fn subscribe(&self, port: &Port, call: u64, request: &str) -> Result<(), ErrorInfo> {
         let handle = self.core.handle()?;
-        let request: SubscribeRequest =
-            serde_json::from_str(request).map_err(|error| ErrorInfo::argument(format!("subscribe: {error}")))?;
+        let request: SubscribeRequest = read("subscribe", request)?;
         let subscribe =
             Subscribe { job_id: request.job_id, from_event_seq: request.from_event_seq, history: request.history };
         let client = self.client.clone();

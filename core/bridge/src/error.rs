@@ -61,6 +61,20 @@ impl ErrorInfo {
     }
 }
 
+/// Reads what a host wrote as JSON; an error names the member.
+pub(crate) fn read<'a, T: Deserialize<'a>>(what: &str, text: &'a str) -> Result<T, ErrorInfo> {
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let fault = match serde_path_to_error::deserialize(&mut deserializer) {
+        Ok(value) => match deserializer.end() {
+            Ok(()) => return Ok(value),
+            Err(error) => error.to_string(),
+        },
+        Err(error) if error.path().to_string() == "." => error.into_inner().to_string(),
+        Err(error) => error.to_string(),
+    };
+    Err(ErrorInfo::argument(format!("{what}: {fault}")))
+}
+
 impl From<ProtocolError> for ErrorInfo {
     fn from(error: ProtocolError) -> Self {
         ErrorInfo {

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use crate::error::ErrorInfo;
+use crate::error::{ErrorInfo, read};
 
 #[derive(Deserialize)]
 struct Text {
@@ -156,10 +156,6 @@ pub fn call_function(function: &str, arguments: &str) -> Result<String, ErrorInf
         other => return Err(ErrorInfo::argument(format!("no function is named \"{other}\""))),
     };
     Ok(answer.to_string())
-}
-
-fn read<'a, T: Deserialize<'a>>(function: &str, arguments: &'a str) -> Result<T, ErrorInfo> {
-    serde_json::from_str(arguments).map_err(|error| ErrorInfo::argument(format!("{function}: {error}")))
 }
 
 fn lease_of(function: &str, lease: Option<&RawValue>) -> Result<Lease, ErrorInfo> {

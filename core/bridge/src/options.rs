@@ -6,7 +6,7 @@ use arcp::message::PeerInfo;
 use arcp::{CancelPolicy, ClientConfig, CloseStyle, ProfileChoice, RuntimeConfig};
 use serde::Deserialize;
 
-use crate::error::ErrorInfo;
+use crate::error::{ErrorInfo, read};
 
 /// Settings of a client. JSON members have the same names.
 #[derive(Clone, Debug, Deserialize)]
@@ -129,7 +129,7 @@ macro_rules! from_json {
             /// # Errors
             /// Names the member that is wrong or unknown.
             pub fn from_json(text: &str) -> Result<Self, ErrorInfo> {
-                serde_json::from_str(text).map_err(|error| ErrorInfo::argument(format!("options: {error}")))
+                read("options", text)
             }
         }
     )*};
@@ -253,4 +253,20 @@ fn seconds(name: &str, value: Option<f64>) -> Result<Option<Duration>, ErrorInfo
 
 fn choice(name: &str, got: &str, known: &str) -> ErrorInfo {
     ErrorInfo::argument(format!("{name} \"{got}\" is not one of: {known}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_option_is_named() {
+        let wrong = RuntimeOptions::from_json(r#"{"name":"x","version":"1","max_concurrent_jobs":"many"}"#);
+        let message = wrong.unwrap_err().message;
+        assert!(message.contains("max_concurrent_jobs") && message.contains("many"), "{message}");
+        let unknown = ClientOptions::from_json(r#"{"name":"x","version":"1","colour":"red"}"#).unwrap_err().message;
+        assert!(unknown.contains("colour"), "{unknown}");
+        let negative = ClientOptions::from_json(r#"{"name":"x","version":"1","request_timeout_sec":-1}"#).unwrap();
+        assert!(negative.into_config().unwrap_err().message.contains("request_timeout_sec"));
+    }
 }
