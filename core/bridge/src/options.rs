@@ -245,11 +245,16 @@ fn peer(name: String, version: String) -> Result<PeerInfo, ErrorInfo> {
 fn seconds(name: &str, value: Option<f64>) -> Result<Option<Duration>, ErrorInfo> {
     value
         .map(|value| {
-            Duration::try_from_secs_f64(value)
-                .map_err(|_| ErrorInfo::argument(format!("{name} must be seconds from 0 on, got {value}")))
+            // Above it only overflow is left to gain.
+            Duration::try_from_secs_f64(value).ok().filter(|duration| *duration <= LONGEST).ok_or_else(|| {
+                ErrorInfo::argument(format!("{name} must be seconds from 0 to {}, got {value}", LONGEST.as_secs()))
+            })
         })
         .transpose()
 }
+
+/// A hundred years.
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 fn choice(name: &str, got: &str, known: &str) -> ErrorInfo {
     ErrorInfo::argument(format!("{name} \"{got}\" is not one of: {known}"))
@@ -266,6 +271,8 @@ mod tests {
         assert!(message.contains("max_concurrent_jobs") && message.contains("many"), "{message}");
         let unknown = ClientOptions::from_json(r#"{"name":"x","version":"1","colour":"red"}"#).unwrap_err().message;
         assert!(unknown.contains("colour"), "{unknown}");
+        let endless = ClientOptions::from_json(r#"{"name":"x","version":"1","request_timeout_sec":1e18}"#).unwrap();
+        assert!(endless.into_config().is_err());
         let negative = ClientOptions::from_json(r#"{"name":"x","version":"1","request_timeout_sec":-1}"#).unwrap();
         assert!(negative.into_config().unwrap_err().message.contains("request_timeout_sec"));
     }

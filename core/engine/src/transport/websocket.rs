@@ -62,16 +62,30 @@ impl WebSocketTransport {
     /// One sentence that names the address and what is wrong with it or with the answer.
     pub async fn connect(url: &str, options: ConnectOptions) -> Result<Self, TransportError> {
         let wait = options.timeout.unwrap_or(Duration::from_secs(10));
-        match timeout(wait, open(url, options)).await {
-            Ok(Ok(transport)) => Ok(transport),
-            Ok(Err(error)) => Err(TransportError(format!("cannot connect to {url}: {error}"))),
-            Err(_) => Err(TransportError(format!("cannot connect to {url}: no answer within {} s", wait.as_secs()))),
-        }
+        let why = match timeout(wait, open(url, options)).await {
+            Ok(Ok(transport)) => return Ok(transport),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no answer within {} s", wait.as_secs()),
+        };
+        Err(TransportError(format!("cannot connect to {}: {why}", without_secrets(url))))
     }
 
     /// Wraps a socket whose upgrade is done.
     pub(crate) fn new(socket: WebSocketStream<Wire>) -> Self {
         WebSocketTransport { socket }
+    }
+}
+
+/// A URL as it may be shown: what stands before the host or behind the path can be a secret.
+fn without_secrets(url: &str) -> String {
+    let shown = url.split(['?', '#']).next().unwrap_or_default();
+    match shown.split_once("://") {
+        Some((scheme, rest)) => {
+            let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+            let host = authority.rsplit('@').next().unwrap_or_default();
+            format!("{scheme}://{host}{path}")
+        }
+        None => shown.to_owned(),
     }
 }
 
@@ -178,5 +192,17 @@ impl AsyncWrite for Wire {
             Wire::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             Wire::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_secrets;
+
+    #[test]
+    fn an_address_is_shown_without_what_may_be_secret() {
+        assert_eq!(without_secrets("ws://user:pass@host:1/arcp?token=x#y"), "ws://host:1/arcp");
+        assert_eq!(without_secrets("wss://[::1]:7777/arcp"), "wss://[::1]:7777/arcp");
+        assert_eq!(without_secrets("not a url?x"), "not a url");
     }
 }
