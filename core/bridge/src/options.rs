@@ -76,12 +76,12 @@ pub struct RuntimeOptions {
     pub wire_profile: Option<String>,
 }
 
-/// How to connect a WebSocket. JSON members have the same names.
-#[derive(Clone, Debug, Default, Deserialize)]
+/// How to connect a WebSocket. JSON members have the same names. Headers may be secret, so there is no `Debug`.
+#[derive(Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ConnectOptions {
     /// Name and value pairs, sent with the upgrade request.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "pairs")]
     pub headers: Vec<(String, String)>,
     /// PEM text of certificates to trust besides the platform's.
     #[serde(default)]
@@ -94,8 +94,8 @@ pub struct ConnectOptions {
     pub timeout_sec: Option<f64>,
 }
 
-/// How to listen. JSON members have the same names.
-#[derive(Clone, Debug, Default, Deserialize)]
+/// How to listen. JSON members have the same names. The key is secret, so there is no `Debug`.
+#[derive(Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ListenOptions {
     /// `127.0.0.1`.
@@ -227,6 +227,12 @@ impl ListenOptions {
         }
         Ok(options)
     }
+}
+
+/// Reads headers; the error does not repeat what may be a secret.
+fn pairs<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<(String, String)>, D::Error> {
+    Vec::deserialize(deserializer)
+        .map_err(|_| serde::de::Error::custom("must be a list of [name, value] pairs of text"))
 }
 
 fn set<T>(place: &mut T, value: Option<T>) {

@@ -269,6 +269,10 @@ impl ListenerHandle {
         let handle = core.handle()?;
         let (listener, over) = (Arc::clone(&self.listener), Arc::clone(&self.closed));
         port.spawn(&handle, call, async move {
+            // Registered before the lock is waited for, so that no close is missed.
+            let over = over.notified();
+            tokio::pin!(over);
+            over.as_mut().enable();
             let next = async {
                 match listener.lock().await.as_mut() {
                     Some(listener) => listener.accept().await,
@@ -276,11 +280,12 @@ impl ListenerHandle {
                 }
             };
             tokio::select! {
-                accepted = next => match accepted {
-                    Some(transport) => Ok(Value::Transport(Arc::new(TransportHandle::new(transport)))),
-                    None => Err(ErrorInfo::local(ErrorKind::Closed, "the listener is closed")),
-                },
-                () = over.notified() => Err(ErrorInfo::local(ErrorKind::Closed, "the listener is closed")),
+                Some(transport) = next => Ok(Value::Transport(Arc::new(TransportHandle::new(transport)))),
+                () = over => {
+                    listener.lock().await.take();
+                    Err(ErrorInfo::local(ErrorKind::Closed, "the listener is closed"))
+                }
+                else => Err(ErrorInfo::local(ErrorKind::Closed, "the listener is closed")),
             }
         });
         Ok(())

@@ -255,9 +255,11 @@ impl Client {
         self.shared.open()?;
         let (sender, answer) = oneshot::channel();
         self.shared.act_on_core(|core, now| {
+            // Again, under the lock: whoever ends the session answers what is registered by then.
+            self.shared.open()?;
             let ticket = request(&mut core.machine, now)?;
             core.requests.insert(ticket, sender);
-            Ok::<_, ProtocolError>(())
+            Ok::<_, Error>(())
         })?;
         match answer.await {
             Ok(Answer::Failed(error)) => Err(error),
@@ -342,9 +344,8 @@ impl Shared {
                         }
                     }
                     ClientEvent::Ended(key, outcome) => {
-                        if let Some(queue) = core.handles.remove(&key) {
-                            queue.end(outcome.map_err(Error::Protocol), &mut readers);
-                        }
+                        // Kept until the view is dropped: the end may come before the answer to a subscribe.
+                        core.handles.entry(key).or_default().end(outcome.map_err(Error::Protocol), &mut readers);
                     }
                     other => over = self.tell(&mut core, other).or(over),
                 }
@@ -388,17 +389,12 @@ impl Shared {
                 return Some(Error::Timeout("the runtime sent no session.welcome".into()));
             }
             ClientEvent::Accepted(ticket, key, accepted) => {
-                let queue = Arc::new(EventQueue::default());
-                core.handles.insert(key, Arc::clone(&queue));
-                if let Some(sender) = core.requests.remove(&ticket) {
-                    drop(sender.send(Answer::Accepted(key, queue, accepted)));
-                }
+                let queue = Arc::clone(core.handles.entry(key).or_default());
+                self.hand_over(core, ticket, key, Answer::Accepted(key, queue, accepted));
             }
             ClientEvent::Subscribed(ticket, key, subscribed) => {
                 let queue = Arc::clone(core.handles.entry(key).or_default());
-                if let Some(sender) = core.requests.remove(&ticket) {
-                    drop(sender.send(Answer::Subscribed(key, queue, subscribed)));
-                }
+                self.hand_over(core, ticket, key, Answer::Subscribed(key, queue, subscribed));
             }
             ClientEvent::Cancelled(ticket, status) => answer(ticket, Answer::Cancelled(status)),
             ClientEvent::Refused(ticket, error) => answer(ticket, Answer::Failed(Error::Protocol(error))),
@@ -411,6 +407,15 @@ impl Shared {
             ClientEvent::Writable | ClientEvent::Event(..) | ClientEvent::Ended(..) => {}
         }
         None
+    }
+
+    /// Gives a new handle to whoever asked for it, or forgets it when nobody waits any more.
+    fn hand_over(&self, core: &mut Core, ticket: Ticket, key: HandleKey, answer: Answer) {
+        let taken = core.requests.remove(&ticket).is_some_and(|sender| sender.send(answer).is_ok());
+        if !taken {
+            core.handles.remove(&key);
+            core.machine.forget(key);
+        }
     }
 
     /// The session is over: everything that waits ends in bounded time, and the first reason counts.

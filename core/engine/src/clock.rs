@@ -1,9 +1,12 @@
 //! The clocks and the randomness that the machines are given.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arcp_proto::id::Entropy;
 use arcp_proto::time::{Now, Timestamp};
+
+/// A deadline beyond what the system can express is one that never comes.
+const FAR: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clock {
@@ -21,8 +24,8 @@ impl Clock {
     }
 
     /// The instant of a machine's deadline.
-    pub(crate) fn instant(&self, mono: std::time::Duration) -> Instant {
-        self.start + mono
+    pub(crate) fn instant(&self, mono: Duration) -> Instant {
+        self.start.checked_add(mono).unwrap_or_else(|| self.start + FAR)
     }
 }
 

@@ -1,11 +1,14 @@
 //! The task behind one connection: it reads, and writes whatever waits, without either holding up the other.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
+use tokio::time::{Sleep, sleep};
 
 use crate::error::TransportError;
 use crate::transport::{Received, Transport};
@@ -59,6 +62,9 @@ pub(crate) trait Endpoint {
 /// Messages taken from the transport before the machine is asked, under one lock.
 const READ_BATCH: usize = 64;
 
+/// How long a connection that is to close may take to send what waits, whatever the peer does.
+const LINGER: Duration = Duration::from_secs(2);
+
 /// Runs the connection to its end: `Ok` when either side closed it, else what failed.
 pub(crate) async fn drive<T: Transport, E: Endpoint>(
     transport: &mut T,
@@ -69,6 +75,9 @@ pub(crate) async fn drive<T: Transport, E: Endpoint>(
     let mut frames: Vec<Bytes> = Vec::new();
     let mut sent = 0;
     let mut flushed = true;
+    // The peer has closed its side, or said more than is taken: nothing is read any more.
+    let mut deaf = false;
+    let mut linger: Option<Pin<Box<Sleep>>> = None;
     poll_fn(|cx| {
         loop {
             signal.register(cx);
@@ -101,23 +110,29 @@ pub(crate) async fn drive<T: Transport, E: Endpoint>(
             if !flushed {
                 flushed = transport.poll_flush(cx)?.is_ready();
             }
-            if closing && frames.is_empty() && flushed {
-                return transport.poll_close(cx).map(Ok);
+            if closing || deaf {
+                let all_sent = frames.is_empty() && flushed;
+                if all_sent && transport.poll_close(cx).is_ready() {
+                    return Poll::Ready(Ok(()));
+                }
+                let linger = linger.get_or_insert_with(|| Box::pin(sleep(LINGER)));
+                if linger.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Ok(()));
+                }
+                if all_sent || deaf {
+                    return Poll::Pending;
+                }
             }
 
-            let mut ended = None;
             if !endpoint.paused(cx) {
-                while received.len() < READ_BATCH {
+                while received.len() < READ_BATCH && !deaf {
                     match transport.poll_recv(cx) {
-                        Poll::Ready(Some(Ok(message))) => received.push(message),
-                        Poll::Ready(Some(Err(error))) => {
-                            ended = Some(Err(error));
-                            break;
+                        Poll::Ready(Some(Ok(message))) => {
+                            deaf = message == Received::Oversize;
+                            received.push(message);
                         }
-                        Poll::Ready(None) => {
-                            ended = Some(Ok(()));
-                            break;
-                        }
+                        Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
+                        Poll::Ready(None) => deaf = true,
                         Poll::Pending => break,
                     }
                 }
@@ -127,10 +142,7 @@ pub(crate) async fn drive<T: Transport, E: Endpoint>(
                 endpoint.receive(&mut received);
                 received.clear();
             }
-            if let Some(end) = ended {
-                return Poll::Ready(end);
-            }
-            if read == READ_BATCH {
+            if read == READ_BATCH || deaf {
                 continue;
             }
             if read > 0 {

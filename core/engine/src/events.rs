@@ -1,12 +1,12 @@
 //! A handle's events on their way to the application.
 
 use std::collections::VecDeque;
-use std::future::poll_fn;
 use std::task::{Context, Poll, Waker};
 
 use arcp_proto::machine::client::JobEvent;
 use arcp_proto::message::JobResult;
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use crate::error::Error;
 
@@ -20,6 +20,8 @@ pub type Ended = Result<Box<JobResult>, Error>;
 #[derive(Debug, Default)]
 pub struct EventQueue {
     inner: Mutex<Inner>,
+    /// Wakes who waits for the end; one that stops waiting leaves nothing behind.
+    over: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -31,9 +33,8 @@ struct Inner {
     awaited: usize,
     dropped: u64,
     ended: Option<Ended>,
-    /// Who waits for events, and who for the end.
+    /// Who waits for events.
     reader: Option<Waker>,
-    waiting: Vec<Waker>,
 }
 
 impl Inner {
@@ -76,7 +77,8 @@ impl EventQueue {
             inner.ended = Some(ended);
         }
         wake.extend(inner.reader.take());
-        wake.append(&mut inner.waiting);
+        drop(inner);
+        self.over.notify_waiters();
     }
 
     /// Moves up to `max` events into `batch`. Ready with `true` when there are some, with `false` once the job has
@@ -125,18 +127,15 @@ impl EventQueue {
 
     /// Waits for the end.
     pub async fn ended(&self) -> Ended {
-        poll_fn(|cx| self.poll_ended(cx)).await
-    }
-
-    /// The end, once it came.
-    pub fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<Ended> {
-        let mut inner = self.inner.lock();
-        if let Some(ended) = &inner.ended {
-            return Poll::Ready(ended.clone());
+        loop {
+            // Registered before the question, so that no end is missed.
+            let over = self.over.notified();
+            tokio::pin!(over);
+            over.as_mut().enable();
+            if let Some(ended) = self.inner.lock().ended.clone() {
+                return ended;
+            }
+            over.await;
         }
-        if !inner.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
-            inner.waiting.push(cx.waker().clone());
-        }
-        Poll::Pending
     }
 }

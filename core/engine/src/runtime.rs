@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use arcp_proto::Error;
@@ -16,6 +16,7 @@ use arcp_store::{MemoryStore, Store};
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
 use parking_lot::{Mutex, RwLock};
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::{sleep_until, timeout};
@@ -47,7 +48,11 @@ pub(crate) struct Shared {
     jobs: Mutex<HashMap<JobKey, RunningJob>>,
     drained: Notify,
     timer: Arc<Timer>,
+    /// Where timers run, since an emitter may call from a thread that is none of tokio's.
+    tokio: OnceLock<Handle>,
     ended: Notify,
+    /// A connection is gone.
+    closed: Notify,
 }
 
 /// The deadline the timer task sleeps to, and what makes it look again. Apart from [`Shared`], so that sleeping keeps no
@@ -65,6 +70,9 @@ struct RunningJob {
 
 /// A verifier that takes longer has failed.
 const VERIFY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a shutdown waits for connections to end.
+const LAST_WORDS: Duration = Duration::from_secs(3);
 
 /// Frames a connection takes from the machine under one lock.
 const TRANSMIT_BATCH: usize = 256;
@@ -87,7 +95,9 @@ impl Runtime {
             jobs: Mutex::default(),
             drained: Notify::new(),
             timer: Arc::default(),
+            tokio: OnceLock::new(),
             ended: Notify::new(),
+            closed: Notify::new(),
         };
         Runtime { shared: Arc::new(shared) }
     }
@@ -135,6 +145,7 @@ impl Runtime {
     /// Runs one whole session: returns after a close, a bye or a lost link, and never fails.
     pub async fn accept(&self, mut transport: impl Transport) {
         let shared = &self.shared;
+        shared.tokio.get_or_init(Handle::current);
         let signal = Arc::new(Signal::default());
         let conn = shared.act(|machine, now| {
             let conn = machine.connected(now);
@@ -175,6 +186,21 @@ impl Runtime {
             tracing::warn!("agents were still running at the end of the grace time");
         }
         self.shared.act(|machine, now| machine.close_connections(now, reason));
+        // What was said last must leave before the caller ends the process; each connection bounds its own end.
+        let all_closed = async {
+            loop {
+                let closed = self.shared.closed.notified();
+                tokio::pin!(closed);
+                closed.as_mut().enable();
+                if self.shared.signals.lock().is_empty() {
+                    return;
+                }
+                closed.await;
+            }
+        };
+        if timeout(LAST_WORDS, all_closed).await.is_err() {
+            tracing::warn!("a connection did not end in time");
+        }
     }
 }
 
@@ -187,6 +213,7 @@ struct ConnGuard<'a> {
 impl Drop for ConnGuard<'_> {
     fn drop(&mut self) {
         self.shared.signals.lock().remove(&self.conn);
+        self.shared.closed.notify_waiters();
         self.shared.act(|machine, now| machine.disconnected(now, self.conn));
     }
 }
@@ -287,7 +314,7 @@ impl Shared {
                 }
             }
             RuntimeEvent::Drained(_) => self.drained.notify_waiters(),
-            RuntimeEvent::Verify { conn, token } => self.verify(conn, &token),
+            RuntimeEvent::Verify { conn, token } => self.verify(conn, &token.0),
             RuntimeEvent::Start { job, start } => self.start(job, start),
             RuntimeEvent::Ended(job) => {
                 if let Some(task) = self.jobs.lock().remove(&job).and_then(|running| running.task) {
@@ -302,6 +329,11 @@ impl Shared {
         }
     }
 
+    /// The first connection brings it, and nothing is spawned before.
+    fn tokio(&self) -> &Handle {
+        self.tokio.get_or_init(Handle::current)
+    }
+
     fn verify(self: &Arc<Self>, conn: ConnKey, token: &str) {
         let mut verdict = self.verifier.verify(token);
         // A verifier that knows at once needs no task.
@@ -309,7 +341,7 @@ impl Shared {
             return self.act(|machine, now| machine.handle_verified(now, conn, verdict));
         }
         let shared = Arc::clone(self);
-        tokio::spawn(async move {
+        self.tokio().spawn(async move {
             let verdict = timeout(VERIFY_TIMEOUT, verdict)
                 .await
                 .unwrap_or_else(|_| Err(Error::internal("the token could not be verified in time")));
@@ -326,7 +358,7 @@ impl Shared {
         };
         let context = JobContext::new(Arc::clone(self), job, Arc::clone(&start), Arc::clone(&cancel));
         let shared = Arc::clone(self);
-        let task = tokio::spawn(async move {
+        let task = self.tokio().spawn(async move {
             let run = AssertUnwindSafe(async move { agent.run(start.input.clone(), context).await });
             let outcome = run_to_end(run.catch_unwind(), &cancel).await;
             shared.act(|machine, now| machine.finish(now, job, outcome));
@@ -347,7 +379,8 @@ impl Shared {
             }
             None => {
                 *deadline = Some(at);
-                tokio::spawn(keep_time(Arc::downgrade(self), Arc::clone(&self.timer), self.clock));
+                let time = keep_time(Arc::downgrade(self), Arc::clone(&self.timer), self.clock);
+                self.tokio().spawn(time);
             }
         }
     }

@@ -78,15 +78,10 @@ impl WebSocketTransport {
 
 /// A URL as it may be shown: what stands before the host or behind the path can be a secret.
 fn without_secrets(url: &str) -> String {
-    let shown = url.split(['?', '#']).next().unwrap_or_default();
-    match shown.split_once("://") {
-        Some((scheme, rest)) => {
-            let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-            let host = authority.rsplit('@').next().unwrap_or_default();
-            format!("{scheme}://{host}{path}")
-        }
-        None => shown.to_owned(),
-    }
+    let (scheme, rest) = url.split_once("://").map_or(("", url), |(scheme, rest)| (scheme, rest));
+    let rest = rest.rsplit('@').next().unwrap_or_default();
+    let rest = rest.split(['?', '#']).next().unwrap_or_default();
+    if scheme.is_empty() { rest.to_owned() } else { format!("{scheme}://{rest}") }
 }
 
 async fn open(url: &str, options: ConnectOptions) -> Result<WebSocketTransport, TransportError> {
@@ -204,5 +199,7 @@ mod tests {
         assert_eq!(without_secrets("ws://user:pass@host:1/arcp?token=x#y"), "ws://host:1/arcp");
         assert_eq!(without_secrets("wss://[::1]:7777/arcp"), "wss://[::1]:7777/arcp");
         assert_eq!(without_secrets("not a url?x"), "not a url");
+        assert_eq!(without_secrets("me:secret@host/arcp"), "host/arcp");
+        assert_eq!(without_secrets("ws://me:sec?ret@host/arcp"), "ws://host/arcp");
     }
 }

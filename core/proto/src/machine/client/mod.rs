@@ -272,8 +272,7 @@ impl ClientMachine {
             }
             let ticket = *ticket;
             match self.settle(ticket) {
-                // Published runtimes never answer a cancel.
-                Some((_, Request::Cancel)) | None => {}
+                None => {}
                 Some((_, what)) => {
                     if let Request::Subscribe(handle) = what {
                         self.forget(handle);

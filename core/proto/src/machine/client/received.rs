@@ -15,6 +15,9 @@ use crate::machine::heartbeat::Heartbeat;
 use crate::message::{Accepted, JobError, JobResult, JobStatus, Pong, RuntimeMessage, Subscribed, kind};
 use crate::time::Now;
 
+/// Seconds; a runtime that asks for more is watched as if it had asked for a day.
+const LONGEST_HEARTBEAT: u64 = 86_400;
+
 impl ClientMachine {
     /// Takes one received message. A malformed one never ends the session.
     pub fn handle_frame(&mut self, now: Now, frame: &Bytes) {
@@ -103,7 +106,7 @@ impl ClientMachine {
                 self.features = FeatureSet::new(&negotiated);
                 if let Some(seconds) = welcome.heartbeat_interval_sec.filter(|_| self.features.has(Feature::Heartbeat))
                 {
-                    let watch = Heartbeat::new(Duration::from_secs(seconds), now.mono);
+                    let watch = Heartbeat::new(Duration::from_secs(seconds.min(LONGEST_HEARTBEAT)), now.mono);
                     self.timers.set(Timer::Heartbeat, watch.first_check());
                     self.heartbeat = Some(watch);
                 }
@@ -220,14 +223,18 @@ impl ClientMachine {
     }
 
     fn handle_subscribed(&mut self, subscribed: Subscribed) {
-        let wanted =
-            subscribed.request_id.as_deref().and_then(|id| self.pending_by_id.get(id)).copied().or_else(|| {
-                let of_job = |what: &Request| match what {
-                    Request::Subscribe(handle) => self.jobs.get(handle).is_some_and(|id| **id == *subscribed.job_id),
-                    _ => false,
-                };
-                self.pending.iter().find(|(_, pending)| of_job(&pending.what)).map(|(ticket, _)| *ticket)
-            });
+        let subscribes = |ticket: &Ticket| match self.pending.get(ticket).map(|pending| &pending.what) {
+            Some(Request::Subscribe(handle)) => Some(*handle),
+            _ => None,
+        };
+        let of_job = |ticket: &Ticket| {
+            let job_id = subscribes(ticket).and_then(|handle| self.jobs.get(&handle));
+            job_id.is_some_and(|job_id| **job_id == *subscribed.job_id)
+        };
+        let named = subscribed.request_id.as_deref().and_then(|id| self.pending_by_id.get(id)).copied();
+        // The handle may have ended already, where history comes before the answer.
+        let named = named.filter(|ticket| subscribes(ticket).is_some());
+        let wanted = named.or_else(|| self.pending.keys().copied().find(of_job));
         if let Some((ticket, Request::Subscribe(handle))) = wanted.and_then(|ticket| self.settle(ticket)) {
             let ended = subscribed.current_status.is_terminal() && !subscribed.replayed;
             let job_id = subscribed.job_id.clone();

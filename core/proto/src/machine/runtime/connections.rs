@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::{
-    ConnKey, JobKey, ProfileChoice, RuntimeEvent, RuntimeMachine, SessionKey, StoreOp, Timer, Unstored, details,
+    ConnKey, JobKey, ProfileChoice, RuntimeEvent, RuntimeMachine, SessionKey, StoreOp, Timer, Token, Unstored, details,
 };
 use crate::envelope::Head;
 use crate::error::{Error, ErrorCode};
@@ -41,9 +41,11 @@ pub(super) struct Conn {
     pub(super) state: ConnState,
     heartbeat: Option<Heartbeat>,
     pub(super) out: VecDeque<Frame>,
-    out_bytes: usize,
+    pub(super) out_bytes: usize,
     /// Whether the host was told that frames wait.
     announced: bool,
+    /// Whether a replay was put into the queue, which the store bounds, and has not left yet.
+    pub(super) replaying: bool,
     /// Whether emitters wait for this connection.
     pub(super) choked: bool,
     refused_in_row: u32,
@@ -65,6 +67,7 @@ impl RuntimeMachine {
                 out: VecDeque::new(),
                 out_bytes: 0,
                 announced: false,
+                replaying: false,
                 choked: false,
                 refused_in_row: 0,
             },
@@ -163,7 +166,7 @@ impl RuntimeMachine {
     }
 
     fn handle_hello(&mut self, conn: ConnKey, pending: PendingHello) {
-        let token = pending.hello.auth.token.clone();
+        let token = Token(pending.hello.auth.token.clone());
         if let Some(entry) = self.conns.get_mut(&conn) {
             entry.state = ConnState::Verifying(Box::new(pending));
             self.events.push_back(RuntimeEvent::Verify { conn, token });
@@ -328,7 +331,7 @@ impl RuntimeMachine {
             self.events.push_back(RuntimeEvent::Writable(conn));
         }
         let cap = self.config.buffer_cap;
-        if entry.out.len() > cap.events || entry.out_bytes > cap.bytes {
+        if !entry.replaying && (entry.out.len() > cap.events || entry.out_bytes > cap.bytes) {
             self.drop_hopeless_consumer(now, conn);
         }
     }
@@ -359,8 +362,11 @@ impl RuntimeMachine {
         }
         if entry.out.is_empty() {
             entry.announced = false;
+            entry.replaying = false;
         }
-        if entry.choked && entry.out.len() <= self.config.outgoing_high_water / 2 {
+        let room = entry.out.len() <= self.config.outgoing_high_water / 2
+            && entry.out_bytes <= self.config.buffer_cap.bytes / 8;
+        if entry.choked && room {
             entry.choked = false;
             if let ConnState::Open(key) = entry.state {
                 self.events.push_back(RuntimeEvent::Drained(key));

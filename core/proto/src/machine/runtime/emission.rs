@@ -18,6 +18,9 @@ use crate::machine::session::Session;
 use crate::message::{JobError, JobResult, JobStatus};
 use crate::time::Now;
 
+/// What an envelope around a body takes at most.
+const ENVELOPE_ROOM: usize = 4096;
+
 impl RuntimeMachine {
     /// Whether the emitters of this job should wait for [`RuntimeEvent::Drained`] (D-20).
     pub fn must_wait(&mut self, job: JobKey) -> bool {
@@ -31,7 +34,8 @@ impl RuntimeMachine {
         let lag = session.event_seq - session.acked;
         let lags = session.features.has(Feature::Ack) && lag > (self.config.buffer_cap.events / 2) as u64;
         let Some(entry) = self.conns.get_mut(&conn) else { return false };
-        let choked = lags || entry.out.len() >= self.config.outgoing_high_water;
+        let full = entry.out_bytes >= self.config.buffer_cap.bytes / 4;
+        let choked = lags || full || entry.out.len() >= self.config.outgoing_high_water;
         entry.choked |= choked;
         choked
     }
@@ -49,6 +53,11 @@ impl RuntimeMachine {
         if !live {
             // What an abandoned agent still says is dropped.
             return Ok(());
+        }
+        let limit = self.config.limits.max_bytes.saturating_sub(ENVELOPE_ROOM);
+        if body.get().len() > limit {
+            let message = format!("an event body may have at most {limit} bytes, got {}", body.get().len());
+            return Err(Error::invalid(message));
         }
         match kind {
             EventKind::ToolCall => self.emit_tool_call(now, job, body),
@@ -136,7 +145,7 @@ impl RuntimeMachine {
             return;
         }
         let conclusion = match entry.conclude(outcome) {
-            Ok(result) if result.get().len() > self.config.limits.max_bytes - 4096 => {
+            Ok(result) if result.get().len() > self.config.limits.max_bytes.saturating_sub(ENVELOPE_ROOM) => {
                 let cap = self.config.limits.max_bytes;
                 let error = Error::internal(format!("the result is larger than a message may be ({cap} bytes)"));
                 Err((JobStatus::Error, error.with_details(details("cap", "inline_result"))))

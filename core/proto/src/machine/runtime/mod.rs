@@ -37,6 +37,15 @@ pub struct SessionKey(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct JobKey(pub u64);
 
+/// A bearer token: its `Debug` hides it.
+pub struct Token(pub String);
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
 /// What the machine asks its host to do.
 #[derive(Debug)]
 pub enum RuntimeEvent {
@@ -44,8 +53,8 @@ pub enum RuntimeEvent {
     Verify {
         /// Whose.
         conn: ConnKey,
-        /// The secret; not to be shown.
-        token: String,
+        /// The secret.
+        token: Token,
     },
     /// Frames wait in `poll_transmit`.
     Writable(ConnKey),

@@ -447,6 +447,11 @@ impl RuntimeMachine {
                 session.subscriptions.remove(&job_key);
             }
         }
+        if let Some(conn) = self.sessions.get(&session).and_then(|session| session.conn)
+            && let Some(entry) = self.conns.get_mut(&conn)
+        {
+            entry.replaying = true;
+        }
         let known: HashSet<u64> = records.iter().map(|record| record.job_seq).collect();
         let late = held.iter().filter(|record| !known.contains(&record.job_seq));
         for record in records.iter().chain(late) {
