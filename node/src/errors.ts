@@ -225,21 +225,39 @@ export function fromInfo(info: ErrorInfo): ARCPError {
   }
 }
 
+/** What an agent threw, in words: anything can be thrown, also what cannot be written. */
+function describe(error: unknown): string {
+  try {
+    return error instanceof Error ? `${error.name}: ${error.message}` : String(error);
+  } catch {
+    return "a value that cannot be shown was thrown";
+  }
+}
+
+/** Details as JSON; those that cannot be written are left out, and the error still goes. */
+function written(details: unknown): string | null {
+  try {
+    return details === undefined ? null : toJson(details, "details");
+  } catch {
+    return null;
+  }
+}
+
 /** What an agent or verifier threw, as the bridge reads it. */
 export function toInfo(error: unknown): string {
   const info: ErrorInfo = {
     kind: "protocol",
     code: "INTERNAL_ERROR",
-    message: error instanceof Error ? `${error.name}: ${error.message}` : String(error),
+    message: describe(error),
     retryable: false,
     details: null,
   };
   // A local failure inside an agent is the agent's own affair: its code means nothing to the peer.
   if (error instanceof ARCPError && !(error instanceof LocalError)) {
     info.code = error.code;
-    info.message = error.message;
+    info.message = String(error.message);
     info.retryable = error.retryable;
-    info.details = error.details === undefined ? null : toJson(error.details, "details");
+    info.details = written(error.details);
   }
   return JSON.stringify(info);
 }

@@ -80,6 +80,7 @@ abstract class JobView<Result> implements AsyncIterable<JobEvent> {
   #batch: JobEvent[] = [];
   #taken = 0;
   /** Events taken without the loop having had its turn. */
+  #reading = 0;
   #streak = 0;
   #filling: Promise<boolean> | undefined;
   #wake: (() => void) | undefined;
@@ -107,23 +108,39 @@ abstract class JobView<Result> implements AsyncIterable<JobEvent> {
         if (event === undefined || wanted === undefined || wanted.has(event.kind)) return event;
       }
     };
+    let entered = false;
+    let over = false;
+    const begin = (): void => {
+      if (!entered) this.#reading++;
+      entered = true;
+    };
+    const end = (): void => {
+      if (entered && !over) this.#leaveReading();
+      over = true;
+    };
     const later = async (): Promise<IteratorResult<JobEvent, undefined>> => {
-      while (await abortable(this.#fill(BATCH), signal)) {
-        const value = take();
-        if (value !== undefined) return { value, done: false };
+      try {
+        while (await abortable(this.#fill(BATCH), signal)) {
+          const value = take();
+          if (value !== undefined) return { value, done: false };
+        }
+      } catch (error) {
+        end();
+        throw error;
       }
+      end();
       return { value: undefined, done: true };
     };
-    let over = false;
     // Written out: an async generator costs three times as much per event.
     return {
       next() {
         if (over) return Promise.resolve({ value: undefined, done: true });
+        begin();
         const value = take();
         return value === undefined ? later() : Promise.resolve({ value, done: false });
       },
       return() {
-        over = true;
+        end();
         return Promise.resolve({ value: undefined, done: true });
       },
       [Symbol.asyncIterator]() {
@@ -135,12 +152,17 @@ abstract class JobView<Result> implements AsyncIterable<JobEvent> {
   /** The same events, as many at a time as are there. */
   async *eventBatches(options: EventBatchesOptions = {}): AsyncGenerator<JobEvent[], void, undefined> {
     const maxItems = options.maxItems ?? BATCH;
-    for (;;) {
-      const batch = this.#batch.slice(this.#taken, this.#taken + maxItems);
-      this.#taken += batch.length;
-      this.#streak += batch.length;
-      if (batch.length > 0) yield batch;
-      else if (!(await abortable(this.#fill(maxItems), options.signal))) return;
+    this.#reading++;
+    try {
+      for (;;) {
+        const batch = this.#batch.slice(this.#taken, this.#taken + maxItems);
+        this.#taken += batch.length;
+        this.#streak += batch.length;
+        if (batch.length > 0) yield batch;
+        else if (!(await abortable(this.#fill(maxItems), options.signal))) return;
+      }
+    } finally {
+      this.#leaveReading();
     }
   }
 
@@ -152,6 +174,11 @@ abstract class JobView<Result> implements AsyncIterable<JobEvent> {
   protected leave(reason: string): void {
     this.#left.abort(new ClosedError(reason));
     this.#wake?.();
+  }
+
+  /** While nobody reads, the job waits for no reader and only the newest events are kept. */
+  #leaveReading(): void {
+    if (--this.#reading === 0) this.#native.stopReading();
   }
 
   #take(): JobEvent | undefined {

@@ -22,6 +22,7 @@ export interface NativeListener {
 export interface NativeJob {
   /** JSON of a list, the empty text after the last event; `null` when there is nothing yet. */
   nextBatch(port: NativePort, stream: number, max: number): { text: string; wide: boolean } | null;
+  stopReading(): void;
   result(port: NativePort, call: number): void;
 }
 

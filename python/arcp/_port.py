@@ -57,6 +57,14 @@ class Port:
         # What came while no loop was there.
         loop.call_soon(self._drain)
 
+    def release(self) -> None:
+        """Leaves the loop; a later `adopt` comes back."""
+        with self._adopting:
+            loop, self._loop = self.loop, None
+        descriptor = self.native.fileno()
+        if loop is not None and descriptor is not None:
+            loop.remove_reader(descriptor)
+
     async def call(
         self, start: Callable[Concatenate[_native.Port, int, P], None], *args: P.args, **kwargs: P.kwargs
     ) -> Any:

@@ -27,16 +27,13 @@ from arcp.messages import (
     SessionWelcomePayload,
 )
 from arcp.negotiation import V1_1_FEATURES
-from arcp.transport import Transport, pair_with_core
+from arcp.transport import PUMP_END_SEC, Transport, pair_with_core
 
 __all__ = ["ARCPClient", "AutoAckOptions", "JobEvent", "JobHandle", "JobSubscription"]
 
 Mapping.register(JobEvent)
 
 Token = str | Callable[[], str | Awaitable[str]]
-
-PUMP_END_SEC = 2.0
-"""How long a foreign transport may take to end with its client."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -234,12 +234,22 @@ def error_from_payload(payload: Mapping[str, Any]) -> ARCPError:
     return error_class_for(code)(read["message"], retryable=read["retryable"], details=read["details"], code=code)
 
 
+def _details(text: str | None) -> dict[str, Any] | None:
+    """An error's details. What Python cannot hold, such as a number of thousands of digits, stays text."""
+    if text is None:
+        return None
+    try:
+        parsed: dict[str, Any] = json.loads(text)
+    except (ValueError, RecursionError):
+        return {"json": text}
+    return parsed
+
+
 def _from_core(kind: str, code: str, message: str, retryable: bool, details: str | None) -> Exception:
     """The exception for a failure of the core; called from there."""
     match kind:
         case "protocol":
-            parsed = None if details is None else json.loads(details)
-            return error_class_for(code)(message, retryable=retryable, details=parsed, code=code)
+            return error_class_for(code)(message, retryable=retryable, details=_details(details), code=code)
         case "closed":
             return TransportClosed(message)
         case "timeout":

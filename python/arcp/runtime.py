@@ -24,7 +24,7 @@ from arcp.lease import (
 )
 from arcp.messages import AgentInventoryEntry, Capabilities, RuntimeInfo
 from arcp.negotiation import features_for_runtime
-from arcp.transport import Transport, pair_with_core
+from arcp.transport import PUMP_END_SEC, Transport, pair_with_core
 from arcp.verifier import BearerVerifier, Identity, StaticBearerVerifier
 
 __all__ = [
@@ -146,7 +146,7 @@ class ARCPRuntime:
         finally:
             if pump is not None:
                 pump.cancel()
-                await asyncio.wait([pump])
+                await asyncio.wait([pump], timeout=PUMP_END_SEC)
 
     def attach(self) -> _native.Runtime:
         """Has agents run on the running loop, unless another open loop has them."""
@@ -156,6 +156,8 @@ class ARCPRuntime:
     async def close(self, *, reason: str = "runtime.close", grace_sec: float = 5.0) -> None:
         """Cancels every job, gives agents up to `grace_sec` to end, and says `session.bye` everywhere. Idempotent."""
         await port().call(self._native.shutdown, reason, grace_sec)
+        if not self._running:
+            self._port.release()
 
     def _handle(self, item: tuple[Any, ...]) -> None:
         match item:
@@ -221,14 +223,23 @@ class _Run:
             self._fail_with(error)
         except (Exception, SystemExit) as error:
             self._runtime.logger.warning("agent %s failed", context.agent_ref, exc_info=True)
-            self._fail("INTERNAL_ERROR", f"{type(error).__name__}: {error}", True)
+            self._fail("INTERNAL_ERROR", f"{type(error).__name__}: {_text(error)}", True)
         else:
-            self._end("success")
-            self._invocation.complete(result)
+            try:
+                self._invocation.complete(result)
+            except Exception as error:
+                # Too large, or too deep: the core has ended the job as `INTERNAL_ERROR`.
+                self._runtime.logger.warning("agent %s: %s", context.agent_ref, _text(error))
+                return self._end("error")
+            # A cancellation that was announced wins over what the agent returned (R-7.4.9).
+            self._end("cancelled" if context.cancelled else "success")
 
-    def _ended(self, _: asyncio.Task[None]) -> None:
+    def _ended(self, task: asyncio.Task[None]) -> None:
         self._runtime._running.pop(self._invocation.id, None)
-        if self._context._state == "running":
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # The first answer counts, so this is one only where none went out.
+            self._fail("INTERNAL_ERROR", f"the agent's answer could not be sent: {type(error).__name__}", True)
+        elif self._context._state == "running":
             # Cancelled before its first step, or taken down with the program.
             self._give_way()
 
@@ -256,21 +267,30 @@ class _Run:
     def _fail_with(self, error: ARCPError) -> None:
         if isinstance(error, ConnectionError):
             # A failure of this side; its code is none of the protocol's.
-            return self._fail("INTERNAL_ERROR", f"ConnectionError: {error}", True)
+            return self._fail("INTERNAL_ERROR", f"ConnectionError: {_text(error)}", True)
         details = None
         if error.details is not None:
             try:
                 details = _native.encode(error.details, "details")
             except (TypeError, ValueError):
                 self._runtime.logger.warning("the details of an agent's error are not JSON", exc_info=True)
-        return self._fail(error.code, error.message, error.retryable, details)
+        return self._fail(error.code, _text(error.message), error.retryable, details)
 
     def _fail(self, code: str, message: str, retryable: bool, details: str | None = None) -> None:
-        self._end("error")
         self._invocation.fail(code, message, retryable, details)
+        self._end("error")
 
     def _end(self, state: str) -> None:
         self._context._state = state
+
+
+def _text(value: object) -> str:
+    """What `str` says, as UTF-8 can carry it; an error's own text may fail or hold half characters."""
+    try:
+        text = str(value)
+    except Exception:
+        return "(its text cannot be had)"
+    return text.encode("utf-8", "replace").decode()
 
 
 def _is_async(agent: Agent) -> bool:

@@ -33,6 +33,9 @@ __all__ = [
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 
+PUMP_END_SEC = 2.0
+"""How long a foreign transport may take to end with its session."""
+
 
 @runtime_checkable
 class Transport(Protocol):

@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 import functools
+import re
 import threading
 from decimal import Decimal
 from typing import Any
@@ -341,5 +342,49 @@ def test_versions_and_inventory() -> None:
                 await client.submit(agent="agent@9")
             with pytest.raises(arcp.AgentNotAvailableError):
                 await client.submit(agent="nobody")
+
+    run(main)
+
+
+def test_an_error_whose_text_cannot_be_sent_as_it_is_still_ends_the_job() -> None:
+    class Mute(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no")
+
+    async def half(value: Any, ctx: JobContext) -> None:
+        raise ValueError("bad \udcff")
+
+    async def mute(value: Any, ctx: JobContext) -> None:
+        raise Mute
+
+    async def main() -> None:
+        async with session(make_runtime({"half": half, "mute": mute})) as client:
+            for agent, text in (("half", "ValueError: bad ?"), ("mute", "Mute: ")):
+                handle = await client.submit(agent=agent)
+                with pytest.raises(arcp.InternalError, match=re.escape(text)):
+                    await handle.done
+
+    run(main)
+
+
+def test_a_swallowed_cancellation_shows_as_cancelled_on_both_sides() -> None:
+    contexts: list[JobContext] = []
+
+    async def stubborn(value: Any, ctx: JobContext) -> str:
+        contexts.append(ctx)
+        await ctx.status("running")
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return "done all the same"
+
+    async def main() -> None:
+        async with session(make_runtime({"stubborn": stubborn})) as client:
+            handle = await client.submit(agent="stubborn")
+            async for _ in handle.events():
+                await client.cancel_job(handle.job_id)
+            with pytest.raises(arcp.CancelledError):
+                await handle.done
+            assert contexts[0].job.state == "cancelled"
 
     run(main)

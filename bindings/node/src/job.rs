@@ -41,6 +41,12 @@ impl NativeJob {
         }
     }
 
+    /// Nobody reads the events any more, until the next batch is asked for.
+    #[napi]
+    pub fn stop_reading(&self) {
+        self.job.stop_reading();
+    }
+
     /// Completes with the payload of `job.result`.
     #[napi]
     pub fn result(&self, port: &NativePort, call: i64) -> napi::Result<()> {

@@ -237,7 +237,7 @@ impl World {
                 RuntimeEvent::Writable(_) => {}
                 RuntimeEvent::Verify { conn, token } if !self.verifier_waits => {
                     let unknown = || Error::new(ErrorCode::Unauthenticated, "the token is not accepted");
-                    let verdict = self.tokens.get(&token).cloned().ok_or_else(unknown);
+                    let verdict = self.tokens.get(&token.0).cloned().ok_or_else(unknown);
                     self.machine.handle_verified(self.clock.0, conn, verdict);
                 }
                 RuntimeEvent::Verify { conn, .. } => self.unverified.push_back(conn),

@@ -1,0 +1,10 @@
+export { ARCPClient, } from "./client.js";
+export { JobContext } from "./context.js";
+export { AgentNotAvailableError, AgentVersionNotAvailableError, ARCPError, ArgumentError, BudgetExhaustedError, CancelledError, ClosedError, DuplicateKeyError, errorFromPayload, HeartbeatLostError, InternalError, InvalidRequestError, JobNotFoundError, LeaseExpiredError, LeaseSubsetViolationError, LocalError, PermissionDeniedError, ResumeWindowExpiredError, TimeoutError, TransportClosedError, UnauthenticatedError, WaitTimeoutError, } from "./errors.js";
+export {} from "./events.js";
+export { assertLeaseSubset, Envelope, IMPL_VERSION, intersectFeatures, isLeaseSubset, parseAgentRef, parseBudgetAmount, PROTOCOL_VERSION, validateLeaseOp, } from "./functions.js";
+export { JobHandle, JobSubscription, } from "./job.js";
+export { setLogger } from "./log.js";
+export { ARCPRuntime, } from "./runtime.js";
+export { MemoryTransport, pairMemoryTransports, Transport, WebSocketTransport, } from "./transport.js";
+export { StaticBearerVerifier } from "./verifier.js";
