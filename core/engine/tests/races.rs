@@ -189,3 +189,44 @@ async fn a_peer_that_never_reads_makes_its_own_agent_wait_and_nobody_else() {
 fn runtime_queue() -> usize {
     RuntimeConfig::new(peer("x")).outgoing_high_water
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn large_events_make_their_agent_wait_before_the_connection_is_given_up() {
+    let runtime = runtime(|_| {});
+    runtime
+        .register_agent("large", async |_: RawJson, ctx: JobContext| {
+            let text = "x".repeat(1 << 20);
+            for _ in 0..200 {
+                ctx.thought(&text).await?;
+            }
+            Ok(RawJson::null())
+        })
+        .unwrap();
+    let client = connected(&runtime).await;
+    let handle = client.submit(&submit("large", "null"), None).await.unwrap();
+    let mut count = 0;
+    while timeout(BOUND, handle.next_event()).await.unwrap().is_some() {
+        count += 1;
+    }
+    assert_eq!(count, 200);
+    timeout(BOUND, handle.result()).await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_history_as_long_as_the_store_keeps_reaches_its_subscriber() {
+    let runtime = runtime(|_| {});
+    let owner = connected(&runtime).await;
+    let handle = owner.submit(&submit("chatty", "101000"), None).await.unwrap();
+    timeout(BOUND, handle.result()).await.unwrap().unwrap();
+    let request = Subscribe { job_id: handle.job_id().into(), from_event_seq: None, history: true };
+    let subscription = connected(&runtime).await.subscribe(&request).await.unwrap();
+    let mut batch = Vec::new();
+    let mut count = 0;
+    while timeout(BOUND, subscription.handle().next_events(1024, &mut batch)).await.unwrap() {
+        count += batch.len();
+        batch.clear();
+    }
+    // The store keeps 100 000 records of a job, of which the last is its end.
+    assert_eq!(count, 99_999);
+    timeout(BOUND, subscription.handle().result()).await.unwrap().unwrap();
+}

@@ -102,6 +102,32 @@ async fn lines_may_be_blank_or_end_in_a_return_but_not_be_too_long() {
 }
 
 #[tokio::test]
+async fn a_line_that_is_too_long_is_answered_before_the_end() {
+    let (mut far, near) = duplex(4096);
+    let (read, write) = split(near);
+    let runtime = runtime();
+    let accepting = tokio::spawn(async move { runtime.accept(StdioTransport::new(read, write, 64)).await });
+    far.write_all(&[b'x'; 200]).await.unwrap();
+    far.write_all(b"\n").await.unwrap();
+    let mut answer = String::new();
+    timeout(BOUND, far.read_to_string(&mut answer)).await.unwrap().unwrap();
+    assert!(answer.contains("INVALID_REQUEST"), "{answer}");
+    timeout(BOUND, accepting).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_shutdown_returns_once_its_goodbye_has_left() {
+    let (client_end, server_end) = pair_memory_transports();
+    let runtime = runtime();
+    let host = runtime.clone();
+    tokio::spawn(async move { host.accept(server_end).await });
+    let client = Client::new(ClientConfig::new(peer("client")));
+    client.connect(client_end, "tok").await.unwrap();
+    timeout(BOUND, runtime.shutdown("stopping", BOUND)).await.unwrap();
+    assert!(timeout(BOUND, client.closed()).await.unwrap().to_string().contains("stopping"));
+}
+
+#[tokio::test]
 async fn joined_transports_carry_both_ways_and_end_together() {
     let (client_end, left) = pair_memory_transports();
     let (right, server_end) = pair_memory_transports();
