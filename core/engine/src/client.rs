@@ -167,7 +167,9 @@ impl Client {
     /// # Errors
     /// The refusal; `Timeout` after the request time; `Closed` or `Transport` when the session ends first.
     pub async fn submit(&self, submit: &Submit, trace_id: Option<&str>) -> Result<JobHandle, Error> {
-        let answer = self.ask(|machine, now| Ok(machine.submit(now, submit, trace_id))).await?;
+        // A retry under the same key finds the job again, so it is left to run.
+        let abandon = submit.idempotency_key.is_none();
+        let answer = self.ask(abandon, |machine, now| Ok(machine.submit(now, submit, trace_id))).await?;
         match answer {
             Answer::Accepted(key, queue, accepted) => {
                 let job_id = accepted.job_id.clone();
@@ -182,7 +184,7 @@ impl Client {
     /// # Errors
     /// `JOB_NOT_FOUND`, `PERMISSION_DENIED`; `INVALID_REQUEST` when not negotiated; else as [`Client::submit`].
     pub async fn subscribe(&self, subscribe: &Subscribe) -> Result<Subscription, Error> {
-        let answer = self.ask(|machine, now| machine.subscribe(now, subscribe)).await?;
+        let answer = self.ask(false, |machine, now| machine.subscribe(now, subscribe)).await?;
         match answer {
             Answer::Subscribed(key, queue, subscribed) => {
                 let job_id = subscribed.job_id.clone();
@@ -212,7 +214,7 @@ impl Client {
     /// # Errors
     /// The refusal; `Timeout` with a runtime that never acknowledges.
     pub async fn cancel_job_acknowledged(&self, job_id: &str, reason: &str) -> Result<Option<JobStatus>, Error> {
-        match self.ask(|machine, now| Ok(machine.cancel(now, job_id, reason))).await? {
+        match self.ask(false, |machine, now| Ok(machine.cancel(now, job_id, reason))).await? {
             Answer::Cancelled(status) => Ok(status),
             other => Err(other.into_error()),
         }
@@ -248,20 +250,25 @@ impl Client {
         }
     }
 
+    /// Sends a request and waits for its answer. With `abandon`, dropping the wait undoes a submit.
     async fn ask(
         &self,
+        abandon: bool,
         request: impl FnOnce(&mut ClientMachine, Now) -> Result<Ticket, ProtocolError>,
     ) -> Result<Answer, Error> {
         self.shared.open()?;
         let (sender, answer) = oneshot::channel();
-        self.shared.act_on_core(|core, now| {
+        let ticket = self.shared.act_on_core(|core, now| {
             // Again, under the lock: whoever ends the session answers what is registered by then.
             self.shared.open()?;
             let ticket = request(&mut core.machine, now)?;
             core.requests.insert(ticket, sender);
-            Ok::<_, Error>(())
+            Ok::<_, Error>(ticket)
         })?;
-        match answer.await {
+        let mut waiting = Waiting { shared: &self.shared, ticket: abandon.then_some(ticket) };
+        let answered = answer.await;
+        waiting.ticket = None;
+        match answered {
             Ok(Answer::Failed(error)) => Err(error),
             Ok(answer) => Ok(answer),
             Err(_) => Err(self.shared.why_closed()),
@@ -275,6 +282,20 @@ impl Answer {
         match self {
             Answer::Failed(error) => error,
             _ => Error::Transport("the runtime answered another request than was asked".into()),
+        }
+    }
+}
+
+/// Undoes a submit whose caller stops waiting for it.
+struct Waiting<'a> {
+    shared: &'a Arc<Shared>,
+    ticket: Option<Ticket>,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket {
+            self.shared.act(|machine, _| machine.abandon_submit(ticket));
         }
     }
 }

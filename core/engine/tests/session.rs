@@ -4,6 +4,9 @@
 
 mod support;
 
+use std::future::{Future, poll_fn};
+use std::task::Poll;
+
 use arcp_engine::transport::{ConnectOptions, WebSocketTransport, pair_memory_transports};
 use arcp_engine::{Client, Error, JobContext, ListenOptions, Listener, Runtime, StaticBearerVerifier};
 use arcp_proto::json::RawJson;
@@ -196,4 +199,31 @@ async fn a_shutdown_cancels_jobs_and_says_goodbye() {
     let error = timeout(BOUND, handle.result()).await.unwrap().unwrap_err();
     assert_eq!(error.protocol().map(|error| error.code.clone()), Some(ErrorCode::Cancelled));
     assert!(matches!(timeout(BOUND, client.closed()).await.unwrap(), Error::Closed(_)));
+}
+
+#[tokio::test]
+async fn a_submit_nobody_waits_for_leaves_no_job_running() {
+    let runtime = runtime();
+    let client = connected(&runtime).await;
+    let (started, mut starts) = tokio::sync::mpsc::unbounded_channel();
+    runtime
+        .register_agent("tells", move |_: RawJson, ctx: JobContext| {
+            let started = started.clone();
+            async move {
+                started.send("started").unwrap();
+                ctx.cancelled().await;
+                started.send("cancelled").unwrap();
+                Ok(RawJson::null())
+            }
+        })
+        .unwrap();
+    // Sent, and dropped before the answer.
+    let request = submit("tells", "null");
+    let mut waiting = Box::pin(client.submit(&request, None));
+    let sent = poll_fn(|cx| Poll::Ready(waiting.as_mut().poll(cx).is_pending())).await;
+    assert!(sent);
+    drop(waiting);
+    for expected in ["started", "cancelled"] {
+        assert_eq!(timeout(BOUND, starts.recv()).await.unwrap(), Some(expected));
+    }
 }

@@ -138,6 +138,8 @@ struct Pending {
 #[derive(Debug, PartialEq, Eq)]
 enum Request {
     Submit,
+    /// A submit nobody waits for any more.
+    AbandonedSubmit,
     Subscribe(HandleKey),
     Cancel,
 }

@@ -132,7 +132,7 @@ impl ClientMachine {
         match message {
             RuntimeMessage::Result(result) => self.end_job(head, as_outcome(result)),
             RuntimeMessage::JobError(JobError { error, .. }) => self.handle_job_error(head, error),
-            RuntimeMessage::Accepted(accepted) => self.handle_accepted(accepted),
+            RuntimeMessage::Accepted(accepted) => self.handle_accepted(now, accepted),
             RuntimeMessage::Subscribed(subscribed) => self.handle_subscribed(subscribed),
             RuntimeMessage::Cancelled(cancelled) => {
                 if let Some((ticket, _)) = self.answered(cancelled.request_id.as_deref(), None, &Request::Cancel) {
@@ -213,11 +213,15 @@ impl ClientMachine {
         }
     }
 
-    fn handle_accepted(&mut self, accepted: Accepted) {
+    fn handle_accepted(&mut self, now: Now, accepted: Accepted) {
         let trace_id = accepted.trace_id.as_deref();
-        let Some((ticket, _)) = self.answered(accepted.request_id.as_deref(), trace_id, &Request::Submit) else {
+        let Some((ticket, what)) = self.answered(accepted.request_id.as_deref(), trace_id, &Request::Submit) else {
             return;
         };
+        if what == Request::AbandonedSubmit {
+            self.cancel(now, &accepted.job_id, "the submit was abandoned");
+            return;
+        }
         let handle = self.open_handle(&accepted.job_id);
         self.events.push_back(ClientEvent::Accepted(ticket, handle, Box::new(accepted)));
     }
@@ -275,7 +279,10 @@ impl ClientMachine {
             let ticket = *self.pending_by_id.get(id)?;
             return self.settle(ticket);
         }
-        let of_kind = || self.pending.iter().filter(|(_, pending)| pending.what == *what);
+        // An abandoned submit keeps its place in the order.
+        let fits =
+            |pending: &Request| pending == what || (*what == Request::Submit && *pending == Request::AbandonedSubmit);
+        let of_kind = || self.pending.iter().filter(|(_, pending)| fits(&pending.what));
         let ticket = of_kind()
             .find(|(_, pending)| trace_id.is_some() && pending.trace_id.as_deref() == trace_id)
             .or_else(|| of_kind().next())

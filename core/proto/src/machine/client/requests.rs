@@ -88,6 +88,13 @@ impl ClientMachine {
         ticket
     }
 
+    /// Nobody waits for this submit any more, and nobody will know the job's id: if it is accepted, it is cancelled.
+    pub fn abandon_submit(&mut self, ticket: Ticket) {
+        if let Some(pending) = self.pending.get_mut(&ticket).filter(|pending| pending.what == Request::Submit) {
+            pending.what = Request::AbandonedSubmit;
+        }
+    }
+
     /// Asks to follow a job; its handle exists from now on, since a published peer sends history first.
     pub fn subscribe(&mut self, now: Now, subscribe: &Subscribe) -> Result<Ticket, Error> {
         if !self.features.has(Feature::Subscribe) {
