@@ -268,13 +268,14 @@ impl Shared {
         let result = decide(&mut machine, now);
         loop {
             // Before any history is read, so that it holds everything decided so far.
-            while let Some(op) = machine.poll_store() {
-                self.store.apply(op);
+            while let Some((ticket, op)) = machine.poll_store() {
+                self.store.apply(ticket, op);
             }
             match machine.poll_event() {
                 Some(RuntimeEvent::ReadHistory { ticket, job_id, after_source_seq }) => {
-                    let records = self.store.history(&job_id, after_source_seq);
-                    machine.handle_history(now, ticket, &records);
+                    if let Some(records) = self.store.history(ticket, &job_id, after_source_seq) {
+                        machine.handle_history(now, ticket, &records);
+                    }
                 }
                 // Under the lock, so that a cancel never meets a job that another thread has yet to start.
                 Some(RuntimeEvent::Start { job, start }) => {

@@ -4,9 +4,9 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arcp_proto::machine::frame::Record;
-use arcp_proto::machine::runtime::StoreOp;
+use arcp_proto::machine::kept::{Kept, StoreOp};
 
-use crate::Store;
+use crate::{Store, StoreError, StoreSink};
 
 /// How much of one job is kept; beyond it the oldest records go.
 #[derive(Clone, Copy, Debug)]
@@ -27,11 +27,11 @@ impl Default for PerJobCap {
 #[derive(Debug, Default)]
 pub struct MemoryStore {
     cap: PerJobCap,
-    jobs: Mutex<HashMap<Arc<str>, Kept>>,
+    jobs: Mutex<HashMap<Arc<str>, JobRecords>>,
 }
 
 #[derive(Debug, Default)]
-struct Kept {
+struct JobRecords {
     records: VecDeque<Arc<Record>>,
     bytes: usize,
 }
@@ -44,10 +44,18 @@ impl MemoryStore {
 }
 
 impl Store for MemoryStore {
-    fn apply(&self, op: StoreOp) {
+    fn is_durable(&self) -> bool {
+        false
+    }
+
+    fn open(&self, _sink: Arc<dyn StoreSink>) -> Result<Kept, StoreError> {
+        Ok(Kept::default())
+    }
+
+    fn apply(&self, _ticket: u64, op: StoreOp) {
         let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
         match op {
-            StoreOp::Append { record, .. } => {
+            StoreOp::Append(record) => {
                 let kept = match jobs.get_mut(&record.job_id) {
                     Some(kept) => kept,
                     None => jobs.entry(Arc::clone(&record.job_id)).or_default(),
@@ -59,22 +67,22 @@ impl Store for MemoryStore {
                     kept.bytes -= oldest.cost();
                 }
             }
-            StoreOp::Forget(job_id) => {
+            StoreOp::ForgetJob(job_id) => {
                 jobs.remove(&job_id);
             }
+            // The machine itself holds everything else while the process lives.
+            _ => {}
         }
     }
 
-    fn history(&self, job_id: &str, after_source_seq: u64) -> Vec<Arc<Record>> {
+    fn history(&self, _request: u64, job_id: &Arc<str>, after_source_seq: u64) -> Option<Vec<Arc<Record>>> {
         let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
         let records = jobs.get(job_id).map(|kept| kept.records.iter());
-        records
-            .into_iter()
-            .flatten()
-            .filter(|record| after_source_seq == 0 || record.source_seq > after_source_seq)
-            .cloned()
-            .collect()
+        let after = |record: &&Arc<Record>| after_source_seq == 0 || record.source_seq > after_source_seq;
+        Some(records.into_iter().flatten().filter(after).cloned().collect())
     }
+
+    fn close(&self) {}
 }
 
 #[cfg(test)]
@@ -101,12 +109,19 @@ mod tests {
     fn history_starts_behind_the_given_number_and_keeps_the_newest() {
         let store = MemoryStore::new(PerJobCap { records: 3, bytes: usize::MAX });
         for seq in 1..=5 {
-            store.apply(StoreOp::Append { ticket: seq, record: record(seq) });
+            store.apply(seq, StoreOp::Append(record(seq)));
         }
-        let kept = |after| store.history("job_1", after).iter().map(|record| record.job_seq).collect::<Vec<_>>();
+        let kept = |after| {
+            store
+                .history(0, &"job_1".into(), after)
+                .unwrap_or_default()
+                .iter()
+                .map(|record| record.job_seq)
+                .collect::<Vec<_>>()
+        };
         assert_eq!(kept(0), [3, 4, 5]);
         assert_eq!(kept(8), [5]);
-        store.apply(StoreOp::Forget("job_1".into()));
+        store.apply(6, StoreOp::ForgetJob("job_1".into()));
         assert_eq!(kept(0), [] as [u64; 0]);
     }
 }

@@ -11,6 +11,7 @@ pub mod client;
 pub mod frame;
 mod heartbeat;
 pub mod job;
+pub mod kept;
 pub mod runtime;
 pub mod session;
 mod timers;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use arcp_proto::machine::frame::Record;
-use arcp_proto::machine::runtime::StoreOp;
+use arcp_proto::machine::kept::StoreOp;
 
 use crate::Result;
 
@@ -19,14 +19,14 @@ pub(crate) struct Store {
 
 impl Store {
     /// Keeps or forgets, and checks that the machine never asks for anything odd.
-    pub(crate) fn take(&mut self, op: StoreOp) -> Result<()> {
+    pub(crate) fn take(&mut self, ticket: u64, op: StoreOp) -> Result<()> {
+        if ticket != self.last_ticket + 1 {
+            return Err(format!("ticket {ticket} follows {}", self.last_ticket));
+        }
+        self.last_ticket = ticket;
+        self.waiting.push_back(ticket);
         match op {
-            StoreOp::Append { ticket, record } => {
-                if ticket != self.last_ticket + 1 {
-                    return Err(format!("ticket {ticket} follows {}", self.last_ticket));
-                }
-                self.last_ticket = ticket;
-                self.waiting.push_back(ticket);
+            StoreOp::Append(record) => {
                 let kept = self.jobs.entry(Arc::clone(&record.job_id)).or_default();
                 if record.job_seq != kept.len() as u64 + 1 {
                     return Err(format!("job_seq {} is kept after {} records", record.job_seq, kept.len()));
@@ -36,12 +36,13 @@ impl Store {
                 }
                 kept.push(record);
             }
-            StoreOp::Forget(job_id) => {
+            StoreOp::ForgetJob(job_id) => {
                 self.jobs.remove(&job_id);
                 if !self.forgotten.insert(Arc::clone(&job_id)) {
                     return Err(format!("{job_id} is forgotten twice"));
                 }
             }
+            _ => {}
         }
         Ok(())
     }

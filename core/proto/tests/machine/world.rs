@@ -225,8 +225,8 @@ impl World {
     /// Does what the machine asks of its host until it asks for nothing more.
     pub(crate) fn settle(&mut self) -> Result<()> {
         loop {
-            while let Some(op) = self.machine.poll_store() {
-                self.store.take(op)?;
+            while let Some((ticket, op)) = self.machine.poll_store() {
+                self.store.take(ticket, op)?;
             }
             if !self.machine.config().durable {
                 self.store.waiting.clear();

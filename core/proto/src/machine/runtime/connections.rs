@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::{
-    ConnKey, JobKey, ProfileChoice, RuntimeEvent, RuntimeMachine, SessionKey, StoreOp, Timer, Token, Unstored, details,
+    ConnKey, JobKey, ProfileChoice, RuntimeEvent, RuntimeMachine, SessionKey, Timer, Token, Unstored, details,
 };
 use crate::envelope::Head;
 use crate::error::{Error, ErrorCode};
@@ -16,6 +16,7 @@ use crate::id::IdGenerator;
 use crate::machine::frame::{Frame, SessionName, WireProfile};
 use crate::machine::heartbeat::{Beat, Heartbeat};
 use crate::machine::job::Ending;
+use crate::machine::kept::StoreOp;
 use crate::machine::session::Session;
 use crate::message::{Bye, ClientMessage, Hello, Ping, RuntimeCapabilities, SessionError, Welcome, kind};
 use crate::time::Now;
@@ -379,8 +380,8 @@ impl RuntimeMachine {
         self.events.pop_front()
     }
 
-    /// The next thing to keep.
-    pub fn poll_store(&mut self) -> Option<StoreOp> {
+    /// The next thing to keep, and its number.
+    pub fn poll_store(&mut self) -> Option<(u64, StoreOp)> {
         self.store.pop_front()
     }
 

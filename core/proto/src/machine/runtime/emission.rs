@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::{JobKey, RuntimeEvent, RuntimeMachine, SessionKey, StoreOp, Timer, Unstored, details};
+use super::{JobKey, RuntimeEvent, RuntimeMachine, SessionKey, Timer, Unstored, details};
 use crate::budget::REMAINING_METRIC;
 use crate::error::{Error, ErrorCode};
 use crate::event::{self, EventBody, EventKind};
@@ -14,6 +14,7 @@ use crate::feature::Feature;
 use crate::json::RawJson;
 use crate::machine::frame::{Frame, Record, RecordKind};
 use crate::machine::job::{Ending, Outcome};
+use crate::machine::kept::StoreOp;
 use crate::machine::session::Session;
 use crate::message::{JobError, JobResult, JobStatus};
 use crate::time::Now;
@@ -284,7 +285,7 @@ impl RuntimeMachine {
             payload,
         });
         self.issued += 1;
-        self.store.push_back(StoreOp::Append { ticket: self.issued, record: Arc::clone(&record) });
+        self.store.push_back((self.issued, StoreOp::Append(Arc::clone(&record))));
         let mut copies = Vec::new();
         if let (Some((key, session)), Some(event_seq)) = (submitter, event_seq) {
             copies.push((key, session.frame(event_seq, Arc::clone(&record))));

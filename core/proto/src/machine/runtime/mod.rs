@@ -15,8 +15,9 @@ pub use config::{BufferCap, CancelPolicy, ProfileChoice, RuntimeConfig};
 use self::agents::Agents;
 use self::connections::{Conn, ConnState};
 use self::requests::Idempotency;
-use super::frame::{Frame, Record};
+use super::frame::Frame;
 use super::job::{Ending, Job, JobStart, Outcome};
+use super::kept::StoreOp;
 use super::session::Session;
 use super::timers::Timers;
 use crate::error::Error;
@@ -89,20 +90,6 @@ pub enum RuntimeEvent {
     },
 }
 
-/// What the machine asks its store to keep.
-#[derive(Debug)]
-pub enum StoreOp {
-    /// Keep this record; its ticket is answered by `handle_stored` when the runtime is durable.
-    Append {
-        /// Counts records from 1.
-        ticket: u64,
-        /// The record.
-        record: Arc<Record>,
-    },
-    /// Forget the job.
-    Forget(Arc<str>),
-}
-
 /// What must not leave before the records it follows are stored.
 #[derive(Debug)]
 enum Unstored {
@@ -140,7 +127,7 @@ pub struct RuntimeMachine {
     idempotency: Idempotency,
     timers: Timers<Timer>,
     events: VecDeque<RuntimeEvent>,
-    store: VecDeque<StoreOp>,
+    store: VecDeque<(u64, StoreOp)>,
     /// The last record handed to the store, and the last the store has kept.
     issued: u64,
     stored: u64,
@@ -246,6 +233,12 @@ impl RuntimeMachine {
         self.running + self.waiting.len()
     }
 
+    /// Hands an operation to the store.
+    fn keep(&mut self, op: StoreOp) {
+        self.issued += 1;
+        self.store.push_back((self.issued, op));
+    }
+
     fn fresh_key(&mut self) -> u64 {
         self.next_key += 1;
         self.next_key
@@ -308,7 +301,7 @@ impl RuntimeMachine {
                 }
             }
             self.jobs_by_id.remove(&job.start.job_id);
-            self.store.push_back(StoreOp::Forget(Arc::clone(&job.start.job_id)));
+            self.keep(StoreOp::ForgetJob(Arc::clone(&job.start.job_id)));
         }
     }
 }
