@@ -163,7 +163,10 @@ impl Writer {
     fn shrink(&self, most: u64) {
         let shrunk = self.pragma("freelist_count").and_then(|free| {
             if free > TIDIED_PAGES && free * 4 > self.pragma("page_count")? {
-                self.conn.execute_batch(&format!("PRAGMA incremental_vacuum({most})"))?;
+                // Every step gives back one page.
+                let mut statement = self.conn.prepare(&format!("PRAGMA incremental_vacuum({most})"))?;
+                let mut rows = statement.query([])?;
+                while rows.next()?.is_some() {}
             }
             Ok(())
         });
