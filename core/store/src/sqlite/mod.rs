@@ -255,12 +255,17 @@ impl Store for SqliteStore {
     }
 
     fn apply(&self, ticket: u64, op: StoreOp) {
-        self.shared.push(Item::Apply(ticket, op));
+        self.shared.push(std::iter::once(Item::Apply(ticket, op)));
+    }
+
+    /// One transaction takes all of them.
+    fn apply_all(&self, ops: &mut dyn Iterator<Item = (u64, StoreOp)>) {
+        self.shared.push(ops.map(|(ticket, op)| Item::Apply(ticket, op)));
     }
 
     /// Always `None`: the answer comes through the sink.
     fn history(&self, request: u64, job_id: &Arc<str>, after_source_seq: u64) -> Option<Vec<Arc<Record>>> {
-        self.shared.push(Item::History { request, job_id: Arc::clone(job_id), after_source_seq });
+        self.shared.push(std::iter::once(Item::History { request, job_id: Arc::clone(job_id), after_source_seq }));
         None
     }
 

@@ -33,13 +33,13 @@ impl Shared {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds one, unless the store is closed.
-    pub(super) fn push(&self, item: Item) {
+    /// Adds these, for one transaction, unless the store is closed.
+    pub(super) fn push(&self, items: impl Iterator<Item = Item>) {
         let mut queue = self.lock();
         if queue.closing {
             return;
         }
-        queue.items.push_back(item);
+        queue.items.extend(items);
         if queue.idle {
             queue.idle = false;
             drop(queue);

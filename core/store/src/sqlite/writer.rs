@@ -7,13 +7,13 @@ use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::Connection;
 
 use super::batch::{Batch, HistoryRequest, Index};
 use super::commit::commit;
 use super::lock::Possession;
 use super::queue::{Item, Shared};
-use super::schema::reason;
+use super::schema::{no_room, reason};
 use super::{Counters, SqliteOptions};
 use crate::StoreSink;
 
@@ -81,7 +81,7 @@ impl Writer {
                     self.tidy();
                 }
                 Err(error) => {
-                    let why = self.explain(&error);
+                    let why = no_room(&self.path, &error, self.options.quota_bytes);
                     if pause.is_none() {
                         tracing::error!(operations = batch.operations, "{why}; it is tried again");
                     }
@@ -118,17 +118,6 @@ impl Writer {
         for question in batch.history.drain(..) {
             // The reader ends after this thread has let go of the sender only.
             let _ = self.questions.send(question);
-        }
-    }
-
-    fn explain(&self, error: &rusqlite::Error) -> String {
-        match (error.sqlite_error_code(), self.options.quota_bytes) {
-            (Some(ErrorCode::DiskFull), Some(quota)) => format!(
-                "there is no space left for the database {}, whose quota is {quota} bytes; free space, raise the \
-                 quota, or shorten the retention",
-                self.path.display()
-            ),
-            _ => reason(&self.path, error),
         }
     }
 
