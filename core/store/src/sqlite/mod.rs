@@ -75,7 +75,7 @@ impl Synchronous {
 }
 
 /// How a [`SqliteStore`] works.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct SqliteOptions {
     /// When a commit counts as kept; [`Synchronous::Normal`] by default.
     pub synchronous: Synchronous,
@@ -84,6 +84,20 @@ pub struct SqliteOptions {
     pub quota_bytes: Option<u64>,
     /// How much of one job is kept.
     pub per_job: PerJobCap,
+    /// How long a store that cannot write goes on trying once it is to be closed; 10 seconds by default. What it could
+    /// not keep until then is lost, and the log says so.
+    pub closing_patience: Duration,
+}
+
+impl Default for SqliteOptions {
+    fn default() -> Self {
+        SqliteOptions {
+            synchronous: Synchronous::Normal,
+            quota_bytes: None,
+            per_job: PerJobCap::default(),
+            closing_patience: Duration::from_secs(10),
+        }
+    }
 }
 
 /// What a store has done since it was opened.
@@ -140,9 +154,9 @@ struct Threads {
     ended: Receiver<()>,
 }
 
-/// How long closing waits in all. What is slower than this hangs in the disk or in the sink.
-const CLOSING_LIMIT: Duration = Duration::from_secs(20);
-const _: () = assert!(writer::CLOSING_PATIENCE.as_secs() < CLOSING_LIMIT.as_secs());
+/// How much longer than [`SqliteOptions::closing_patience`] closing waits in all. What is slower hangs in the disk or in
+/// the sink.
+const CLOSING_LIMIT: Duration = Duration::from_secs(10);
 
 impl SqliteStore {
     /// A store in this file. Nothing is touched before [`Store::open`], which makes the file and its folder if they are
@@ -223,7 +237,7 @@ impl SqliteStore {
             // The sink let go of the store's last owner: the threads end by themselves.
             return;
         }
-        match threads.ended.recv_timeout(CLOSING_LIMIT) {
+        match threads.ended.recv_timeout(self.options.closing_patience.saturating_add(CLOSING_LIMIT)) {
             Err(RecvTimeoutError::Timeout) => {
                 tracing::error!(database = %self.path.display(), "the store did not close in time and is left behind");
             }
@@ -269,7 +283,7 @@ impl Store for SqliteStore {
         None
     }
 
-    /// Waits at most 20 seconds; a store that cannot write gives up after 10, and says so in the log.
+    /// Waits at most [`SqliteOptions::closing_patience`] and 10 seconds.
     fn close(&self) {
         self.finish();
     }

@@ -37,7 +37,7 @@ impl Shared {
     pub(super) fn push(&self, items: impl Iterator<Item = Item>) {
         let mut queue = self.lock();
         if queue.closing {
-            return;
+            return items.for_each(drop);
         }
         queue.items.extend(items);
         if queue.idle {

@@ -19,8 +19,6 @@ use crate::StoreSink;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// How long a store that cannot write goes on trying once it is to be closed.
-pub(super) const CLOSING_PATIENCE: Duration = Duration::from_secs(10);
 /// Commits between two looks at the free pages.
 const COMMITS_PER_TIDYING: u64 = 64;
 /// Pages given back to the system in one go.
@@ -52,7 +50,7 @@ impl Writer {
         loop {
             let (items, closing) = self.shared.take(pause, deadline.is_some());
             if closing && deadline.is_none() {
-                deadline = Some(Instant::now() + CLOSING_PATIENCE);
+                deadline = Some(Instant::now() + self.options.closing_patience);
             }
             for item in items {
                 match item {
