@@ -40,6 +40,12 @@ pub(crate) fn is_loopback(host: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
+
+    use std::sync::Arc;
+
+    use parking_lot::Mutex;
+
     use super::*;
 
     #[test]
@@ -60,5 +66,45 @@ mod tests {
         assert!(AllowCleartext::Refuse.check("127.0.0.1").is_ok());
         assert!(AllowCleartext::Warn.check("example.com").is_ok());
         assert!(AllowCleartext::Silent.check("example.com").is_ok());
+    }
+
+    /// Counts events, and keeps what they say.
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<String>>>);
+
+    impl tracing::Subscriber for Log {
+        fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+            true
+        }
+        fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+            tracing::span::Id::from_u64(1)
+        }
+        fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+        fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+        fn event(&self, event: &tracing::Event<'_>) {
+            self.0.lock().push(format!("{} {event:?}", event.metadata().level()));
+        }
+        fn enter(&self, _: &tracing::span::Id) {}
+        fn exit(&self, _: &tracing::span::Id) {}
+    }
+
+    #[tokio::test]
+    async fn each_connection_beyond_this_machine_warns_once_or_is_refused() {
+        use crate::transport::{ConnectOptions, WebSocketTransport};
+        let log = Log::default();
+        let _guard = tracing::subscriber::set_default(log.clone());
+        let attempt = async |allow_cleartext| {
+            // No name of this form exists, so nothing is ever sent.
+            let url = "ws://me:s3cret@beyond.invalid:1/arcp?token=s3cret";
+            let timeout = Some(std::time::Duration::from_secs(5));
+            let options = ConnectOptions { allow_cleartext, timeout, ..ConnectOptions::default() };
+            let error = WebSocketTransport::connect(url, options).await.err().map(|error| error.0).unwrap_or_default();
+            let said: Vec<_> = log.0.lock().drain(..).filter(|line| line.contains("clear")).collect();
+            assert!(!error.contains("s3cret") && !said.concat().contains("s3cret"), "{error} {said:?}");
+            (error.contains("settings refuse"), said.iter().filter(|line| line.starts_with("WARN")).count())
+        };
+        assert_eq!(attempt(AllowCleartext::Warn).await, (false, 1));
+        assert_eq!(attempt(AllowCleartext::Silent).await, (false, 0));
+        assert_eq!(attempt(AllowCleartext::Refuse).await, (true, 0));
     }
 }
