@@ -10,9 +10,15 @@ use std::path::PathBuf;
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::json;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpListener;
+
 use support::{Ran, Running, TOKEN, arcp, fails, run};
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+/// `{"alg":"ES256","kid":"k1"}`: only the key set can tell whether the rest is right.
+const SIGNED_HEADER: &str = "eyJhbGciOiJFUzI1NiIsImtpZCI6ImsxIn0";
 
 /// A folder of this test's own.
 struct Folder(PathBuf);
@@ -151,9 +157,26 @@ async fn a_key_that_cannot_be_used_is_told() {
 #[tokio::test]
 async fn keys_that_cannot_be_had_are_the_runtimes_own_failure() {
     let (_server, url) = start(&["--jwks-url", "http://127.0.0.1:1/jwks"]).await;
-    // Signed as a key set could have it: only its keys would tell.
-    let header = "eyJhbGciOiJFUzI1NiIsImtpZCI6ImsxIn0";
-    let ran = enter(&url, &format!("{header}.e30.AAAA")).await;
+    let ran = enter(&url, &format!("{SIGNED_HEADER}.e30.AAAA")).await;
     assert!(ran.stderr.contains("INTERNAL_ERROR") && !ran.stderr.contains("UNAUTHENTICATED"), "{ran:?}");
     refused(&url, "unknown").await;
+}
+
+#[tokio::test]
+async fn a_key_set_elsewhere_is_fetched_through_the_proxy_of_the_environment() {
+    let proxy = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", proxy.local_addr().unwrap());
+    let mut command = arcp(["serve", "--port", "0", "--jwks-url", "https://issuer.invalid/jwks"]);
+    command.env("HTTPS_PROXY", &address).env_remove("NO_PROXY").env_remove("no_proxy").env_remove("https_proxy");
+    let (_server, url) = listening(Running::spawn(command)).await;
+    let asked = async {
+        let (mut stream, _) = proxy.accept().await.unwrap();
+        let mut line = [0; 32];
+        stream.read_exact(&mut line).await.unwrap();
+        String::from_utf8_lossy(&line).into_owned()
+    };
+    let token = format!("{SIGNED_HEADER}.e30.AAAA");
+    let (line, ran) = tokio::join!(tokio::time::timeout(support::BOUND, asked), enter(&url, &token));
+    assert_eq!(&line.unwrap()[..26], "CONNECT issuer.invalid:443");
+    assert!(ran.stderr.contains("INTERNAL_ERROR"), "{ran:?}");
 }
