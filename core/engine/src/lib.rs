@@ -22,4 +22,7 @@ pub use events::{Ended, EventQueue};
 pub use job::{JobHandle, Subscription};
 pub use runtime::Runtime;
 pub use server::{ListenOptions, Listener};
-pub use verifier::{StaticBearerVerifier, Verifier, VerifyFuture};
+pub use verifier::{
+    ChainVerifier, JwksOptions, JwtKey, JwtOptions, JwtVerifier, StaticBearerVerifier, Verifier, VerifierError,
+    VerifyFuture,
+};
