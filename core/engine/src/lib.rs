@@ -14,6 +14,9 @@ mod server;
 pub mod transport;
 mod verifier;
 
+/// What a runtime keeps, and where.
+pub use arcp_store as store;
+
 pub use agent::{Agent, AgentFuture};
 pub use client::Client;
 pub use context::JobContext;
