@@ -368,9 +368,7 @@ impl Shared {
         let result = decide(&mut machine, now);
         loop {
             // Before any history is read, so that it holds everything decided so far.
-            while let Some((ticket, op)) = machine.poll_store() {
-                self.store.apply(ticket, op);
-            }
+            self.store.apply_all(&mut std::iter::from_fn(|| machine.poll_store()));
             match machine.poll_event() {
                 Some(RuntimeEvent::ReadHistory { ticket, job_id, after_source_seq }) => {
                     if let Some(records) = self.store.history(ticket, &job_id, after_source_seq) {

@@ -40,7 +40,7 @@ impl Shared {
             return items.for_each(drop);
         }
         queue.items.extend(items);
-        if queue.idle {
+        if queue.idle && !queue.items.is_empty() {
             queue.idle = false;
             drop(queue);
             self.wake.notify_one();
