@@ -1,5 +1,6 @@
 //! `arcp serve`: hosts the agent `echo`, or leaves a Python runtime to a host that can run it.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use arcp::transport::tls;
@@ -14,7 +15,7 @@ use tokio::time::timeout;
 use crate::ServeApp;
 use crate::args::{CancelPolicyArg, OutputForm, ServeArgs, read_file};
 use crate::exit::Failure;
-use crate::output::{member, note, print};
+use crate::output::{member, note, print, shown};
 use crate::signals::Interrupts;
 
 /// Agents have so long to end at a stop, then connections have so long to take the goodbye.
@@ -33,6 +34,7 @@ impl ServeArgs {
             options["cert_pem"] = cert.into();
             options["key_pem"] = key.into();
         }
+        self.store.tell_app(&mut options)?;
         Ok(Some(ServeApp {
             app: app.clone(),
             options_json: options.to_string(),
@@ -65,15 +67,19 @@ impl ServeArgs {
         })
     }
 
-    fn runtime(&self) -> Result<Runtime, Failure> {
+    /// The runtime, and the file it keeps things in.
+    fn runtime(&self) -> Result<(Runtime, Option<PathBuf>), Failure> {
         let mut config = RuntimeConfig::new(RuntimeInfo { name: "arcp serve".into(), version: IMPL_VERSION.into() });
         config.cancel_policy = match self.cancel_policy {
             CancelPolicyArg::Principal => CancelPolicy::Principal,
             CancelPolicyArg::Session => CancelPolicy::Session,
         };
-        let runtime = Runtime::new(config, self.verifier()?);
+        self.limits.apply(&mut config);
+        let (runtime, db) = self.store.runtime(config, self.verifier()?)?;
         runtime.register_agent("echo", echo).map_err(|error| Failure::Other(error.to_string()))?;
-        Ok(runtime)
+        // Jobs that died with an earlier process end now, not when somebody comes to ask.
+        runtime.begin();
+        Ok((runtime, db))
     }
 }
 
@@ -83,13 +89,21 @@ async fn echo(input: RawJson, ctx: JobContext) -> Result<RawJson, ProtocolError>
 }
 
 pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
-    let runtime = args.runtime()?;
+    let (runtime, db) = args.runtime()?;
     let mut interrupts = Interrupts::new().map_err(|error| Failure::Other(error.to_string()))?;
     let mut listener =
         Listener::bind(args.listen_options()?).await.map_err(|error| Failure::Other(error.to_string()))?;
     match args.output {
-        OutputForm::Text => note(&format!("arcp serve listening on {}", listener.url())),
-        OutputForm::Json => print(&member("listening", &json!({"url": listener.url()}).to_string()))?,
+        OutputForm::Text => {
+            note(&format!("arcp serve listening on {}", listener.url()));
+            if let Some(db) = &db {
+                note(&format!("arcp serve keeps sessions and jobs in {}", shown(&db.to_string_lossy())));
+            }
+        }
+        OutputForm::Json => {
+            let db = db.as_deref().map(Path::to_string_lossy);
+            print(&member("listening", &json!({"url": listener.url(), "db": db}).to_string()))?;
+        }
     }
     args.warn_of_open_files();
     let mut connections = JoinSet::new();
