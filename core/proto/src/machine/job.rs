@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::frame::Record;
+use super::result_stream::ResultStream;
 use super::runtime::{SessionKey, details};
 use crate::budget::Budget;
 use crate::error::{Error, ErrorCode};
@@ -107,6 +108,10 @@ pub struct Job {
     pub(super) terminal: Option<Arc<Record>>,
     /// The principal and idempotency key it was submitted under.
     pub(super) claim: Option<(Arc<str>, String)>,
+    /// The result on its way out.
+    pub(super) stream: Option<Box<ResultStream>>,
+    /// Whether a `result_chunk` was emitted: the job can then not run again (D-26).
+    pub(super) chunked: bool,
 }
 
 /// The end of a lease on both clocks: the earlier wins.

@@ -46,6 +46,11 @@ const VERBS: &[(&str, &[&str])] = &[
     ("emit", &["by", "body", "body_text", "times", "refused", "says"]),
     ("authorize", &["by", "target", "refused", "says"]),
     ("finish", &["result", "result_text", "error"]),
+    // Written through a writer: text, or `bytes`, a list of numbers.
+    ("open_result", &["as", "own", "refused", "says"]),
+    ("write_result", &["text", "bytes", "times", "refused", "says"]),
+    ("flush_result", &[]),
+    ("close_result", &["summary", "refused", "says"]),
     ("told_to_end", &["why"]),
     ("ended", &[]),
     ("must_wait", &["is"]),
@@ -178,6 +183,24 @@ impl Game {
                 };
                 self.world.finish(job, outcome)
             }
+            "open_result" => {
+                let opened = self.world.open_result(job, step.text("own"))?;
+                if let Ok(result_id) = &opened {
+                    self.scope.insert(step.text("as").unwrap_or("result").to_owned(), json!(result_id));
+                }
+                step.check_refusal(opened.map(drop))
+            }
+            "write_result" => {
+                let bytes: Vec<u8> =
+                    step.get("bytes").and_then(Value::as_array).into_iter().flatten().map(byte).collect();
+                let data = step.text("text").ok_or(&*bytes);
+                for _ in 0..times(step) {
+                    step.check_refusal(self.world.write_result(job, data)?)?;
+                }
+                Ok(())
+            }
+            "flush_result" => self.world.flush_result(job),
+            "close_result" => step.check_refusal(self.world.close_result(job, step.text("summary"))?),
             "told_to_end" => {
                 let ending = self.world.asked(|event| match event {
                     RuntimeEvent::Cancel { job: told, ending } if *told == job => Some(ending.clone()),
@@ -266,6 +289,10 @@ impl Game {
         let job_id = self.scope.get(name).and_then(Value::as_str);
         job_id.map(str::to_owned).ok_or_else(|| format!("no job is named {name:?}"))
     }
+}
+
+fn byte(number: &Value) -> u8 {
+    u8::try_from(number.as_u64().unwrap_or_default()).unwrap_or_default()
 }
 
 fn times(step: &Step<'_>) -> u64 {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::feature::{CLIENT_DEFAULT, Feature};
 use crate::json::Limits;
+use crate::machine::result_stream::ResultCaps;
 use crate::message::PeerInfo;
 
 /// Who may cancel a job besides its submitting session (D-22).
@@ -63,6 +64,8 @@ pub struct RuntimeConfig {
     pub outgoing_high_water: usize,
     /// 100 000 events and 64 MiB: what may wait for one connection before it is closed.
     pub buffer_cap: BufferCap,
+    /// Bounds on results, and where they are cut.
+    pub results: ResultCaps,
     /// Who may cancel.
     pub cancel_policy: CancelPolicy,
     /// Which wire form is written.
@@ -106,6 +109,7 @@ impl RuntimeConfig {
             max_sessions_per_principal: 64,
             outgoing_high_water: 1024,
             buffer_cap: BufferCap { events: 100_000, bytes: 64 << 20 },
+            results: ResultCaps::default(),
             cancel_policy: CancelPolicy::Session,
             profile: ProfileChoice::Auto,
             limits: Limits::default(),

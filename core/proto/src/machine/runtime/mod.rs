@@ -5,12 +5,14 @@ mod config;
 mod connections;
 mod emission;
 mod requests;
+mod results;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use config::{BufferCap, CancelPolicy, ProfileChoice, RuntimeConfig};
+pub use results::OpenedResult;
 
 use self::agents::Agents;
 use self::connections::{Conn, ConnState};
@@ -307,6 +309,6 @@ impl RuntimeMachine {
 }
 
 /// `{"name": "value"}`, as the details of an error.
-pub(super) fn details(name: &str, value: &str) -> RawJson {
+pub(in crate::machine) fn details(name: &str, value: &str) -> RawJson {
     RawJson::from_serialize(&BTreeMap::from([(name, value)])).unwrap_or_else(|_| RawJson::empty_object())
 }

@@ -256,6 +256,8 @@ impl RuntimeMachine {
             ending: None,
             terminal: None,
             claim: None,
+            stream: None,
+            chunked: false,
         })
     }
 
