@@ -7,8 +7,8 @@ pub use arcp_engine::transport::{
     ConnectOptions, MemoryTransport, StdioTransport, Transport, WebSocketTransport, pair_memory_transports,
 };
 pub use arcp_engine::{
-    Agent, AgentFuture, Client, Error, EventQueue, JobContext, JobHandle, ListenOptions, Listener, Runtime,
-    StaticBearerVerifier, Subscription, TransportError, Verifier, VerifyFuture,
+    Agent, AgentFuture, Client, Error, EventQueue, JobContext, JobHandle, ListenOptions, Listener, ResultData,
+    ResultWriter, Runtime, StaticBearerVerifier, Subscription, TransportError, Verifier, VerifyFuture, Written,
 };
 pub use arcp_proto::agent_ref::AgentRef;
 pub use arcp_proto::budget::{Budget, parse_amount as parse_budget_amount};
@@ -20,6 +20,7 @@ pub use arcp_proto::json::{self, RawJson};
 pub use arcp_proto::lease::{self, Lease, authorize as validate_lease_op, is_subset as is_lease_subset};
 pub use arcp_proto::machine::client::{ClientConfig, CloseStyle, JobEvent};
 pub use arcp_proto::machine::job::{Ending, JobStart, Outcome};
+pub use arcp_proto::machine::result_stream::{ResultCaps, ResultOptions};
 pub use arcp_proto::machine::runtime::{CancelPolicy, ProfileChoice, RuntimeConfig};
 pub use arcp_proto::message::{
     self, JobStatus, LeaseConstraints, PeerInfo as ClientInfo, PeerInfo as RuntimeInfo, Submit, Subscribe,

@@ -25,6 +25,7 @@ use crate::agent::Agent;
 use crate::clock::{Clock, OsEntropy};
 use crate::connection::{Endpoint, Signal, drive};
 use crate::context::{CancelSignal, JobContext};
+use crate::result_writer::write_value;
 use crate::server::Listener;
 use crate::transport::{Received, Transport};
 use crate::verifier::Verifier;
@@ -255,6 +256,11 @@ impl Shared {
         &self.drained
     }
 
+    /// The present, on both clocks.
+    pub(crate) fn now(&self) -> Now {
+        self.clock.now()
+    }
+
     /// Reads the machine.
     pub(crate) fn peek<R>(&self, look: impl FnOnce(&RuntimeMachine) -> R) -> R {
         look(&self.machine.lock())
@@ -360,9 +366,20 @@ impl Shared {
         let context = JobContext::new(Arc::clone(self), job, Arc::clone(&start), Arc::clone(&cancel));
         let shared = Arc::clone(self);
         let task = self.tokio().spawn(async move {
-            let run = AssertUnwindSafe(async move { agent.run(start.input.clone(), context).await });
+            let inner = context.clone();
+            let run = AssertUnwindSafe(async move { agent.run(start.input.clone(), inner).await });
             let outcome = run_to_end(run.catch_unwind(), &cancel).await;
-            shared.act(|machine, now| machine.finish(now, job, outcome));
+            let long = shared.act(|machine, now| match outcome {
+                Outcome::Success(value) if machine.should_stream(job, value.get().len()) => Some(value),
+                outcome => {
+                    machine.finish(now, job, outcome);
+                    None
+                }
+            });
+            if let Some(value) = long {
+                let outcome = write_value(&context, &value).await;
+                shared.act(|machine, now| machine.finish(now, job, outcome));
+            }
         });
         if let Some(running) = self.jobs.lock().get_mut(&job) {
             running.task = Some(task.abort_handle());

@@ -67,33 +67,41 @@ pub struct ResultCutter {
     result_id: String,
     next_seq: u64,
     cut: usize,
-    chunk_cap: usize,
     text_cap: usize,
 }
 
+/// How an agent wants its result written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ResultOptions {
+    /// The agent's own id for it; `None` makes one.
+    pub result_id: Option<String>,
+    /// Decoded bytes in a chunk, from 1 to the chunk cap; `None` means [`ResultCaps::cut`], 256 KiB.
+    pub chunk_bytes: Option<usize>,
+}
+
+impl ResultOptions {
+    pub(super) fn check(&self, caps: &ResultCaps) -> Result<(), Error> {
+        if self.result_id.as_deref() == Some("") {
+            return Err(Error::invalid("result_id must be text that is not empty"));
+        }
+        match self.chunk_bytes {
+            Some(bytes) if bytes == 0 || bytes > caps.chunk => {
+                Err(Error::invalid(format!("chunk_bytes must be a whole number from 1 to {}, got {bytes}", caps.chunk)))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 impl ResultCutter {
-    pub(super) fn new(result_id: String, cut: usize, chunk_cap: usize, text_cap: usize) -> Self {
-        ResultCutter { result_id, next_seq: 0, cut: cut.clamp(1, chunk_cap.max(1)), chunk_cap, text_cap }
+    /// Cuts at `cut` decoded bytes, and so that no chunk's text is longer than `text_cap`.
+    pub(super) fn new(result_id: String, cut: usize, text_cap: usize) -> Self {
+        ResultCutter { result_id, next_seq: 0, cut: cut.max(1), text_cap }
     }
 
     /// The same in every chunk and in the `job.result`.
     pub fn result_id(&self) -> &str {
         &self.result_id
-    }
-
-    /// Cuts at this many decoded bytes from now on.
-    ///
-    /// # Errors
-    /// `INVALID_REQUEST` for 0 or more than the chunk cap.
-    pub fn set_cut(&mut self, bytes: usize) -> Result<(), Error> {
-        if bytes == 0 || bytes > self.chunk_cap {
-            return Err(Error::invalid(format!(
-                "chunk_bytes must be a whole number from 1 to {}, got {bytes}",
-                self.chunk_cap
-            )));
-        }
-        self.cut = bytes;
-        Ok(())
     }
 
     /// The next chunk and what is left of `text`. Cut between code points, of which a chunk has at least one.
@@ -303,7 +311,7 @@ impl ResultStream {
 
     /// The empty chunk that ends a stream whose last chunk said that more would follow.
     pub(super) fn closing_part(&mut self, at: Timestamp) -> ResultPart {
-        let mut cutter = ResultCutter::new(self.result_id.clone(), 1, 1, 4);
+        let mut cutter = ResultCutter::new(self.result_id.clone(), 1, 4);
         cutter.next_seq = self.next_seq;
         self.next_seq += 1;
         cutter.next_text(at, "").0

@@ -3,6 +3,7 @@
 
 use arcp_proto::json::RawJson;
 use arcp_proto::machine::job::{Ending, Outcome};
+use arcp_proto::machine::result_stream::ResultOptions;
 use arcp_proto::machine::runtime::RuntimeEvent;
 use arcp_proto::{Error, ErrorCode};
 use serde_json::{Value, json};
@@ -47,7 +48,7 @@ const VERBS: &[(&str, &[&str])] = &[
     ("authorize", &["by", "target", "refused", "says"]),
     ("finish", &["result", "result_text", "error"]),
     // Written through a writer: text, or `bytes`, a list of numbers.
-    ("open_result", &["as", "own", "refused", "says"]),
+    ("open_result", &["as", "own", "chunk_bytes", "refused", "says"]),
     ("write_result", &["text", "bytes", "times", "refused", "says"]),
     ("flush_result", &[]),
     ("close_result", &["summary", "refused", "says"]),
@@ -184,7 +185,11 @@ impl Game {
                 self.world.finish(job, outcome)
             }
             "open_result" => {
-                let opened = self.world.open_result(job, step.text("own"))?;
+                let options = ResultOptions {
+                    result_id: step.text("own").map(str::to_owned),
+                    chunk_bytes: step.get("chunk_bytes").and_then(Value::as_u64).and_then(|n| n.try_into().ok()),
+                };
+                let opened = self.world.open_result(job, options)?;
                 if let Ok(result_id) = &opened {
                     self.scope.insert(step.text("as").unwrap_or("result").to_owned(), json!(result_id));
                 }

@@ -9,6 +9,7 @@ use arcp_proto::json::RawJson;
 use arcp_proto::machine::RuntimeMachine;
 use arcp_proto::machine::frame::{Frame, Record};
 use arcp_proto::machine::job::{JobStart, Outcome};
+use arcp_proto::machine::result_stream::ResultOptions;
 use arcp_proto::machine::runtime::{
     BufferCap, CancelPolicy, ConnKey, JobKey, OpenedResult, ProfileChoice, RuntimeConfig, RuntimeEvent, SessionKey,
 };
@@ -363,8 +364,8 @@ impl World {
     }
 
     /// Opens a job's result; returns its id.
-    pub(crate) fn open_result(&mut self, job: JobKey, own: Option<&str>) -> Result<Result<String, Error>> {
-        let opened = self.machine.open_result(self.clock.0, job, own.map(str::to_owned));
+    pub(crate) fn open_result(&mut self, job: JobKey, options: ResultOptions) -> Result<Result<String, Error>> {
+        let opened = self.machine.open_result(self.clock.0, job, options);
         self.settle()?;
         Ok(opened.map(|opened| {
             let result_id = opened.cutter.result_id().to_owned();

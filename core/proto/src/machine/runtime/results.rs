@@ -11,7 +11,7 @@ use crate::event::EventKind;
 use crate::feature::Feature;
 use crate::json::{Fields, RawJson};
 use crate::machine::frame::RecordKind;
-use crate::machine::result_stream::{Chunk, ResultCutter, ResultPart, ResultStream, over};
+use crate::machine::result_stream::{Chunk, ResultCutter, ResultOptions, ResultPart, ResultStream, over};
 use crate::message::{JobResult, JobStatus};
 use crate::time::Now;
 
@@ -36,17 +36,15 @@ struct InlineBytes<'a> {
 }
 
 impl RuntimeMachine {
-    /// Opens the one result stream of a job. `result_id` is the agent's own, or `None` for a fresh one.
+    /// Opens the one result stream of a job.
     ///
     /// # Errors
-    /// `INVALID_REQUEST` when the job has a result stream already, or the id is empty.
-    pub fn open_result(&mut self, now: Now, job: JobKey, result_id: Option<String>) -> Result<OpenedResult, Error> {
-        if result_id.as_deref() == Some("") {
-            return Err(Error::invalid("result_id must be text that is not empty"));
-        }
+    /// `INVALID_REQUEST` when the job has a result stream already, or an option is out of bounds.
+    pub fn open_result(&mut self, now: Now, job: JobKey, options: ResultOptions) -> Result<OpenedResult, Error> {
+        options.check(&self.config.results)?;
         let streamed = self.takes_chunks(job);
-        let result_id = result_id.unwrap_or_else(|| self.ids.result_id(now.wall));
-        let cutter = self.cutter(result_id.clone());
+        let result_id = options.result_id.unwrap_or_else(|| self.ids.result_id(now.wall));
+        let cutter = self.cutter(result_id.clone(), options.chunk_bytes);
         if let Some(entry) = self.jobs.get_mut(&job).filter(|job| !job.status.is_terminal()) {
             if entry.stream.is_some() {
                 return Err(Error::invalid("the job has a result stream already: a job has one result"));
@@ -212,7 +210,7 @@ impl RuntimeMachine {
             return Err(over("inline_result", "a result that is not streamed", cap as u64));
         }
         let result_id = self.ids.result_id(now.wall);
-        let mut cutter = self.cutter(result_id.clone());
+        let mut cutter = self.cutter(result_id.clone(), None);
         let mut stream = ResultStream::new(result_id, false, true);
         let mut rest = value.get();
         while !rest.is_empty() {
@@ -248,9 +246,10 @@ impl RuntimeMachine {
         self.jobs.get_mut(&job)?.stream.as_deref_mut()
     }
 
-    fn cutter(&self, result_id: String) -> ResultCutter {
+    fn cutter(&self, result_id: String, chunk_bytes: Option<usize>) -> ResultCutter {
         let caps = &self.config.results;
-        ResultCutter::new(result_id, caps.cut, caps.chunk, caps.chunk_text().min(self.body_cap()))
+        let cut = chunk_bytes.unwrap_or(caps.cut).min(caps.chunk);
+        ResultCutter::new(result_id, cut, caps.chunk_text().min(self.body_cap()))
     }
 
     /// A message may have less room than a result.
