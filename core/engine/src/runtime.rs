@@ -75,6 +75,9 @@ const VERIFY_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a shutdown waits for connections to end.
 const LAST_WORDS: Duration = Duration::from_secs(3);
 
+/// Frames of this many bytes are not copied once more to share a buffer with others.
+const OWN_BUFFER: usize = 16 << 10;
+
 /// Frames a connection takes from the machine under one lock.
 const TRANSMIT_BATCH: usize = 256;
 
@@ -245,6 +248,10 @@ impl Endpoint for ServerEnd<'_> {
         for frame in self.frames.drain(..) {
             let mut text = Vec::with_capacity(frame.cost() + 320);
             frame.write(&mut text);
+            if text.len() >= OWN_BUFFER {
+                frames.push(text.into());
+                continue;
+            }
             self.text.extend_from_slice(&text);
             frames.push(self.text.split().freeze());
         }
