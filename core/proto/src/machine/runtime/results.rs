@@ -60,9 +60,7 @@ impl RuntimeMachine {
     /// `INTERNAL_ERROR` with `details.cap` `result_chunk_bytes` or `result_bytes` over a cap, in which the job then ends
     /// and while the store cannot keep events; `INVALID_REQUEST` after the end or out of order.
     pub fn write_result(&mut self, now: Now, job: JobKey, part: ResultPart) -> Result<(), Error> {
-        if let Some(fault) = &self.store_fault {
-            return Err(Error::internal(format!("events cannot be stored: {fault}")));
-        }
+        self.check_store()?;
         let caps = self.config.results;
         let Some(stream) = self.stream(job) else { return Ok(()) };
         if let Some(before) = stream.hold(&caps, part)? {
