@@ -4,11 +4,13 @@
 
 pub use arcp_engine::transport;
 pub use arcp_engine::transport::{
-    ConnectOptions, MemoryTransport, StdioTransport, Transport, WebSocketTransport, pair_memory_transports,
+    AllowCleartext, ConnectOptions, MemoryTransport, StdioTransport, Transport, WebSocketTransport,
+    pair_memory_transports,
 };
 pub use arcp_engine::{
-    Agent, AgentFuture, Client, Error, EventQueue, JobContext, JobHandle, ListenOptions, Listener, ResultData,
-    ResultWriter, Runtime, StaticBearerVerifier, Subscription, TransportError, Verifier, VerifyFuture, Written,
+    Agent, AgentFuture, ChainVerifier, Client, Error, EventQueue, JobContext, JobHandle, JwksOptions, JwtKey,
+    JwtOptions, JwtVerifier, ListenOptions, Listener, ResultData, ResultWriter, Runtime, StaticBearerVerifier,
+    Subscription, TransportError, Verifier, VerifierError, VerifyFuture, Written,
 };
 pub use arcp_proto::agent_ref::AgentRef;
 pub use arcp_proto::budget::{Budget, parse_amount as parse_budget_amount};
