@@ -172,6 +172,17 @@ async fn text_of_control_characters_stays_below_the_text_cap_even_with_the_wides
 }
 
 #[tokio::test]
+async fn text_of_control_characters_is_cut_shorter_so_that_its_frames_are_no_longer() {
+    let arrived = run(&plain(), async |_: RawJson, ctx: JobContext| {
+        ctx.stream_result()?.write_text(&"\u{1}".repeat(MIB)).await?;
+        Ok(RawJson::null())
+    })
+    .await;
+    assert_eq!(arrived.whole(), vec![1; MIB]);
+    assert!(arrived.bodies.iter().all(|body| body.len() + 1024 < MIB));
+}
+
+#[tokio::test]
 async fn a_writer_that_is_dropped_unfinished_loses_nothing_and_the_returned_value_is_not_sent() {
     let arrived = run(&plain(), async |_: RawJson, ctx: JobContext| {
         let mut writer = ctx.stream_result()?;

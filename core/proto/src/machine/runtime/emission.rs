@@ -29,7 +29,7 @@ impl RuntimeMachine {
         let Some((key, session)) = self.session_of_job(job) else { return false };
         let (conn, lag) = (session.conn, session.event_seq - session.acked);
         let acks = session.features.has(Feature::Ack);
-        if self.storage.waiting() >= self.config.store_high_water {
+        if self.storage.is_full(&self.config) {
             // A slow store holds its writers back, whoever reads.
             self.storage.hold(key);
             return true;

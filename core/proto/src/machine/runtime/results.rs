@@ -247,7 +247,9 @@ impl RuntimeMachine {
     fn cutter(&self, result_id: String, chunk_bytes: Option<usize>) -> ResultCutter {
         let caps = &self.config.results;
         let cut = chunk_bytes.unwrap_or(caps.cut).min(caps.chunk);
-        ResultCutter::new(result_id, cut, caps.chunk_text().min(self.body_cap()))
+        // Text that is mostly escapes is cut shorter, so that its frames stay as small as any.
+        let text_cap = cut.saturating_mul(3).min(caps.chunk_text()).min(self.body_cap());
+        ResultCutter::new(result_id, cut, text_cap)
     }
 
     /// A message may have less room than a result.
