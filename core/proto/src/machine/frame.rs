@@ -129,6 +129,7 @@ impl Frame {
                     job_id: Some(&record.job_id),
                     trace_id: Some(&record.trace_id),
                     event_seq: Some(*event_seq),
+                    extensions: None,
                 };
                 match (session.profile, record.kind) {
                     (WireProfile::Py11, RecordKind::Error(status @ (JobStatus::Cancelled | JobStatus::TimedOut))) => {
@@ -145,6 +146,7 @@ impl Frame {
                     job_id: job_id.as_deref(),
                     trace_id: trace_id.as_deref(),
                     event_seq: None,
+                    extensions: None,
                 };
                 write_frame(out, &header, payload);
             }
