@@ -2,14 +2,17 @@
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use arcp_proto::Error;
 use arcp_proto::machine::RuntimeMachine;
+use arcp_proto::machine::audit::AuditEntry;
 use arcp_proto::machine::frame::Frame;
-use arcp_proto::machine::job::{JobStart, Outcome};
+use arcp_proto::machine::job::{Job, JobStart, Outcome};
 use arcp_proto::machine::runtime::{ConnKey, JobKey, RuntimeConfig, RuntimeEvent};
+use arcp_proto::machine::stats::{RuntimeStats, Totals};
 use arcp_proto::message::AgentEntry;
 use arcp_proto::time::Now;
 use arcp_store::{MemoryStore, Store};
@@ -22,10 +25,14 @@ use tokio::task::AbortHandle;
 use tokio::time::{sleep_until, timeout};
 
 use crate::agent::Agent;
+use crate::audit::AuditSink;
 use crate::clock::{Clock, OsEntropy};
 use crate::connection::{Endpoint, Signal, drive};
 use crate::context::{CancelSignal, JobContext};
+use crate::metrics::{CommitHistogram, CommitTimes};
+use crate::monitor::Observed;
 use crate::server::Listener;
+use crate::span::{self, JobTrace, say};
 use crate::transport::{Received, Transport};
 use crate::verifier::Verifier;
 
@@ -53,6 +60,11 @@ pub(crate) struct Shared {
     ended: Notify,
     /// A connection is gone.
     closed: Notify,
+    /// Where audit entries go.
+    audit: RwLock<Option<Arc<dyn AuditSink>>>,
+    totals: Mutex<Totals>,
+    commits: CommitTimes,
+    stopping: AtomicBool,
 }
 
 /// The deadline the timer task sleeps to, and what makes it look again. Apart from [`Shared`], so that sleeping keeps no
@@ -98,6 +110,10 @@ impl Runtime {
             tokio: OnceLock::new(),
             ended: Notify::new(),
             closed: Notify::new(),
+            audit: RwLock::default(),
+            totals: Mutex::default(),
+            commits: CommitTimes::default(),
+            stopping: AtomicBool::new(false),
         };
         Runtime { shared: Arc::new(shared) }
     }
@@ -142,6 +158,28 @@ impl Runtime {
         self.shared.machine.lock().agent_inventory()
     }
 
+    /// Hands every audit entry from now on to this sink. There is none by default.
+    pub fn set_audit(&self, sink: Arc<dyn AuditSink>) {
+        *self.shared.audit.write() = Some(sink);
+    }
+
+    /// The figures of this moment.
+    pub fn stats(&self) -> RuntimeStats {
+        let shared = &self.shared;
+        let commits = shared.commits.histogram();
+        let running = shared.jobs.lock().len();
+        let live = shared.peek(RuntimeMachine::live_jobs);
+        RuntimeStats {
+            sessions_connected: shared.signals.lock().len() as u64,
+            jobs_pending: live.saturating_sub(running) as u64,
+            jobs_running: running as u64,
+            totals: shared.totals.lock().clone(),
+            store_commits: commits.count(),
+            store_commit_seconds: commits.seconds(),
+            ..RuntimeStats::default()
+        }
+    }
+
     /// Runs one whole session: returns after a close, a bye or a lost link, and never fails.
     pub async fn accept(&self, mut transport: impl Transport) {
         let shared = &self.shared;
@@ -153,9 +191,11 @@ impl Runtime {
             conn
         });
         let guard = ConnGuard { shared, conn };
-        let mut endpoint = ServerEnd { shared, conn, frames: Vec::new(), text: BytesMut::new() };
-        if let Err(error) = drive(&mut transport, &mut endpoint, &signal).await {
-            tracing::debug!(%error, "a connection was lost");
+        let session = span::session();
+        let seen = Some(&session).filter(|session| session.is_seen());
+        let mut endpoint = ServerEnd { shared, conn, frames: Vec::new(), text: BytesMut::new(), unnamed: seen };
+        if let Err(error) = session.around(drive(&mut transport, &mut endpoint, &signal)).await {
+            say(|| tracing::debug!(%error, "a connection was lost"));
         }
         drop(guard);
     }
@@ -170,6 +210,7 @@ impl Runtime {
 
     /// Cancels every job, gives them up to `grace`, says `session.bye` everywhere.
     pub async fn shutdown(&self, reason: &str, grace: Duration) {
+        self.shared.stopping.store(true, Ordering::Release);
         self.shared.act(|machine, now| machine.shutdown(now, reason));
         let all_ended = async {
             loop {
@@ -183,7 +224,7 @@ impl Runtime {
             }
         };
         if timeout(grace, all_ended).await.is_err() {
-            tracing::warn!("agents were still running at the end of the grace time");
+            say(|| tracing::warn!("agents were still running at the end of the grace time"));
         }
         self.shared.act(|machine, now| machine.close_connections(now, reason));
         // What was said last must leave before the caller ends the process; each connection bounds its own end.
@@ -199,8 +240,25 @@ impl Runtime {
             }
         };
         if timeout(LAST_WORDS, all_closed).await.is_err() {
-            tracing::warn!("a connection did not end in time");
+            say(|| tracing::warn!("a connection did not end in time"));
         }
+    }
+}
+
+impl Observed for Runtime {
+    fn stats(&self) -> RuntimeStats {
+        Runtime::stats(self)
+    }
+
+    fn commits(&self) -> CommitHistogram {
+        self.shared.commits.histogram()
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        if self.shared.stopping.load(Ordering::Acquire) {
+            return Err("the runtime is stopping".into());
+        }
+        Ok(())
     }
 }
 
@@ -223,6 +281,8 @@ struct ServerEnd<'a> {
     conn: ConnKey,
     frames: Vec<Frame>,
     text: BytesMut,
+    /// The session's span, while it has no id.
+    unnamed: Option<&'a span::Guarded>,
 }
 
 impl Endpoint for ServerEnd<'_> {
@@ -240,6 +300,12 @@ impl Endpoint for ServerEnd<'_> {
 
     fn transmit(&mut self, frames: &mut Vec<Bytes>) {
         self.shared.act(|machine, now| machine.poll_transmit(now, self.conn, TRANSMIT_BATCH, &mut self.frames));
+        if let Some(span) = self.unnamed
+            && let Some(id) = self.shared.peek(|machine| machine.session_of(self.conn).map(|(_, s)| Arc::clone(s.id())))
+        {
+            span.record("arcp.session_id", &id);
+            self.unnamed = None;
+        }
         // Written outside the lock, into one buffer that every frame of the batch is cut from.
         for frame in self.frames.drain(..) {
             let mut text = Vec::with_capacity(frame.cost() + 320);
@@ -318,6 +384,9 @@ impl Shared {
             RuntimeEvent::Verify { conn, token } => self.verify(conn, &token.0),
             RuntimeEvent::Start { job, start } => self.start(job, start),
             RuntimeEvent::Ended(job) => {
+                if let Some(status) = self.peek(|machine| machine.job(job).map(Job::status)) {
+                    self.totals.lock().count_ended(status);
+                }
                 if let Some(task) = self.jobs.lock().remove(&job).and_then(|running| running.task) {
                     task.abort();
                 }
@@ -330,6 +399,15 @@ impl Shared {
         }
     }
 
+    /// Counts and keeps one entry.
+    pub(crate) fn audit(&self, entry: &AuditEntry) {
+        self.totals.lock().count_audited(entry);
+        let sink = self.audit.read().clone();
+        if let Some(sink) = sink {
+            sink.record(entry);
+        }
+    }
+
     /// The first connection brings it, and nothing is spawned before.
     fn tokio(&self) -> &Handle {
         self.tokio.get_or_init(Handle::current)
@@ -339,15 +417,24 @@ impl Shared {
         let mut verdict = self.verifier.verify(token);
         // A verifier that knows at once needs no task.
         if let Some(verdict) = (&mut verdict).now_or_never() {
-            return self.act(|machine, now| machine.handle_verified(now, conn, verdict));
+            return self.verified(conn, verdict);
         }
         let shared = Arc::clone(self);
         self.tokio().spawn(async move {
             let verdict = timeout(VERIFY_TIMEOUT, verdict)
                 .await
                 .unwrap_or_else(|_| Err(Error::internal("the token could not be verified in time")));
-            shared.act(|machine, now| machine.handle_verified(now, conn, verdict));
+            shared.verified(conn, verdict);
         });
+    }
+
+    fn verified(self: &Arc<Self>, conn: ConnKey, verdict: Result<String, Error>) {
+        let at = self.clock.now().wall;
+        self.audit(&match &verdict {
+            Ok(principal) => AuditEntry::authenticated(at, principal),
+            Err(error) => AuditEntry::authentication_refused(at, &error.code),
+        });
+        self.act(|machine, now| machine.handle_verified(now, conn, verdict));
     }
 
     fn start(self: &Arc<Self>, job: JobKey, start: Arc<JobStart>) {
@@ -357,11 +444,12 @@ impl Shared {
             let error = Error::internal(format!("agent {} was unregistered", start.agent_ref()));
             return self.act(|machine, now| machine.finish(now, job, Outcome::Failed(error)));
         };
-        let context = JobContext::new(Arc::clone(self), job, Arc::clone(&start), Arc::clone(&cancel));
+        let trace = Arc::new(JobTrace::new(&start));
+        let context = JobContext::new(Arc::clone(self), job, Arc::clone(&start), Arc::clone(&cancel), trace.clone());
         let shared = Arc::clone(self);
         let task = self.tokio().spawn(async move {
             let run = AssertUnwindSafe(async move { agent.run(start.input.clone(), context).await });
-            let outcome = run_to_end(run.catch_unwind(), &cancel).await;
+            let outcome = trace.span().around(run_to_end(run.catch_unwind(), &cancel)).await;
             shared.act(|machine, now| machine.finish(now, job, outcome));
         });
         if let Some(running) = self.jobs.lock().get_mut(&job) {

@@ -21,6 +21,7 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error as WsError, Message, Utf8Bytes};
 
 use super::{Received, Transport, TransportError, tls};
+use crate::span::say;
 
 /// What a WebSocket runs over.
 pub(crate) enum Wire {
@@ -96,7 +97,7 @@ async fn open(url: &str, options: ConnectOptions) -> Result<WebSocketTransport, 
     let name = host.trim_start_matches('[').trim_end_matches(']');
     let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
     if !secure && !is_loopback(name) {
-        tracing::warn!(host = name, "bearer token travels in clear: use wss:// beyond this machine");
+        say(|| tracing::warn!(host = name, "bearer token travels in clear: use wss:// beyond this machine"));
     }
     let mut request = url.into_client_request().map_err(TransportError::new)?;
     request.headers_mut().extend(options.headers);
