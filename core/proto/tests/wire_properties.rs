@@ -222,7 +222,7 @@ proptest! {
         let (mut payload, mut frame) = (Vec::new(), Vec::new());
         write_event_payload(&mut payload, &kind, ts, body.get().as_bytes());
         let trace_id = Some("4bf92f3577b34da6a3ce929d0e0e4736");
-        let header = Header { kind: kind::JOB_EVENT, id: &id, session_id: session.as_deref(), job_id: Some(&job), trace_id, event_seq: Some(seq), extensions: None };
+        let header = Header { kind: kind::JOB_EVENT, id: &id, session_id: session.as_deref(), job_id: Some(&job), trace_id, event_seq: Some(seq), ..Header::default() };
         write_frame(&mut frame, &header, &payload);
         let head = Head::parse(&frame, &Limits::default()).unwrap();
         prop_assert_eq!(RuntimeMessage::parse(&head), Ok(RuntimeMessage::Event));

@@ -11,8 +11,8 @@ use crate::Result;
 #[derive(Default)]
 pub(crate) struct Store {
     jobs: BTreeMap<Arc<str>, Vec<Arc<Record>>>,
-    /// Tickets not answered yet, in order.
-    pub(crate) waiting: VecDeque<u64>,
+    /// Tickets not answered yet, in order, and whether each is a record's.
+    pub(crate) waiting: VecDeque<(u64, bool)>,
     forgotten: BTreeSet<Arc<str>>,
     last_ticket: u64,
 }
@@ -24,7 +24,7 @@ impl Store {
             return Err(format!("ticket {ticket} follows {}", self.last_ticket));
         }
         self.last_ticket = ticket;
-        self.waiting.push_back(ticket);
+        self.waiting.push_back((ticket, matches!(op, StoreOp::Append(_))));
         match op {
             StoreOp::Append(record) => {
                 let kept = self.jobs.entry(Arc::clone(&record.job_id)).or_default();
@@ -45,6 +45,24 @@ impl Store {
             _ => {}
         }
         Ok(())
+    }
+
+    pub(crate) fn last_waiting(&self) -> Option<u64> {
+        self.waiting.back().map(|(ticket, _)| *ticket)
+    }
+
+    /// The last ticket before the record after the first `records`.
+    pub(crate) fn through(&self, records: usize) -> Option<u64> {
+        let mut met = 0;
+        let mut through = None;
+        for (ticket, is_record) in &self.waiting {
+            met += usize::from(*is_record);
+            if met > records {
+                break;
+            }
+            through = Some(*ticket);
+        }
+        through.filter(|_| met >= records)
     }
 
     /// A store reads through its own queue: what was handed to it before the question is in the answer.

@@ -83,6 +83,7 @@ pub(crate) fn config(settings: &Map<String, Value>) -> Result<RuntimeConfig> {
             "max_waiting_jobs" => config.max_waiting_jobs = count()?,
             "max_ended_jobs" => config.max_ended_jobs = count()?,
             "max_sessions_per_principal" => config.max_sessions_per_principal = count()?,
+            "store_high_water" => config.store_high_water = count()?,
             "outgoing_high_water" => config.outgoing_high_water = count()?,
             "buffer_cap_events" => config.buffer_cap = BufferCap { events: count()?, ..config.buffer_cap },
             "buffer_cap_bytes" => config.buffer_cap = BufferCap { bytes: count()?, ..config.buffer_cap },
@@ -194,6 +195,7 @@ impl World {
             "capabilities": {"encodings": ["json"], "features": features},
         });
         self.send(name, &json!({"type": "session.hello", "payload": payload}))?;
+        self.store_all()?;
         let (welcome, text) = self.take(name)?;
         if welcome["type"] != "session.welcome" {
             return Err(format!("{name} was not welcomed: {text}"));
@@ -362,10 +364,18 @@ impl World {
 
     pub(crate) fn stored(&mut self, upto: u64, outcome: Result<(), String>) -> Result<()> {
         if outcome.is_ok() {
-            self.store.waiting.retain(|ticket| *ticket > upto);
+            self.store.waiting.retain(|(ticket, _)| *ticket > upto);
         }
         self.machine.handle_stored(self.clock.0, upto, outcome);
         self.settle()
+    }
+
+    /// Everything that waits for the store is kept.
+    pub(crate) fn store_all(&mut self) -> Result<()> {
+        while let Some(last) = self.store.last_waiting() {
+            self.stored(last, Ok(()))?;
+        }
+        Ok(())
     }
 
     // ---- the end -----------------------------------------------------------------------------------------------
@@ -396,9 +406,7 @@ impl World {
         while let Some(job) = self.alive() {
             self.finish(job, Outcome::Cancelled)?;
         }
-        if let Some(last) = self.store.waiting.back().copied() {
-            self.stored(last, Ok(()))?;
-        }
+        self.store_all()?;
         while !self.unanswered.is_empty() {
             self.answer_history(false)?;
             self.settle()?;
@@ -408,6 +416,7 @@ impl World {
             self.clock.pass_to(at);
             self.machine.handle_timeout(self.clock.0);
             self.settle()?;
+            self.store_all()?;
         }
         if let Some(at) = self.machine.poll_timeout() {
             return Err(format!("a timer is left at {at:?} with nobody there"));

@@ -229,11 +229,8 @@ impl ClientMachine {
         let payload = serde_json::to_vec(payload).unwrap_or_else(|_| b"{}".to_vec());
         let mut frame = Vec::with_capacity(payload.len() + 192);
         let session_id = self.session_id.as_deref();
-        write_frame(
-            &mut frame,
-            &Header { kind, id, session_id, job_id, trace_id, event_seq: None, extensions },
-            &payload,
-        );
+        let header = Header { kind, id, session_id, job_id, trace_id, extensions, ..Header::default() };
+        write_frame(&mut frame, &header, &payload);
         if self.out.is_empty() {
             self.events.push_back(ClientEvent::Writable);
         }
