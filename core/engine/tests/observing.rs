@@ -16,14 +16,17 @@ use arcp_proto::Error;
 use arcp_proto::json::RawJson;
 use arcp_proto::machine::audit::AuditEntry;
 use arcp_proto::machine::client::ClientConfig;
+use arcp_proto::machine::frame::Record;
+use arcp_proto::machine::kept::{Kept, StoreOp};
 use arcp_proto::machine::runtime::RuntimeConfig;
 use arcp_proto::message::{JobStatus, LeaseConstraints, Submit};
 use arcp_proto::trace::{EXTENSION, TraceContext};
+use arcp_store::{Store, StoreError, StoreSink};
 use serde_json::json;
 use support::{BOUND, peer, submit};
 use tokio::time::timeout;
 use tracing::field::{Field, Visit};
-use tracing::span::{Attributes, Id, Record};
+use tracing::span::{Attributes, Id, Record as Recorded};
 use tracing::{Event, Metadata, Subscriber};
 
 const TOKEN: &str = "tok-5ecret";
@@ -146,7 +149,7 @@ impl Subscriber for Seen {
         Id::from_u64(id)
     }
 
-    fn record(&self, id: &Id, values: &Record<'_>) {
+    fn record(&self, id: &Id, values: &Recorded<'_>) {
         self.step("record");
         self.change(id, |span| values.record(&mut Fields(&mut span.fields)));
     }
@@ -352,4 +355,80 @@ async fn a_runtime_counts_what_happens_and_says_when_it_takes_no_more() {
     assert_eq!(runtime.ready(), Ok(()));
     timeout(BOUND, runtime.shutdown("done", BOUND)).await.unwrap();
     assert!(runtime.ready().unwrap_err().contains("stopping"));
+}
+
+/// Keeps nothing, and says what the test wants it to say.
+#[derive(Clone, Default)]
+struct Disk(Arc<DiskState>);
+
+#[derive(Default)]
+struct DiskState {
+    sink: Mutex<Option<Arc<dyn StoreSink>>>,
+    applied: AtomicU64,
+}
+
+impl Disk {
+    fn says(&self, outcome: Result<(), String>) {
+        let sink = self.0.sink.lock().unwrap().clone().unwrap();
+        sink.stored(self.0.applied.load(Ordering::Acquire), outcome);
+    }
+
+    /// Keeps whatever is decided, for as long as `during` takes.
+    async fn keeps<T>(&self, during: impl Future<Output = T>) -> T {
+        let keep = async {
+            loop {
+                self.says(Ok(()));
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            done = timeout(BOUND, during) => done.unwrap(),
+            () = keep => unreachable!(),
+        }
+    }
+}
+
+impl Store for Disk {
+    fn is_durable(&self) -> bool {
+        true
+    }
+
+    fn open(&self, sink: Arc<dyn StoreSink>) -> Result<Kept, StoreError> {
+        *self.0.sink.lock().unwrap() = Some(sink);
+        Ok(Kept::default())
+    }
+
+    fn apply(&self, ticket: u64, _: StoreOp) {
+        self.0.applied.store(ticket, Ordering::Release);
+    }
+
+    fn history(&self, _: u64, _: &Arc<str>, _: u64) -> Option<Vec<Arc<Record>>> {
+        Some(Vec::new())
+    }
+
+    fn close(&self) {}
+}
+
+#[tokio::test]
+async fn a_store_that_fails_is_told_until_it_works_again_and_its_commits_are_timed() {
+    let disk = Disk::default();
+    let verifier = Arc::new(StaticBearerVerifier::new([(TOKEN, "me@example.com")]));
+    let runtime = Runtime::with_store(RuntimeConfig::new(peer("runtime")), verifier, Box::new(disk.clone())).unwrap();
+    runtime.register_agent("works", works).unwrap();
+    assert_eq!(runtime.ready(), Ok(()));
+    disk.says(Err("the disk is full".into()));
+    assert!(runtime.ready().unwrap_err().ends_with("the disk is full"));
+    disk.says(Ok(()));
+    assert_eq!((runtime.ready(), runtime.stats().store_commits), (Ok(()), 0));
+    disk.keeps(async {
+        let client = connected(&runtime, TOKEN).await.unwrap();
+        let handle = client.submit(&leased(), None).await.unwrap();
+        handle.result().await.unwrap();
+    })
+    .await;
+    let stats = runtime.stats();
+    assert!(stats.store_commits > 0 && stats.store_commit_seconds > 0.0, "{stats:?}");
+    assert_eq!(runtime.commits().count(), stats.store_commits);
+    disk.0.sink.lock().unwrap().clone().unwrap().taken_over();
+    assert!(runtime.ready().is_err());
 }
