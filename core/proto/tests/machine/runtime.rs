@@ -11,7 +11,7 @@ use crate::Result;
 use crate::clock::{Clock, millis};
 use crate::matcher::{Scope, matches, resolve};
 use crate::step::{Step, each};
-use crate::world::{World, register};
+use crate::world::{World, register, texts};
 
 /// Verbs and what may stand beside them.
 const VERBS: &[(&str, &[&str])] = &[
@@ -35,6 +35,7 @@ const VERBS: &[(&str, &[&str])] = &[
     ("history", &[]),
     ("store", &[]),
     ("kept", &["records"]),
+    ("restart", &[]),
     ("shutdown", &[]),
     ("goodbye", &[]),
     ("register", &["refused", "says"]),
@@ -70,6 +71,7 @@ impl Game {
         let step = Step::read(step, VERBS)?;
         let on = step.text("on").unwrap_or("A");
         match step.verb {
+            "restart" => self.world.restart(&texts(step.object)),
             "connect" => self.world.connect(step.name()?),
             "open" => self.open(&step),
             "send" => {
