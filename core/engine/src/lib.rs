@@ -12,6 +12,7 @@ mod events;
 mod job;
 pub mod metrics;
 mod monitor;
+mod notes;
 mod runtime;
 mod server;
 mod span;

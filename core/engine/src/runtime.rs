@@ -2,17 +2,15 @@
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Once, OnceLock, Weak};
 use std::time::Duration;
 
 use arcp_proto::Error;
 use arcp_proto::machine::RuntimeMachine;
-use arcp_proto::machine::audit::AuditEntry;
 use arcp_proto::machine::frame::{Frame, Record};
 use arcp_proto::machine::job::{Job, JobStart, Outcome};
 use arcp_proto::machine::runtime::{ConnKey, JobKey, RuntimeConfig, RuntimeEvent};
-use arcp_proto::machine::stats::{RuntimeStats, Totals};
+use arcp_proto::machine::stats::RuntimeStats;
 use arcp_proto::message::AgentEntry;
 use arcp_proto::time::Now;
 use arcp_store::{MemoryStore, Store, StoreError, StoreSink};
@@ -29,8 +27,9 @@ use crate::audit::AuditSink;
 use crate::clock::{Clock, OsEntropy};
 use crate::connection::{Endpoint, Signal, drive};
 use crate::context::{CancelSignal, JobContext};
-use crate::metrics::{CommitHistogram, CommitTimes};
+use crate::metrics::CommitHistogram;
 use crate::monitor::Observed;
+use crate::notes::Notes;
 use crate::server::Listener;
 use crate::span::{self, JobTrace, say};
 use crate::transport::{Received, Transport};
@@ -62,13 +61,7 @@ pub(crate) struct Shared {
     ended: Notify,
     /// A connection is gone.
     closed: Notify,
-    /// Where audit entries go.
-    audit: RwLock<Option<Arc<dyn AuditSink>>>,
-    totals: Mutex<Totals>,
-    commits: CommitTimes,
-    /// Why the store keeps nothing, while it does not.
-    store_fault: Mutex<Option<String>>,
-    stopping: AtomicBool,
+    notes: Notes,
 }
 
 /// The deadline the timer task sleeps to, and what makes it look again. Apart from [`Shared`], so that sleeping keeps no
@@ -146,11 +139,7 @@ impl Runtime {
             tokio: OnceLock::new(),
             ended: Notify::new(),
             closed: Notify::new(),
-            audit: RwLock::default(),
-            totals: Mutex::default(),
-            commits: CommitTimes::default(),
-            store_fault: Mutex::default(),
-            stopping: AtomicBool::new(false),
+            notes: Notes::default(),
         };
         Runtime { shared: Arc::new(shared) }
     }
@@ -204,24 +193,20 @@ impl Runtime {
 
     /// Hands every audit entry from now on to this sink. There is none by default.
     pub fn set_audit(&self, sink: Arc<dyn AuditSink>) {
-        *self.shared.audit.write() = Some(sink);
+        self.shared.notes.set_audit(sink);
     }
 
     /// The figures of this moment.
     pub fn stats(&self) -> RuntimeStats {
         let shared = &self.shared;
-        let commits = shared.commits.histogram();
         let running = shared.jobs.lock().len();
         let live = shared.peek(RuntimeMachine::live_jobs);
-        RuntimeStats {
+        shared.notes.fill(RuntimeStats {
             sessions_connected: shared.signals.lock().len() as u64,
             jobs_pending: live.saturating_sub(running) as u64,
             jobs_running: running as u64,
-            totals: shared.totals.lock().clone(),
-            store_commits: commits.count(),
-            store_commit_seconds: commits.seconds(),
             ..RuntimeStats::default()
-        }
+        })
     }
 
     /// Runs one whole session: returns after a close, a bye or a lost link, and never fails.
@@ -269,7 +254,7 @@ impl Runtime {
 
     /// Cancels every job, gives them up to `grace`, says `session.bye` everywhere.
     pub async fn shutdown(&self, reason: &str, grace: Duration) {
-        self.shared.stopping.store(true, Ordering::Release);
+        self.shared.notes.stopping();
         self.shared.act(|machine, now| machine.shutdown(now, reason));
         let all_ended = async {
             loop {
@@ -327,10 +312,7 @@ impl StoreSink for StoreLink {
             say(|| tracing::error!(%fault, "events cannot be stored"));
         }
         if let Some(shared) = self.shared() {
-            if outcome.is_ok() {
-                shared.commits.stored(ticket, shared.clock.now().mono);
-            }
-            *shared.store_fault.lock() = outcome.clone().err();
+            shared.notes.stored(ticket, shared.clock.now().mono, &outcome);
             shared.act(|machine, now| machine.handle_stored(now, ticket, outcome));
         }
     }
@@ -344,7 +326,7 @@ impl StoreSink for StoreLink {
     fn taken_over(&self) {
         say(|| tracing::error!("another process has taken over the store; this runtime stops"));
         if let Some(shared) = self.shared() {
-            shared.stopping.store(true, Ordering::Release);
+            shared.notes.stopping();
             shared.act(|machine, now| {
                 machine.shutdown(now, "another runtime has taken over");
                 machine.close_connections(now, "another runtime has taken over");
@@ -359,14 +341,11 @@ impl Observed for Runtime {
     }
 
     fn commits(&self) -> CommitHistogram {
-        self.shared.commits.histogram()
+        self.shared.notes.commits()
     }
 
     fn ready(&self) -> Result<(), String> {
-        if self.shared.stopping.load(Ordering::Acquire) {
-            return Err("the runtime is stopping".into());
-        }
-        self.shared.store_fault.lock().clone().map_or(Ok(()), |fault| Err(format!("events cannot be stored: {fault}")))
+        self.shared.notes.ready()
     }
 }
 
@@ -444,7 +423,7 @@ impl Shared {
             // Before any history is read, so that it holds everything decided so far.
             while let Some((ticket, op)) = machine.poll_store() {
                 if self.store.is_durable() {
-                    self.commits.applied(ticket, now.mono);
+                    self.notes.applied(ticket, now.mono);
                 }
                 self.store.apply(ticket, op);
             }
@@ -496,7 +475,7 @@ impl Shared {
             RuntimeEvent::Start { job, start } => self.start(job, start),
             RuntimeEvent::Ended(job) => {
                 if let Some(status) = self.peek(|machine| machine.job(job).map(Job::status)) {
-                    self.totals.lock().count_ended(status);
+                    self.notes.job_ended(status);
                 }
                 if let Some(task) = self.jobs.lock().remove(&job).and_then(|running| running.task) {
                     task.abort();
@@ -507,15 +486,6 @@ impl Shared {
             }
             // Done under the lock.
             RuntimeEvent::Cancel { .. } | RuntimeEvent::ReadHistory { .. } => {}
-        }
-    }
-
-    /// Counts and keeps one entry.
-    pub(crate) fn audit(&self, entry: &AuditEntry) {
-        self.totals.lock().count_audited(entry);
-        let sink = self.audit.read().clone();
-        if let Some(sink) = sink {
-            sink.record(entry);
         }
     }
 
@@ -540,11 +510,7 @@ impl Shared {
     }
 
     fn verified(self: &Arc<Self>, conn: ConnKey, verdict: Result<String, Error>) {
-        let at = self.clock.now().wall;
-        self.audit(&match &verdict {
-            Ok(principal) => AuditEntry::authenticated(at, principal),
-            Err(error) => AuditEntry::authentication_refused(at, &error.code),
-        });
+        self.notes.verified(self.clock.now().wall, &verdict);
         self.act(|machine, now| machine.handle_verified(now, conn, verdict));
     }
 
