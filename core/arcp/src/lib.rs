@@ -4,12 +4,13 @@
 
 pub use arcp_engine::transport;
 pub use arcp_engine::transport::{
-    ConnectOptions, MemoryTransport, StdioTransport, Transport, WebSocketTransport, pair_memory_transports,
+    AllowCleartext, ConnectOptions, MemoryTransport, StdioTransport, Transport, WebSocketTransport,
+    pair_memory_transports,
 };
 pub use arcp_engine::{
-    Agent, AgentFuture, AuditFile, AuditLog, AuditSink, Client, Error, EventQueue, JobContext, JobHandle,
-    ListenOptions, Listener, Monitor, Observed, Runtime, StaticBearerVerifier, Subscription, TransportError, Verifier,
-    VerifyFuture,
+    Agent, AgentFuture, AuditFile, AuditLog, AuditSink, ChainVerifier, Client, Error, EventQueue, JobContext,
+    JobHandle, JwksOptions, JwtKey, JwtOptions, JwtVerifier, ListenOptions, Listener, Monitor, Observed, Runtime,
+    StaticBearerVerifier, Subscription, TransportError, Verifier, VerifierError, VerifyFuture,
 };
 pub use arcp_proto::agent_ref::AgentRef;
 pub use arcp_proto::budget::{Budget, parse_amount as parse_budget_amount};

@@ -8,7 +8,7 @@ use arcp::{Agent, AgentFuture, JobContext, ProtocolError, RawJson, StaticBearerV
 use crate::core::Core;
 use crate::error::ErrorInfo;
 use crate::invocation::{VerifyRequest, run_in_host};
-use crate::options::RuntimeOptions;
+use crate::options::{JwtOptions, RuntimeOptions};
 use crate::port::{Item, Port, Value};
 use crate::transport::{ListenerHandle, TransportHandle};
 
@@ -25,6 +25,8 @@ pub enum VerifierChoice {
     Static(Vec<(String, String)>),
     /// The host, through [`Item::Verify`].
     Host(Port),
+    /// Signed tokens: the JSON text of [`JwtOptions`].
+    Jwt(String),
 }
 
 impl Runtime {
@@ -38,6 +40,9 @@ impl Runtime {
         let runtime = match verifier {
             VerifierChoice::Static(tokens) => arcp::Runtime::new(config, StaticBearerVerifier::new(tokens)),
             VerifierChoice::Host(port) => arcp::Runtime::new(config, HostVerifier { port }),
+            VerifierChoice::Jwt(options) => {
+                arcp::Runtime::new(config, JwtOptions::from_json(&options)?.into_verifier()?)
+            }
         };
         Ok(Runtime { core: core.clone(), runtime })
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use arcp::transport::tls;
 use arcp::{
     AuditFile, CancelPolicy, IMPL_VERSION, JobContext, ListenOptions, Listener, Monitor, ProtocolError, RawJson,
-    Runtime, RuntimeConfig, RuntimeInfo, StaticBearerVerifier,
+    Runtime, RuntimeConfig, RuntimeInfo,
 };
 use serde_json::json;
 use tokio::task::JoinSet;
@@ -72,8 +72,7 @@ impl ServeArgs {
             CancelPolicyArg::Principal => CancelPolicy::Principal,
             CancelPolicyArg::Session => CancelPolicy::Session,
         };
-        let verifier = StaticBearerVerifier::new([(self.token.read()?, self.principal.clone())]);
-        let runtime = Runtime::new(config, verifier);
+        let runtime = Runtime::new(config, self.verifier()?);
         runtime.register_agent("echo", echo).map_err(|error| Failure::Other(error.to_string()))?;
         if let Some(path) = &self.audit {
             let audit = AuditFile::open(path)
@@ -117,6 +116,7 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
         Listener::bind(args.listen_options()?).await.map_err(|error| Failure::Other(error.to_string()))?;
     let monitor = args.monitor(&runtime).await?;
     args.say_listening(listener.url(), monitor.as_ref().map(Monitor::metrics_url))?;
+    args.warn_of_open_files();
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {

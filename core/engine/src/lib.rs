@@ -29,4 +29,7 @@ pub use job::{JobHandle, Subscription};
 pub use monitor::{Monitor, Observed};
 pub use runtime::Runtime;
 pub use server::{ListenOptions, Listener};
-pub use verifier::{StaticBearerVerifier, Verifier, VerifyFuture};
+pub use verifier::{
+    ChainVerifier, JwksOptions, JwtKey, JwtOptions, JwtVerifier, StaticBearerVerifier, Verifier, VerifierError,
+    VerifyFuture,
+};
