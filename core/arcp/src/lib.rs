@@ -2,6 +2,7 @@
 //!
 //! A [`Runtime`] hosts agents; a [`Client`] opens a session, submits jobs and follows their events.
 
+pub use arcp_engine::store::{self, MemoryStore, SqliteOptions, SqliteStore, Store, StoreError, Synchronous};
 pub use arcp_engine::transport;
 pub use arcp_engine::transport::{
     AllowCleartext, ConnectOptions, MemoryTransport, StdioTransport, Transport, WebSocketTransport,

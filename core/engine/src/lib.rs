@@ -19,6 +19,9 @@ mod span;
 pub mod transport;
 mod verifier;
 
+/// What a runtime keeps, and where.
+pub use arcp_store as store;
+
 pub use agent::{Agent, AgentFuture};
 pub use audit::{AuditFile, AuditLog, AuditSink, MAX_WAITING as MAX_WAITING_AUDIT_ENTRIES};
 pub use client::Client;
