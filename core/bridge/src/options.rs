@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use arcp::message::PeerInfo;
 use arcp::{
-    AllowCleartext, CancelPolicy, ClientConfig, CloseStyle, JwksOptions, JwtKey, JwtVerifier, ProfileChoice,
-    RuntimeConfig,
+    AllowCleartext, CancelPolicy, ClientConfig, CloseStyle, JwksOptions, JwtKey, JwtVerifier, MemoryStore,
+    ProfileChoice, RuntimeConfig, SqliteOptions, SqliteStore, Store, Synchronous,
 };
 use serde::Deserialize;
 
@@ -86,6 +86,12 @@ pub struct RuntimeOptions {
     /// `auto`, `draft` or `py-1.1`; `auto`.
     #[serde(default)]
     pub wire_profile: Option<String>,
+    /// Path of a SQLite file that sessions, jobs and events are kept in; absent or `memory`: kept in memory.
+    #[serde(default)]
+    pub db: Option<String>,
+    /// `normal` (survives the process) or `full` (survives a power loss too); `normal`.
+    #[serde(default)]
+    pub synchronous: Option<String>,
 }
 
 /// How to connect a WebSocket. JSON members have the same names. Headers may be secret, so there is no `Debug`.
@@ -203,6 +209,20 @@ impl ClientOptions {
 }
 
 impl RuntimeOptions {
+    /// Where the runtime keeps what it keeps.
+    pub(crate) fn store(&self) -> Result<Box<dyn Store>, ErrorInfo> {
+        let synchronous = match self.synchronous.as_deref() {
+            None | Some("normal") => Synchronous::Normal,
+            Some("full") => Synchronous::Full,
+            Some(other) => return Err(choice("synchronous", other, "normal, full")),
+        };
+        Ok(match self.db.as_deref() {
+            None | Some("memory") => Box::new(MemoryStore::default()),
+            Some("") => return Err(ErrorInfo::argument("db must be a path or \"memory\"")),
+            Some(path) => Box::new(SqliteStore::new(path, SqliteOptions { synchronous, ..SqliteOptions::default() })),
+        })
+    }
+
     pub(crate) fn into_config(self) -> Result<RuntimeConfig, ErrorInfo> {
         let mut config = RuntimeConfig::new(peer(self.name, self.version)?);
         set(&mut config.features, self.features);

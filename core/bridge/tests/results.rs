@@ -87,7 +87,7 @@ fn run(
     let options = RuntimeOptions::from_json(options).unwrap();
     let tokens = VerifierChoice::Static(vec![("tok".into(), "me".into())]);
     let runtime = Runtime::new(&host.core, options, tokens).unwrap();
-    runtime.register_agent(&host.port, "writer", None).unwrap();
+    runtime.register_agent(&host.port, "writer", None, false).unwrap();
     let (near, far) = TransportHandle::memory_pair();
     runtime.accept(&host.port, 1000, &far).unwrap();
     let client = format!(r#"{{"name":"c","version":"1","features":{features}}}"#);
