@@ -2,7 +2,7 @@
 //!
 //! # The file
 //!
-//! `<database>` with its write-ahead log (`-wal`, `-shm`) and `<database>.lock`, which names the process it belongs to;
+//! `<database>`, its write-ahead log (`-wal`, `-shm`) and `<database>.lock`, which names the process it belongs to;
 //! all of them readable by their owner only. `PRAGMA application_id` is "ARCP", `PRAGMA user_version` the version of the
 //! schema. Secrets are not in it: tokens come as hashes, credentials without their value.
 //!
@@ -23,7 +23,7 @@
 //! | `idempotency_key` | a key, the answer it made, and the job's end once the job is forgotten |
 //! | `credential` | a credential to be revoked |
 //!
-//! Keys of sessions and jobs are the owner's epoch and a counter, so none is used twice: a number of a job that is
+//! Keys of sessions and jobs are the owner's epoch and a counter. None is used twice: a number of a job that is
 //! forgotten names nothing. Integers that the protocol counts without sign are stored as their 64 bits. Every blob starts
 //! with a CRC-32 of the rest and a byte for its form.
 
@@ -79,7 +79,7 @@ impl Synchronous {
 pub struct SqliteOptions {
     /// When a commit counts as kept; [`Synchronous::Normal`] by default.
     pub synchronous: Synchronous,
-    /// How large the file may become, in bytes; no bound by default. A warning is logged at 80 % (D-27). At the bound
+    /// How large the file may become, in bytes and without its log; no bound by default. A warning is logged at 80 % (D-27). At the bound
     /// nothing is kept until something is forgotten, as with a full disk.
     pub quota_bytes: Option<u64>,
     /// How much of one job is kept.
