@@ -277,7 +277,8 @@ impl RuntimeMachine {
             submit.max_runtime_sec.map(|seconds| Duration::from_secs(seconds).min(self.config.max_runtime_cap));
         let trace_id: Arc<str> = match &head.trace_id {
             Some(trace_id) => (**trace_id).into(),
-            None => self.ids.trace_id().into(),
+            // A context without an envelope's id still names the trace.
+            None => head.trace_context().map_or_else(|| self.ids.trace_id(), |context| context.trace_id()).into(),
         };
         let session_id = self.sessions.get(&key).map(|session| Arc::clone(session.id())).unwrap_or_default();
         let start = JobStart {
@@ -287,6 +288,7 @@ impl RuntimeMachine {
             agent,
             version,
             trace_id: Arc::clone(&trace_id),
+            trace_context: head.trace_context(),
             lease: Arc::new(lease),
             lease_constraints: submit.lease_constraints.clone().filter(|constraints| constraints.expires_at.is_some()),
             input: submit.input.clone(),
