@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::frame::Record;
 use super::kept::KeptJob;
+use super::result_stream::ResultStream;
 use super::runtime::{SessionKey, details};
 use crate::budget::Budget;
 use crate::error::{Error, ErrorCode};
@@ -115,6 +116,8 @@ pub struct Job {
     pub(super) terminal: Option<Arc<Record>>,
     /// The principal and idempotency key it was submitted under.
     pub(super) claim: Option<(Arc<str>, String)>,
+    /// The result on its way out.
+    pub(super) stream: Option<Box<ResultStream>>,
 }
 
 /// The end of a lease on both clocks: the earlier wins.
@@ -178,6 +181,7 @@ impl Job {
             ending: None,
             terminal: None,
             claim: None,
+            stream: None,
         })
     }
 

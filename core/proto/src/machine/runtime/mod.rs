@@ -5,6 +5,7 @@ mod config;
 mod connections;
 mod emission;
 mod requests;
+mod results;
 mod resume;
 mod storage;
 
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use config::{BufferCap, CancelPolicy, ProfileChoice, RuntimeConfig};
+pub use results::OpenedResult;
 pub use resume::ResumeRefusal;
 
 use self::agents::Agents;
@@ -273,6 +275,6 @@ impl RuntimeMachine {
 }
 
 /// `{"name": "value"}`, as the details of an error.
-pub(super) fn details(name: &str, value: &str) -> RawJson {
+pub(in crate::machine) fn details(name: &str, value: &str) -> RawJson {
     RawJson::from_serialize(&BTreeMap::from([(name, value)])).unwrap_or_else(|_| RawJson::empty_object())
 }
