@@ -94,6 +94,7 @@ impl Run {
             7 if open => {
                 // What it leaves it has read up to here.
                 self.world.set_stalled(&name, false)?;
+                self.world.store_all()?;
                 self.look()?;
                 if let Some(job_id) = job_id.filter(|job_id| !self.jobs.contains(&(job_id.clone(), name.clone()))) {
                     self.world.send(&name, &json!({"type": "job.unsubscribe", "payload": {"job_id": job_id}}))?;
