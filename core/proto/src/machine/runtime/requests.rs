@@ -15,9 +15,10 @@ use crate::json::{self, RawJson};
 use crate::lease::{self, Lease};
 use crate::machine::frame::{Frame, Record, WireProfile};
 use crate::machine::job::Ending;
-use crate::machine::job::{Held, Job, JobStart, LeaseEnd, Subscriber};
+use crate::machine::job::{Family, Held, Job, JobStart, LeaseEnd, Subscriber};
 use crate::message::{
-    Accepted, Cancel, Cancelled, ClientMessage, Closed, JobStatus, Pong, Submit, Subscribe, Subscribed, kind,
+    Accepted, Cancel, Cancelled, ClientMessage, Closed, JobStatus, LeaseConstraints, Pong, Submit, Subscribe,
+    Subscribed, kind,
 };
 use crate::time::Now;
 
@@ -51,6 +52,22 @@ impl Idempotency {
             used.terminal = job.terminal.clone();
         }
     }
+}
+
+/// What a job is made of, whether a client submits it or an agent delegates it.
+pub(super) struct Order<'a> {
+    pub(super) session: Option<SessionKey>,
+    pub(super) session_id: Arc<str>,
+    pub(super) principal: Arc<str>,
+    pub(super) trace_id: Arc<str>,
+    pub(super) agent: &'a str,
+    pub(super) input: &'a RawJson,
+    pub(super) lease_request: &'a RawJson,
+    pub(super) lease_constraints: Option<&'a LeaseConstraints>,
+    pub(super) max_runtime_sec: Option<u64>,
+    /// The delegating job, whose lease and counters bound this one.
+    pub(super) parent: Option<JobKey>,
+    pub(super) delegate_id: Option<&'a str>,
 }
 
 impl RuntimeMachine {
@@ -147,27 +164,19 @@ impl RuntimeMachine {
             None => None,
         };
         let mut job = self.check_submit(now, key, principal, head, &submit)?;
-        let job_key = JobKey(self.fresh_key());
         let accepted = job.accepted.clone();
         let job_id = Arc::clone(&job.start.job_id);
         let trace_id = Arc::clone(&job.start.trace_id);
-        if let Some(end) = job.lease_end {
-            self.timers.set(Timer::LeaseEnd(job_key), end.mono.saturating_add(self.config.lease_grace));
-        }
+        job.claim = claim.as_ref().map(|(claim, _)| claim.clone());
+        let job_key = self.keep_job(job);
         if let Some((claim, fingerprint)) = claim {
             let number = self.fresh_key();
-            job.claim = Some(claim.clone());
             let (accepted, trace_id) = (accepted.clone(), Arc::clone(&trace_id));
             let used = Used { fingerprint, job: job_key, accepted, trace_id, terminal: None };
             self.idempotency.by_key.insert(claim.clone(), used);
             self.idempotency.by_number.insert(number, claim);
             let ttl = self.config.idempotency_ttl.max(self.config.retention);
             self.timers.set(Timer::Idempotency(number), now.mono + ttl);
-        }
-        self.jobs_by_id.insert(Arc::clone(&job_id), job_key);
-        self.jobs.insert(job_key, job);
-        if let Some(session) = self.sessions.get_mut(&key) {
-            session.running.insert(job_key);
         }
         self.answer_accepted(now, conn, key, id, job_id, trace_id, accepted);
         if self.running < self.config.max_concurrent_jobs {
@@ -187,45 +196,72 @@ impl RuntimeMachine {
         head: &Head<'_>,
         submit: &Submit,
     ) -> Result<Job, Error> {
-        let (agent, version) = self.agents.resolve(&AgentRef::parse(&submit.agent)?)?;
-        let lease = Lease::parse(submit.lease_request.get())?;
-        let lease_end =
-            match submit.lease_constraints.as_ref().and_then(|constraints| constraints.expires_at.as_deref()) {
-                Some(text) => Some(LeaseEnd::new(lease::future_expires_at(text, now.wall)?, now)),
-                None => None,
-            };
-        let budget = lease.budget();
-        if let Some(parent) = &submit.parent_job_id {
-            return Err(Error::invalid(format!(
-                "parent_job_id \"{parent}\" names a delegating job; this runtime does not delegate, submit without it"
-            )));
-        }
-        if self.shutting_down {
-            return Err(Error::internal("the runtime is shutting down; submit again later"));
-        }
+        let parent = submit.parent_job_id.as_deref().map(|parent| self.own_parent(now, key, parent)).transpose()?;
+        let trace_id: Arc<str> = match (&head.trace_id, parent.and_then(|parent| self.jobs.get(&parent))) {
+            (Some(trace_id), _) => (**trace_id).into(),
+            (None, Some(parent)) => Arc::clone(&parent.start.trace_id),
+            (None, None) => self.ids.trace_id().into(),
+        };
+        let order = Order {
+            session: Some(key),
+            session_id: self.sessions.get(&key).map(|session| Arc::clone(session.id())).unwrap_or_default(),
+            principal,
+            trace_id,
+            agent: &submit.agent,
+            input: &submit.input,
+            lease_request: &submit.lease_request,
+            lease_constraints: submit.lease_constraints.as_ref(),
+            max_runtime_sec: submit.max_runtime_sec,
+            parent,
+            delegate_id: submit.delegate_id.as_deref().filter(|_| parent.is_some()),
+        };
+        let job = self.make_job(now, order)?;
         if self.running >= self.config.max_concurrent_jobs && self.waiting.len() >= self.config.max_waiting_jobs {
             let cap = self.config.max_waiting_jobs;
             let error = Error::internal(format!("{cap} jobs are waiting already; submit again later"));
             return Err(error.with_details(details("cap", "waiting_jobs")));
         }
-        let max_runtime =
-            submit.max_runtime_sec.map(|seconds| Duration::from_secs(seconds).min(self.config.max_runtime_cap));
-        let trace_id: Arc<str> = match &head.trace_id {
-            Some(trace_id) => (**trace_id).into(),
-            None => self.ids.trace_id().into(),
+        Ok(job)
+    }
+
+    /// Checks what is asked for against agents and leases, and makes a job of it; nothing is kept of it yet.
+    pub(super) fn make_job(&mut self, now: Now, order: Order<'_>) -> Result<Job, Error> {
+        let (agent, version) = self.agents.resolve(&AgentRef::parse(order.agent)?)?;
+        let lease = Lease::parse(order.lease_request.get())?;
+        let constraints = order.lease_constraints.filter(|constraints| constraints.expires_at.is_some());
+        let expires_at = match constraints.and_then(|constraints| constraints.expires_at.as_deref()) {
+            Some(text) => Some(lease::future_expires_at(text, now.wall)?),
+            None => None,
         };
-        let session_id = self.sessions.get(&key).map(|session| Arc::clone(session.id())).unwrap_or_default();
+        let inherited = order.parent.map(|parent| self.inherit(now, parent, &lease, expires_at)).transpose()?;
+        let parent = order.parent.and_then(|parent| self.jobs.get(&parent));
+        let constraints = constraints.or(parent.and_then(|parent| parent.start.lease_constraints.as_ref())).cloned();
+        let (lease, lease_end) =
+            inherited.unwrap_or_else(|| (lease, expires_at.map(|expires_at| LeaseEnd::new(expires_at, now))));
+        let parent_job_id = parent.map(|parent| Arc::clone(&parent.start.job_id));
+        let budget = lease.budget();
+        if self.shutting_down {
+            return Err(Error::internal("the runtime is shutting down; submit again later"));
+        }
+        let max_runtime =
+            order.max_runtime_sec.map(|seconds| Duration::from_secs(seconds).min(self.config.max_runtime_cap));
+        let family = Family {
+            ancestors: order.parent.map(|parent| self.line_of(parent)).unwrap_or_default(),
+            delegate_id: order.delegate_id.map(str::to_owned),
+            ..Family::default()
+        };
         let start = JobStart {
             job_id: self.ids.job_id(now.wall).into(),
-            session_id,
-            principal,
+            session_id: order.session_id,
+            principal: order.principal,
             agent,
             version,
-            trace_id: Arc::clone(&trace_id),
+            trace_id: order.trace_id,
             lease: Arc::new(lease),
-            lease_constraints: submit.lease_constraints.clone().filter(|constraints| constraints.expires_at.is_some()),
-            input: submit.input.clone(),
+            lease_constraints: constraints,
+            input: order.input.clone(),
             max_runtime_sec: max_runtime.map(|limit| limit.as_secs()),
+            parent_job_id,
         };
         let accepted = Accepted {
             job_id: start.job_id.to_string(),
@@ -235,15 +271,15 @@ impl RuntimeMachine {
             budget: budget.as_ref().map(|budget| RawJson::parse(&budget.to_json())).transpose()?,
             credentials: None,
             accepted_at: Some(now.wall),
-            trace_id: Some(trace_id.to_string()),
-            parent_job_id: None,
-            delegate_id: None,
+            trace_id: Some(start.trace_id.to_string()),
+            parent_job_id: start.parent_job_id.as_deref().map(str::to_owned),
+            delegate_id: family.delegate_id.clone(),
             request_id: None,
             max_runtime_sec: start.max_runtime_sec,
         };
         Ok(Job {
             start: Arc::new(start),
-            session: Some(key),
+            session: order.session,
             status: JobStatus::Pending,
             created_at: now.wall,
             accepted,
@@ -256,7 +292,23 @@ impl RuntimeMachine {
             ending: None,
             terminal: None,
             claim: None,
+            family,
         })
+    }
+
+    /// Keeps an accepted job; whoever called starts it, or lets it wait.
+    pub(super) fn keep_job(&mut self, job: Job) -> JobKey {
+        let key = JobKey(self.fresh_key());
+        if let Some(end) = job.lease_end {
+            self.timers.set(Timer::LeaseEnd(key), end.mono.saturating_add(self.config.lease_grace));
+        }
+        if let Some(session) = job.session.and_then(|session| self.sessions.get_mut(&session)) {
+            session.running.insert(key);
+        }
+        self.join_family(key, &job.family);
+        self.jobs_by_id.insert(Arc::clone(&job.start.job_id), key);
+        self.jobs.insert(key, job);
+        key
     }
 
     #[allow(clippy::too_many_arguments, reason = "one message, each part from elsewhere")]
@@ -271,11 +323,16 @@ impl RuntimeMachine {
         mut accepted: Accepted,
     ) {
         accepted.request_id = Some(request_id.to_owned());
+        self.suit_profile(key, &mut accepted);
+        self.answer(now, conn, kind::JOB_ACCEPTED, Some(job_id), Some(trace_id), &accepted);
+    }
+
+    /// Rewrites what this session's peer reads in another form (D-43).
+    pub(super) fn suit_profile(&self, key: SessionKey, accepted: &mut Accepted) {
         let profile = self.sessions.get(&key).map(|session| session.name.profile).unwrap_or_default();
         if profile == WireProfile::Py11 {
             accepted.budget = accepted.budget.as_ref().and_then(text_budget);
         }
-        self.answer(now, conn, kind::JOB_ACCEPTED, Some(job_id), Some(trace_id), &accepted);
     }
 
     /// Same key, same parameters: the same answer, and the terminal again if the job has ended.
@@ -398,7 +455,7 @@ impl RuntimeMachine {
             lease_constraints: job.start.lease_constraints.clone(),
             budget: job.budget_json(),
             credentials: None,
-            parent_job_id: None,
+            parent_job_id: job.start.parent_job_id.as_deref().map(str::to_owned),
             trace_id: Some(job.start.trace_id.to_string()),
             subscribed_from: job.source_seq,
             replayed: replay,
