@@ -53,7 +53,7 @@ impl Runtime {
     /// `INVALID_REQUEST` when name or version is outside the grammar.
     pub fn register_agent(&self, port: &Port, name: &str, version: Option<&str>) -> Result<(), ErrorInfo> {
         let agent = HostAgent { core: self.core.clone(), port: port.clone() };
-        Ok(self.runtime.register(name, version, Arc::new(agent))?)
+        Ok(self.runtime.register(name, version, Arc::new(agent), false)?)
     }
 
     /// Sets the version a bare name means.

@@ -2,23 +2,23 @@
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Once, OnceLock, Weak};
 use std::time::Duration;
 
 use arcp_proto::Error;
 use arcp_proto::machine::RuntimeMachine;
-use arcp_proto::machine::frame::Frame;
+use arcp_proto::machine::frame::{Frame, Record};
 use arcp_proto::machine::job::{JobStart, Outcome};
 use arcp_proto::machine::runtime::{ConnKey, JobKey, RuntimeConfig, RuntimeEvent};
 use arcp_proto::message::AgentEntry;
 use arcp_proto::time::Now;
-use arcp_store::{MemoryStore, Store};
+use arcp_store::{MemoryStore, Store, StoreError, StoreSink};
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
 use parking_lot::{Mutex, RwLock};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, spawn_blocking};
 use tokio::time::{sleep_until, timeout};
 
 use crate::agent::Agent;
@@ -42,7 +42,9 @@ pub(crate) struct Shared {
     machine: Mutex<RuntimeMachine>,
     clock: Clock,
     store: Box<dyn Store>,
-    agents: RwLock<HashMap<String, Arc<dyn Agent>>>,
+    /// Whether what an earlier process left was settled.
+    begun: Once,
+    agents: RwLock<HashMap<String, Registered>>,
     verifier: Arc<dyn Verifier>,
     signals: Mutex<HashMap<ConnKey, Arc<Signal>>>,
     jobs: Mutex<HashMap<JobKey, RunningJob>>,
@@ -63,6 +65,12 @@ struct Timer {
     rescheduled: Notify,
 }
 
+/// An agent, and whether it may be started again for a job that died with its process (D-26).
+struct Registered {
+    agent: Arc<dyn Agent>,
+    restartable: bool,
+}
+
 struct RunningJob {
     cancel: Arc<CancelSignal>,
     task: Option<AbortHandle>,
@@ -74,21 +82,47 @@ const VERIFY_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a shutdown waits for connections to end.
 const LAST_WORDS: Duration = Duration::from_secs(3);
 
+/// How long a shutdown waits for the store.
+const LAST_WRITES: Duration = Duration::from_secs(10);
+
 /// Frames a connection takes from the machine under one lock.
 const TRANSMIT_BATCH: usize = 256;
 
 impl Runtime {
     /// A runtime that keeps its records in memory.
     pub fn new(config: RuntimeConfig, verifier: impl Verifier) -> Self {
-        Runtime::with_store(config, Arc::new(verifier), Box::new(MemoryStore::default()))
+        let machine = RuntimeMachine::new(config, Box::new(OsEntropy));
+        Runtime::around(machine, Clock::new(), Arc::new(verifier), Box::new(MemoryStore::default()))
     }
 
-    /// A runtime over a store of one's own.
-    pub fn with_store(config: RuntimeConfig, verifier: Arc<dyn Verifier>, store: Box<dyn Store>) -> Self {
+    /// A runtime over a store of one's own, which is opened: with a durable one sessions, jobs, events and keys of an
+    /// earlier process are back.
+    ///
+    /// # Errors
+    /// When the store cannot be opened, or holds what this version cannot read.
+    pub fn with_store(
+        mut config: RuntimeConfig,
+        verifier: Arc<dyn Verifier>,
+        store: Box<dyn Store>,
+    ) -> Result<Self, StoreError> {
+        config.durable = store.is_durable();
+        let link = Arc::new(StoreLink::default());
+        let kept = store.open(Arc::clone(&link) as Arc<dyn StoreSink>)?;
+        let clock = Clock::new();
+        let mut machine = RuntimeMachine::new(config, Box::new(OsEntropy));
+        machine.restore(clock.now(), kept).map_err(|error| StoreError(error.message))?;
+        let runtime = Runtime::around(machine, clock, verifier, store);
+        // Nothing was applied yet, so nothing can have been answered before.
+        drop(link.shared.set(Arc::downgrade(&runtime.shared)));
+        Ok(runtime)
+    }
+
+    fn around(machine: RuntimeMachine, clock: Clock, verifier: Arc<dyn Verifier>, store: Box<dyn Store>) -> Self {
         let shared = Shared {
-            machine: Mutex::new(RuntimeMachine::new(config, Box::new(OsEntropy))),
-            clock: Clock::new(),
+            machine: Mutex::new(machine),
+            clock,
             store,
+            begun: Once::new(),
             agents: RwLock::default(),
             verifier,
             signals: Mutex::default(),
@@ -107,7 +141,7 @@ impl Runtime {
     /// # Errors
     /// `INVALID_REQUEST` when the name is outside the grammar.
     pub fn register_agent(&self, name: &str, agent: impl Agent) -> Result<(), Error> {
-        self.register(name, None, Arc::new(agent))
+        self.register(name, None, Arc::new(agent), false)
     }
 
     /// Adds one version of an agent; the first becomes the default.
@@ -115,17 +149,24 @@ impl Runtime {
     /// # Errors
     /// As [`Runtime::register_agent`].
     pub fn register_agent_version(&self, name: &str, version: &str, agent: impl Agent) -> Result<(), Error> {
-        self.register(name, Some(version), Arc::new(agent))
+        self.register(name, Some(version), Arc::new(agent), false)
     }
 
-    /// Adds a shared agent, with or without a version.
+    /// Adds a shared agent, with or without a version. A `restartable` one is started again, under the same job id, for
+    /// a job that died with an earlier process; it must bear being run twice (D-26).
     ///
     /// # Errors
     /// As [`Runtime::register_agent`].
-    pub fn register(&self, name: &str, version: Option<&str>, agent: Arc<dyn Agent>) -> Result<(), Error> {
+    pub fn register(
+        &self,
+        name: &str,
+        version: Option<&str>,
+        agent: Arc<dyn Agent>,
+        restartable: bool,
+    ) -> Result<(), Error> {
         let reference = version.map_or_else(|| name.to_owned(), |version| format!("{name}@{version}"));
         self.shared.machine.lock().register_agent(name, version)?;
-        self.shared.agents.write().insert(reference, agent);
+        self.shared.agents.write().insert(reference, Registered { agent, restartable });
         Ok(())
     }
 
@@ -144,8 +185,8 @@ impl Runtime {
 
     /// Runs one whole session: returns after a close, a bye or a lost link, and never fails.
     pub async fn accept(&self, mut transport: impl Transport) {
+        self.begin();
         let shared = &self.shared;
-        shared.tokio.get_or_init(Handle::current);
         let signal = Arc::new(Signal::default());
         let conn = shared.act(|machine, now| {
             let conn = machine.connected(now);
@@ -158,6 +199,21 @@ impl Runtime {
             tracing::debug!(%error, "a connection was lost");
         }
         drop(guard);
+    }
+
+    /// Settles the jobs that died with an earlier process: restartable agents run again, the others' jobs end. The first
+    /// connection does it too; agents must be registered before.
+    pub fn begin(&self) {
+        let shared = &self.shared;
+        shared.tokio.get_or_init(Handle::current);
+        shared.begun.call_once(|| {
+            shared.act(|machine, now| {
+                let agents = shared.agents.read();
+                machine.recover(now, |start| {
+                    agents.get(&start.agent_ref()).is_some_and(|registered| registered.restartable)
+                });
+            });
+        });
     }
 
     /// Accepts from a listener until the listener is closed.
@@ -200,6 +256,50 @@ impl Runtime {
         };
         if timeout(LAST_WORDS, all_closed).await.is_err() {
             tracing::warn!("a connection did not end in time");
+        }
+        let shared = Arc::clone(&self.shared);
+        // It waits for the disk.
+        if timeout(LAST_WRITES, spawn_blocking(move || shared.store.close())).await.is_err() {
+            tracing::warn!("the store did not close in time");
+        }
+    }
+}
+
+/// The way back from a store to its runtime, which it does not keep alive.
+#[derive(Default)]
+struct StoreLink {
+    shared: OnceLock<Weak<Shared>>,
+}
+
+impl StoreLink {
+    fn shared(&self) -> Option<Arc<Shared>> {
+        self.shared.get().and_then(Weak::upgrade)
+    }
+}
+
+impl StoreSink for StoreLink {
+    fn stored(&self, ticket: u64, outcome: Result<(), String>) {
+        if let Err(fault) = &outcome {
+            tracing::error!(%fault, "events cannot be stored");
+        }
+        if let Some(shared) = self.shared() {
+            shared.act(|machine, now| machine.handle_stored(now, ticket, outcome));
+        }
+    }
+
+    fn history(&self, request: u64, records: Vec<Arc<Record>>) {
+        if let Some(shared) = self.shared() {
+            shared.act(|machine, now| machine.handle_history(now, request, &records));
+        }
+    }
+
+    fn taken_over(&self) {
+        tracing::error!("another process has taken over the store; this runtime stops");
+        if let Some(shared) = self.shared() {
+            shared.act(|machine, now| {
+                machine.shutdown(now, "another runtime has taken over");
+                machine.close_connections(now, "another runtime has taken over");
+            });
         }
     }
 }
@@ -352,7 +452,7 @@ impl Shared {
 
     fn start(self: &Arc<Self>, job: JobKey, start: Arc<JobStart>) {
         let Some(cancel) = self.jobs.lock().get(&job).map(|running| Arc::clone(&running.cancel)) else { return };
-        let agent = self.agents.read().get(&start.agent_ref()).cloned();
+        let agent = self.agents.read().get(&start.agent_ref()).map(|registered| Arc::clone(&registered.agent));
         let Some(agent) = agent else {
             let error = Error::internal(format!("agent {} was unregistered", start.agent_ref()));
             return self.act(|machine, now| machine.finish(now, job, Outcome::Failed(error)));

@@ -216,6 +216,9 @@ fn is_optional(extensions: &RawValue) -> bool {
     pick(extensions.get(), &["optional"]).is_ok_and(|[flag]| flag.is_some_and(|flag| flag.get() == "true"))
 }
 
+/// The extension that tells a subscriber an event's number in the submitting session (R-7.6.8).
+pub const SOURCE_EVENT_SEQ: &str = "x-vendor.arcp.source_event_seq";
+
 /// The members of an envelope to be written, except the payload.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Header<'a> {
@@ -231,6 +234,8 @@ pub struct Header<'a> {
     pub trace_id: Option<&'a str>,
     /// Exactly on `job.event`, `job.result` and `job.error`.
     pub event_seq: Option<u64>,
+    /// The number in the submitting session, on copies for others (R-7.6.8).
+    pub source_event_seq: Option<u64>,
 }
 
 /// Appends a whole message: `header` around `payload`, which must be a JSON object.
@@ -274,6 +279,13 @@ fn write_head(out: &mut Vec<u8>, header: &Header<'_>) {
         out.extend_from_slice(b",\"event_seq\":");
         push_u64(out, event_seq);
     }
+    if let Some(source) = header.source_event_seq {
+        out.extend_from_slice(b",\"extensions\":{\"");
+        out.extend_from_slice(SOURCE_EVENT_SEQ.as_bytes());
+        out.extend_from_slice(b"\":");
+        push_u64(out, source);
+        out.push(b'}');
+    }
     out.extend_from_slice(b",\"payload\":");
 }
 
@@ -294,6 +306,7 @@ mod tests {
             job_id: Some("a\"b"),
             trace_id: Some("4bf92f3577b34da6a3ce929d0e0e4736"),
             event_seq: Some(7),
+            source_event_seq: None,
         };
         let mut frame = Vec::new();
         write_frame(&mut frame, &header, b"{\"kind\":\"log\"}");

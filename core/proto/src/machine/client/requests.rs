@@ -206,7 +206,7 @@ impl ClientMachine {
         let payload = serde_json::to_vec(payload).unwrap_or_else(|_| b"{}".to_vec());
         let mut frame = Vec::with_capacity(payload.len() + 192);
         let session_id = self.session_id.as_deref();
-        write_frame(&mut frame, &Header { kind, id, session_id, job_id, trace_id, event_seq: None }, &payload);
+        write_frame(&mut frame, &Header { kind, id, session_id, job_id, trace_id, ..Header::default() }, &payload);
         if self.out.is_empty() {
             self.events.push_back(ClientEvent::Writable);
         }

@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
-
-use super::requests::Order;
+use super::requests::{Order, accepted_frame};
+use super::storage::Gated;
 use super::{JobKey, RuntimeEvent, RuntimeMachine, SessionKey, details};
 use crate::budget::{Charge, charged_currency};
 use crate::decimal::Decimal;
@@ -13,9 +12,8 @@ use crate::error::{Error, ErrorCode};
 use crate::event::{self, EventBody};
 use crate::json::{Fields, ObjectWriter, RawJson};
 use crate::lease::{self, COST_BUDGET, Child, Lease, Parent};
-use crate::machine::frame::Frame;
-use crate::machine::job::{Ending, Family, Job, LeaseEnd, Outcome};
-use crate::message::{Accepted, JobStatus, LeaseConstraints, kind, read_error};
+use crate::machine::job::{Ending, Family, Job, JobStart, LeaseEnd, Outcome};
+use crate::message::{Accepted, JobStatus, LeaseConstraints, read_error};
 use crate::time::{Now, Timestamp};
 
 /// What the grant of a delegation is checked against, apart from the agent's name.
@@ -161,10 +159,9 @@ impl RuntimeMachine {
         job.family.delegated = true;
         job.family.detached = delegation.detached;
         let accepted = job.accepted.clone();
-        let (job_id, trace_id) = (Arc::clone(&job.start.job_id), Arc::clone(&job.start.trace_id));
-        let key = self.keep_job(job);
+        let key = self.keep_job(job, "");
         for session in self.audience(parent) {
-            self.announce(now, session, &job_id, &trace_id, accepted.clone());
+            self.announce(now, session, key);
         }
         self.start_job(now, key);
         Ok(Delegated { job: key, delegate_id: delegate_id.to_owned(), accepted })
@@ -176,27 +173,12 @@ impl RuntimeMachine {
         job.session.into_iter().chain(job.subscribers.iter().map(|subscriber| subscriber.session)).collect()
     }
 
-    /// Tells a session of a child, behind the events it already has to come.
-    fn announce(
-        &mut self,
-        now: Now,
-        session: SessionKey,
-        job_id: &Arc<str>,
-        trace_id: &Arc<str>,
-        mut accepted: Accepted,
-    ) {
-        self.suit_profile(session, &mut accepted);
-        let Some(session_id) = self.sessions.get(&session).map(|session| Arc::clone(session.id())) else { return };
-        let frame = Frame::Message {
-            session_id: Some(session_id),
-            kind: kind::JOB_ACCEPTED,
-            id: self.ids.message_id(now.wall),
-            job_id: Some(Arc::clone(job_id)),
-            trace_id: Some(Arc::clone(trace_id)),
-            // Serialising our own structs of strings and numbers does not fail.
-            payload: Bytes::from(serde_json::to_vec(&accepted).unwrap_or_else(|_| b"{}".to_vec())),
-        };
-        self.hand_out(now, session, frame);
+    /// Tells a session of a child, behind the events it already has to come and ahead of the child's own.
+    fn announce(&mut self, now: Now, key: SessionKey, child: JobKey) {
+        let (Some(session), Some(child)) = (self.sessions.get(&key), self.jobs.get(&child)) else { return };
+        let Some(conn) = session.conn else { return };
+        let frame = accepted_frame(&mut self.ids, now, session, None, child);
+        self.gate(now, Gated::Answer(key, conn, frame));
     }
 
     // ---- what bounds a child -----------------------------------------------------------------------------------
@@ -247,6 +229,12 @@ impl RuntimeMachine {
         let mut line = self.jobs.get(&key).map(|job| job.family.ancestors.clone()).unwrap_or_default();
         line.push(key);
         line
+    }
+
+    /// The ancestors of a job that is restored after its parent.
+    pub(super) fn ancestors_of(&self, start: &JobStart) -> Vec<JobKey> {
+        let parent = start.parent_job_id.as_ref().and_then(|parent| self.jobs_by_id.get(parent));
+        parent.map(|parent| self.line_of(*parent)).unwrap_or_default()
     }
 
     /// The lease and end a child gets of this parent, at this moment.
@@ -352,7 +340,7 @@ impl RuntimeMachine {
             }
             self.events.push_back(RuntimeEvent::ChildEnded { parent, child: key, delegate_id, outcome });
         }
-        self.release(now, parent);
+        self.end_if_alone(now, parent);
     }
 
     /// The `tool_result` that shows a child's end; a result too large for one more message is left out.
@@ -393,7 +381,7 @@ impl RuntimeMachine {
     }
 
     /// Ends a job whose agent has ended and whose children have too.
-    pub(super) fn release(&mut self, now: Now, key: JobKey) {
+    pub(super) fn end_if_alone(&mut self, now: Now, key: JobKey) {
         if !self.attached(key).is_empty() {
             return;
         }
