@@ -7,8 +7,8 @@ pub use arcp_engine::transport::{
     ConnectOptions, MemoryTransport, StdioTransport, Transport, WebSocketTransport, pair_memory_transports,
 };
 pub use arcp_engine::{
-    Agent, AgentFuture, Client, Error, EventQueue, JobContext, JobHandle, ListenOptions, Listener, Runtime,
-    StaticBearerVerifier, Subscription, TransportError, Verifier, VerifyFuture,
+    Agent, AgentFuture, ChildHandle, Client, Delegate, Error, EventQueue, JobContext, JobHandle, ListenOptions,
+    Listener, Runtime, StaticBearerVerifier, Subscription, TransportError, Verifier, VerifyFuture,
 };
 pub use arcp_proto::agent_ref::AgentRef;
 pub use arcp_proto::budget::{Budget, parse_amount as parse_budget_amount};

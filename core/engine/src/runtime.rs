@@ -17,7 +17,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
 use parking_lot::{Mutex, RwLock};
 use tokio::runtime::Handle;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::{AbortHandle, spawn_blocking};
 use tokio::time::{sleep_until, timeout};
 
@@ -25,6 +25,7 @@ use crate::agent::Agent;
 use crate::clock::{Clock, OsEntropy};
 use crate::connection::{Endpoint, Signal, drive};
 use crate::context::{CancelSignal, JobContext};
+use crate::delegation::ChildOutcome;
 use crate::server::Listener;
 use crate::transport::{Received, Transport};
 use crate::verifier::Verifier;
@@ -48,6 +49,8 @@ pub(crate) struct Shared {
     verifier: Arc<dyn Verifier>,
     signals: Mutex<HashMap<ConnKey, Arc<Signal>>>,
     jobs: Mutex<HashMap<JobKey, RunningJob>>,
+    /// Delegated children whose end is waited for.
+    children: Mutex<HashMap<JobKey, watch::Sender<ChildOutcome>>>,
     drained: Notify,
     timer: Arc<Timer>,
     /// Where timers run, since an emitter may call from a thread that is none of tokio's.
@@ -127,6 +130,7 @@ impl Runtime {
             verifier,
             signals: Mutex::default(),
             jobs: Mutex::default(),
+            children: Mutex::default(),
             drained: Notify::new(),
             timer: Arc::default(),
             tokio: OnceLock::new(),
@@ -355,6 +359,11 @@ impl Shared {
         &self.drained
     }
 
+    /// Tells this channel how the child ends.
+    pub(crate) fn watch_child(&self, child: JobKey, ended: watch::Sender<ChildOutcome>) {
+        self.children.lock().insert(child, ended);
+    }
+
     /// Reads the machine.
     pub(crate) fn peek<R>(&self, look: impl FnOnce(&RuntimeMachine) -> R) -> R {
         look(&self.machine.lock())
@@ -424,6 +433,11 @@ impl Shared {
                 self.ended.notify_waiters();
                 // Emitters of an ended job have nothing to wait for.
                 self.drained.notify_waiters();
+            }
+            RuntimeEvent::ChildEnded { child, outcome, .. } => {
+                if let Some(ended) = self.children.lock().remove(&child) {
+                    ended.send_replace(Some(outcome));
+                }
             }
             // Done under the lock.
             RuntimeEvent::Cancel { .. } | RuntimeEvent::ReadHistory { .. } => {}
