@@ -18,6 +18,9 @@ const REMEMBERED_IDS: usize = 8192;
 const KEPT_ANSWERS: usize = 1024;
 const KEPT_ANSWER_BYTES: usize = 4 << 20;
 
+/// Acceptances kept for a session without a connection; its jobs may go on delegating for the whole resume window.
+pub(super) const MAX_UNTOLD: usize = 1024;
+
 /// One session of a runtime.
 #[derive(Debug)]
 pub struct Session {
@@ -37,6 +40,10 @@ pub struct Session {
     /// Highest number the application has taken.
     pub(super) acked: u64,
     pub(super) log: Log,
+    /// Acceptances that no connection has taken yet: they go before the replay.
+    pub(super) untold: Vec<Frame>,
+    /// After a restart: acceptances, by job, of which nobody knows whether they were taken.
+    pub(super) unsure: HashMap<Arc<str>, Frame>,
     /// Jobs this session submitted that have not ended.
     pub(super) running: HashSet<JobKey>,
     /// Jobs of others it follows.
@@ -127,6 +134,8 @@ impl Session {
             event_seq: 0,
             acked: 0,
             log: Log::default(),
+            untold: Vec::new(),
+            unsure: HashMap::new(),
             running: HashSet::new(),
             subscriptions: HashSet::new(),
             seen: SeenIds::default(),

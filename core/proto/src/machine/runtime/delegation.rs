@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::requests::{Order, accepted_frame};
 use super::storage::Gated;
-use super::{JobKey, RuntimeEvent, RuntimeMachine, SessionKey, details};
+use super::{ConnKey, JobKey, RuntimeEvent, RuntimeMachine, SessionKey, details};
 use crate::budget::{Charge, charged_currency};
 use crate::decimal::Decimal;
 use crate::error::{Error, ErrorCode};
@@ -176,7 +176,8 @@ impl RuntimeMachine {
     /// Tells a session of a child, behind the events it already has to come and ahead of the child's own.
     fn announce(&mut self, now: Now, key: SessionKey, child: JobKey) {
         let (Some(session), Some(child)) = (self.sessions.get(&key), self.jobs.get(&child)) else { return };
-        let Some(conn) = session.conn else { return };
+        // Without a connection it waits for the next one.
+        let conn = session.conn.unwrap_or(ConnKey(0));
         let frame = accepted_frame(&mut self.ids, now, session, None, child);
         self.gate(now, Gated::Answer(key, conn, frame));
     }

@@ -13,7 +13,7 @@ use crate::lease::{self, Lease};
 use crate::machine::frame::{Frame, SessionName};
 use crate::machine::job::{Family, Job, JobStart, LeaseEnd, Outcome, Subscriber};
 use crate::machine::kept::{Kept, RestoredJob, RestoredSession, StoreOp};
-use crate::machine::session::{Copied, Log, Session};
+use crate::machine::session::{Copied, Log, MAX_UNTOLD, Session};
 use crate::message::{Closed, JobStatus, LeaseConstraints};
 use crate::time::Now;
 
@@ -100,8 +100,11 @@ impl RuntimeMachine {
         match gated {
             Gated::Copy(key, copied) => self.release_copy(now, key, copied),
             Gated::Answer(key, conn, frame) => {
-                if self.sessions.get(&key).is_some_and(|session| session.conn == Some(conn)) {
+                let Some(session) = self.sessions.get_mut(&key) else { return };
+                if session.conn == Some(conn) {
                     self.push(now, conn, frame);
+                } else if frame.is_acceptance() && session.untold.len() < MAX_UNTOLD {
+                    session.untold.push(frame);
                 }
             }
             Gated::Welcome(welcoming) => self.welcome(now, *welcoming),
@@ -258,12 +261,15 @@ impl RuntimeMachine {
         job.chunked = chunked;
         job.claim = kept.key.map(|name| (Arc::clone(&job.start.principal), name));
         job.status = terminal.as_ref().and_then(|terminal| terminal.kind.final_status()).unwrap_or(status);
-        if let Some(session) = session.and_then(|key| self.sessions.get_mut(&key))
-            && !kept.request_id.is_empty()
-        {
-            session.mark_seen(&kept.request_id);
-            let frame = super::requests::accepted_frame(&mut self.ids, now, session, Some(&kept.request_id), &job);
-            session.remember_answer(&kept.request_id, ConnKey(0), frame);
+        if let Some(session) = session.and_then(|key| self.sessions.get_mut(&key)) {
+            // A delegated job has no request.
+            let request_id = Some(&*kept.request_id).filter(|id| !id.is_empty());
+            let frame = super::requests::accepted_frame(&mut self.ids, now, session, request_id, &job);
+            session.unsure.insert(Arc::clone(&kept.job_id), frame.clone());
+            if let Some(request_id) = request_id {
+                session.mark_seen(request_id);
+                session.remember_answer(request_id, ConnKey(0), frame);
+            }
         }
         for session in followers.iter().filter(|_| terminal.is_none()) {
             job.subscribers.push(Subscriber { session: *session, held: None });
