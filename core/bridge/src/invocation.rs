@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use crate::core::Core;
+use crate::delegation::Children;
 use crate::error::ErrorInfo;
 use crate::port::{Item, Port, Value};
 
@@ -17,9 +18,22 @@ pub struct Invocation {
     context: JobContext,
     input: RawJson,
     answer: Mutex<Option<oneshot::Sender<Outcome>>>,
+    children: Children,
 }
 
 impl Invocation {
+    pub(crate) fn core(&self) -> &Core {
+        &self.core
+    }
+
+    pub(crate) fn context(&self) -> &JobContext {
+        &self.context
+    }
+
+    pub(crate) fn children(&self) -> &Children {
+        &self.children
+    }
+
     /// Names this invocation in later items.
     pub fn id(&self) -> u64 {
         self.id
@@ -125,7 +139,14 @@ pub(crate) async fn run_in_host(core: Core, port: Port, input: RawJson, context:
     context.observe_cancellation();
     let (sender, answer) = oneshot::channel();
     let id = core.number();
-    let invocation = Invocation { id, core, context: context.clone(), input, answer: Mutex::new(Some(sender)) };
+    let invocation = Invocation {
+        id,
+        core,
+        context: context.clone(),
+        input,
+        answer: Mutex::new(Some(sender)),
+        children: Children::default(),
+    };
     let abandoned = Abandon { port: &port, id: Some(id) };
     if !port.push(Item::Invoke(Arc::new(invocation))) {
         let error = ProtocolError::internal("the event loop that hosts this agent is closed");
