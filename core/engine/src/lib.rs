@@ -2,6 +2,7 @@
 //! `arcp-proto`.
 
 mod agent;
+mod audit;
 mod client;
 mod clock;
 mod connection;
@@ -10,8 +11,12 @@ mod delegation;
 mod error;
 mod events;
 mod job;
+pub mod metrics;
+mod monitor;
+mod notes;
 mod runtime;
 mod server;
+mod span;
 pub mod transport;
 mod verifier;
 
@@ -19,12 +24,14 @@ mod verifier;
 pub use arcp_store as store;
 
 pub use agent::{Agent, AgentFuture};
+pub use audit::{AuditFile, AuditLog, AuditSink, MAX_WAITING as MAX_WAITING_AUDIT_ENTRIES};
 pub use client::Client;
 pub use context::JobContext;
 pub use delegation::{ChildHandle, Delegate};
 pub use error::{Error, TransportError};
 pub use events::{Ended, EventQueue};
 pub use job::{JobHandle, Subscription};
+pub use monitor::{Monitor, Observed};
 pub use runtime::Runtime;
 pub use server::{ListenOptions, Listener};
 pub use verifier::{

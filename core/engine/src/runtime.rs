@@ -8,8 +8,9 @@ use std::time::Duration;
 use arcp_proto::Error;
 use arcp_proto::machine::RuntimeMachine;
 use arcp_proto::machine::frame::{Frame, Record};
-use arcp_proto::machine::job::{JobStart, Outcome};
+use arcp_proto::machine::job::{Job, JobStart, Outcome};
 use arcp_proto::machine::runtime::{ConnKey, JobKey, RuntimeConfig, RuntimeEvent};
+use arcp_proto::machine::stats::RuntimeStats;
 use arcp_proto::message::AgentEntry;
 use arcp_proto::time::Now;
 use arcp_store::{MemoryStore, Store, StoreError, StoreSink};
@@ -22,11 +23,16 @@ use tokio::task::{AbortHandle, spawn_blocking};
 use tokio::time::{sleep_until, timeout};
 
 use crate::agent::Agent;
+use crate::audit::AuditSink;
 use crate::clock::{Clock, OsEntropy};
 use crate::connection::{Endpoint, Signal, drive};
 use crate::context::{CancelSignal, JobContext};
 use crate::delegation::ChildOutcome;
+use crate::metrics::CommitHistogram;
+use crate::monitor::Observed;
+use crate::notes::Notes;
 use crate::server::Listener;
+use crate::span::{self, JobTrace, say};
 use crate::transport::{Received, Transport};
 use crate::verifier::Verifier;
 
@@ -58,6 +64,7 @@ pub(crate) struct Shared {
     ended: Notify,
     /// A connection is gone.
     closed: Notify,
+    notes: Notes,
 }
 
 /// The deadline the timer task sleeps to, and what makes it look again. Apart from [`Shared`], so that sleeping keeps no
@@ -136,6 +143,7 @@ impl Runtime {
             tokio: OnceLock::new(),
             ended: Notify::new(),
             closed: Notify::new(),
+            notes: Notes::default(),
         };
         Runtime { shared: Arc::new(shared) }
     }
@@ -187,6 +195,24 @@ impl Runtime {
         self.shared.machine.lock().agent_inventory()
     }
 
+    /// Hands every audit entry from now on to this sink. There is none by default.
+    pub fn set_audit(&self, sink: Arc<dyn AuditSink>) {
+        self.shared.notes.set_audit(sink);
+    }
+
+    /// The figures of this moment.
+    pub fn stats(&self) -> RuntimeStats {
+        let shared = &self.shared;
+        let running = shared.jobs.lock().len();
+        let live = shared.peek(RuntimeMachine::live_jobs);
+        shared.notes.fill(RuntimeStats {
+            sessions_connected: shared.signals.lock().len() as u64,
+            jobs_pending: live.saturating_sub(running) as u64,
+            jobs_running: running as u64,
+            ..RuntimeStats::default()
+        })
+    }
+
     /// Runs one whole session: returns after a close, a bye or a lost link, and never fails.
     pub async fn accept(&self, mut transport: impl Transport) {
         self.begin();
@@ -198,9 +224,11 @@ impl Runtime {
             conn
         });
         let guard = ConnGuard { shared, conn };
-        let mut endpoint = ServerEnd { shared, conn, frames: Vec::new(), text: BytesMut::new() };
-        if let Err(error) = drive(&mut transport, &mut endpoint, &signal).await {
-            tracing::debug!(%error, "a connection was lost");
+        let session = span::session();
+        let seen = Some(&session).filter(|session| session.is_seen());
+        let mut endpoint = ServerEnd { shared, conn, frames: Vec::new(), text: BytesMut::new(), unnamed: seen };
+        if let Err(error) = session.around(drive(&mut transport, &mut endpoint, &signal)).await {
+            say(|| tracing::debug!(%error, "a connection was lost"));
         }
         drop(guard);
     }
@@ -230,6 +258,7 @@ impl Runtime {
 
     /// Cancels every job, gives them up to `grace`, says `session.bye` everywhere.
     pub async fn shutdown(&self, reason: &str, grace: Duration) {
+        self.shared.notes.stopping();
         self.shared.act(|machine, now| machine.shutdown(now, reason));
         let all_ended = async {
             loop {
@@ -243,7 +272,7 @@ impl Runtime {
             }
         };
         if timeout(grace, all_ended).await.is_err() {
-            tracing::warn!("agents were still running at the end of the grace time");
+            say(|| tracing::warn!("agents were still running at the end of the grace time"));
         }
         self.shared.act(|machine, now| machine.close_connections(now, reason));
         // What was said last must leave before the caller ends the process; each connection bounds its own end.
@@ -259,12 +288,12 @@ impl Runtime {
             }
         };
         if timeout(LAST_WORDS, all_closed).await.is_err() {
-            tracing::warn!("a connection did not end in time");
+            say(|| tracing::warn!("a connection did not end in time"));
         }
         let shared = Arc::clone(&self.shared);
         // It waits for the disk.
         if timeout(LAST_WRITES, spawn_blocking(move || shared.store.close())).await.is_err() {
-            tracing::warn!("the store did not close in time");
+            say(|| tracing::warn!("the store did not close in time"));
         }
     }
 }
@@ -284,9 +313,10 @@ impl StoreLink {
 impl StoreSink for StoreLink {
     fn stored(&self, ticket: u64, outcome: Result<(), String>) {
         if let Err(fault) = &outcome {
-            tracing::error!(%fault, "events cannot be stored");
+            say(|| tracing::error!(%fault, "events cannot be stored"));
         }
         if let Some(shared) = self.shared() {
+            shared.notes.stored(ticket, shared.clock.now().mono, &outcome);
             shared.act(|machine, now| machine.handle_stored(now, ticket, outcome));
         }
     }
@@ -298,13 +328,28 @@ impl StoreSink for StoreLink {
     }
 
     fn taken_over(&self) {
-        tracing::error!("another process has taken over the store; this runtime stops");
+        say(|| tracing::error!("another process has taken over the store; this runtime stops"));
         if let Some(shared) = self.shared() {
+            shared.notes.stopping();
             shared.act(|machine, now| {
                 machine.shutdown(now, "another runtime has taken over");
                 machine.close_connections(now, "another runtime has taken over");
             });
         }
+    }
+}
+
+impl Observed for Runtime {
+    fn stats(&self) -> RuntimeStats {
+        Runtime::stats(self)
+    }
+
+    fn commits(&self) -> CommitHistogram {
+        self.shared.notes.commits()
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        self.shared.notes.ready()
     }
 }
 
@@ -327,6 +372,8 @@ struct ServerEnd<'a> {
     conn: ConnKey,
     frames: Vec<Frame>,
     text: BytesMut,
+    /// The session's span, while it has no id.
+    unnamed: Option<&'a span::Guarded>,
 }
 
 impl Endpoint for ServerEnd<'_> {
@@ -344,6 +391,12 @@ impl Endpoint for ServerEnd<'_> {
 
     fn transmit(&mut self, frames: &mut Vec<Bytes>) {
         self.shared.act(|machine, now| machine.poll_transmit(now, self.conn, TRANSMIT_BATCH, &mut self.frames));
+        if let Some(span) = self.unnamed
+            && let Some(id) = self.shared.peek(|machine| machine.session_of(self.conn).map(|(_, s)| Arc::clone(s.id())))
+        {
+            span.record("arcp.session_id", &id);
+            self.unnamed = None;
+        }
         // Written outside the lock, into one buffer that every frame of the batch is cut from.
         for frame in self.frames.drain(..) {
             let mut text = Vec::with_capacity(frame.cost() + 320);
@@ -378,6 +431,9 @@ impl Shared {
         loop {
             // Before any history is read, so that it holds everything decided so far.
             while let Some((ticket, op)) = machine.poll_store() {
+                if self.store.is_durable() {
+                    self.notes.applied(ticket, now.mono);
+                }
                 self.store.apply(ticket, op);
             }
             match machine.poll_event() {
@@ -427,6 +483,9 @@ impl Shared {
             RuntimeEvent::Verify { conn, token } => self.verify(conn, &token.0),
             RuntimeEvent::Start { job, start } => self.start(job, start),
             RuntimeEvent::Ended(job) => {
+                if let Some(status) = self.peek(|machine| machine.job(job).map(Job::status)) {
+                    self.notes.job_ended(status);
+                }
                 if let Some(task) = self.jobs.lock().remove(&job).and_then(|running| running.task) {
                     task.abort();
                 }
@@ -455,15 +514,20 @@ impl Shared {
         let mut verdict = self.verifier.verify(token);
         // A verifier that knows at once needs no task.
         if let Some(verdict) = (&mut verdict).now_or_never() {
-            return self.act(|machine, now| machine.handle_verified(now, conn, verdict));
+            return self.verified(conn, verdict);
         }
         let shared = Arc::clone(self);
         self.tokio().spawn(async move {
             let verdict = timeout(VERIFY_TIMEOUT, verdict)
                 .await
                 .unwrap_or_else(|_| Err(Error::internal("the token could not be verified in time")));
-            shared.act(|machine, now| machine.handle_verified(now, conn, verdict));
+            shared.verified(conn, verdict);
         });
+    }
+
+    fn verified(self: &Arc<Self>, conn: ConnKey, verdict: Result<String, Error>) {
+        self.notes.verified(self.clock.now().wall, &verdict);
+        self.act(|machine, now| machine.handle_verified(now, conn, verdict));
     }
 
     fn start(self: &Arc<Self>, job: JobKey, start: Arc<JobStart>) {
@@ -473,11 +537,12 @@ impl Shared {
             let error = Error::internal(format!("agent {} was unregistered", start.agent_ref()));
             return self.act(|machine, now| machine.finish(now, job, Outcome::Failed(error)));
         };
-        let context = JobContext::new(Arc::clone(self), job, Arc::clone(&start), Arc::clone(&cancel));
+        let trace = Arc::new(JobTrace::new(&start));
+        let context = JobContext::new(Arc::clone(self), job, Arc::clone(&start), Arc::clone(&cancel), trace.clone());
         let shared = Arc::clone(self);
         let task = self.tokio().spawn(async move {
             let run = AssertUnwindSafe(async move { agent.run(start.input.clone(), context).await });
-            let outcome = run_to_end(run.catch_unwind(), &cancel).await;
+            let outcome = trace.span().around(run_to_end(run.catch_unwind(), &cancel)).await;
             shared.act(|machine, now| machine.finish(now, job, outcome));
         });
         if let Some(running) = self.jobs.lock().get_mut(&job) {

@@ -13,6 +13,7 @@ use crate::json::RawJson;
 use crate::lease::{self, Lease};
 use crate::message::{Accepted, JobStatus, LeaseConstraints};
 use crate::time::{Now, Timestamp};
+use crate::trace::TraceContext;
 
 /// Why a running job is being ended by somebody else than its agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +55,8 @@ pub struct JobStart {
     pub version: Option<String>,
     /// The job's trace, 32 hex digits.
     pub trace_id: Arc<str>,
+    /// What the submit said about the span that caused it.
+    pub trace_context: Option<TraceContext>,
     /// What it may do; never changes.
     pub lease: Arc<Lease>,
     /// When the lease ends.

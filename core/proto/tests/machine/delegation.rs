@@ -62,8 +62,8 @@ fn expires_at(choice: u8) -> Option<String> {
 }
 
 impl Run {
-    fn new() -> Result<Self> {
-        let config = json!({"max_concurrent_jobs": 4, "max_ended_jobs": 4, "max_live_children": 3, "retention_ms": 5000,
+    fn new(durable: bool) -> Result<Self> {
+        let config = json!({"durable": durable, "max_concurrent_jobs": 4, "max_ended_jobs": 4, "max_live_children": 3, "retention_ms": 5000,
             "resume_window_ms": 5000, "cancel_grace_ms": 2000, "heartbeat_ms": 3_600_000});
         let mut world = World::new(&json!({ "config": config }))?;
         world.open("A", "tok-alice", Some(&json!(["cost.budget"])))?;
@@ -89,6 +89,7 @@ impl Run {
             (14, _) => self.world.pass(Duration::from_millis(u64::from(amount) * 20))?,
             _ => {}
         }
+        self.world.store_all()?;
         self.world.peer("A")?.inbox.clear();
         self.check()
     }
@@ -114,6 +115,7 @@ impl Run {
         }
         self.world.peer("A")?.inbox.clear();
         self.world.send("A", &json!({"type": "job.submit", "payload": payload}))?;
+        self.world.store_all()?;
         let (answer, _) = self.world.take("A")?;
         if answer["type"] == "job.accepted" {
             self.add(answer["job_id"].as_str().unwrap_or_default(), parent, false, caps);
@@ -133,6 +135,7 @@ impl Run {
         };
         let over = self.over_budget(parent, &caps);
         let outcome = self.world.delegate(self.nodes[parent].key, &delegation)?;
+        self.world.store_all()?;
         if let Ok(delegated) = outcome {
             if let Some(reason) = over {
                 return Err(format!("a child was granted {caps:?} though {reason}"));
@@ -237,9 +240,10 @@ proptest! {
 
     #[test]
     fn counters_agree_with_what_was_spent_below_them(
+        durable: bool,
         steps in prop::collection::vec((0..15u8, any::<u8>(), any::<u8>(), any::<u8>()), 1..80)
     ) {
-        let mut run = Run::new().unwrap();
+        let mut run = Run::new(durable).unwrap();
         // A tree to begin with, large enough for what follows.
         for step in [(0, 0, 7, 255), (2, 0, 3, 200), (2, 1, 4, 0), (2, 2, 7, 60)].into_iter().chain(steps.iter().copied()) {
             if let Err(error) = run.act(step) {

@@ -448,6 +448,9 @@ impl World {
         // Ending one job may start a waiting one.
         while let Some(job) = self.alive() {
             self.finish(job, Outcome::Cancelled)?;
+            if self.alive().is_none() {
+                self.store_all()?;
+            }
         }
         self.store_all()?;
         while !self.unanswered.is_empty() {

@@ -142,6 +142,7 @@ impl RuntimeMachine {
             session_id: Arc::clone(&entry.start.session_id),
             principal: Arc::clone(&entry.start.principal),
             trace_id: Arc::clone(&entry.start.trace_id),
+            trace_context: entry.start.trace_context.clone(),
             agent: &delegation.agent,
             input: &delegation.input,
             lease_request: &delegation.lease_request,

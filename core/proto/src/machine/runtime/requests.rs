@@ -27,6 +27,7 @@ use crate::message::{
     Subscribe, Subscribed, kind,
 };
 use crate::time::{Now, Timestamp};
+use crate::trace::TraceContext;
 
 /// Idempotency keys per principal.
 #[derive(Debug, Default)]
@@ -81,6 +82,7 @@ pub(super) struct Order<'a> {
     pub(super) session_id: Arc<str>,
     pub(super) principal: Arc<str>,
     pub(super) trace_id: Arc<str>,
+    pub(super) trace_context: Option<TraceContext>,
     pub(super) agent: &'a str,
     pub(super) input: &'a RawJson,
     pub(super) lease_request: &'a RawJson,
@@ -260,16 +262,24 @@ impl RuntimeMachine {
         submit: &Submit,
     ) -> Result<Job, Error> {
         let parent = submit.parent_job_id.as_deref().map(|parent| self.own_parent(now, key, parent)).transpose()?;
-        let trace_id: Arc<str> = match (&head.trace_id, parent.and_then(|parent| self.jobs.get(&parent))) {
-            (Some(trace_id), _) => (**trace_id).into(),
-            (None, Some(parent)) => Arc::clone(&parent.start.trace_id),
-            (None, None) => self.ids.trace_id().into(),
+        let above = parent.and_then(|parent| self.jobs.get(&parent)).map(|parent| Arc::clone(&parent.start));
+        let own = head.trace_context();
+        let trace_id: Arc<str> = match (&head.trace_id, &own, &above) {
+            (Some(trace_id), ..) => (**trace_id).into(),
+            // A context without an envelope's id still names the trace.
+            (None, Some(context), _) => context.trace_id().into(),
+            (None, None, Some(parent)) => Arc::clone(&parent.trace_id),
+            (None, None, None) => self.ids.trace_id().into(),
         };
+        // A parent's context goes with its trace.
+        let inherited = above.filter(|parent| parent.trace_id == trace_id);
+        let trace_context = own.or_else(|| inherited.and_then(|parent| parent.trace_context.clone()));
         let order = Order {
             session: Some(key),
             session_id: self.sessions.get(&key).map(|session| Arc::clone(session.id())).unwrap_or_default(),
             principal,
             trace_id,
+            trace_context,
             agent: &submit.agent,
             input: &submit.input,
             lease_request: &submit.lease_request,
@@ -320,6 +330,7 @@ impl RuntimeMachine {
             agent,
             version,
             trace_id: order.trace_id,
+            trace_context: order.trace_context,
             lease: Arc::new(lease),
             lease_constraints: constraints,
             input: order.input.clone(),

@@ -240,6 +240,7 @@ impl RuntimeMachine {
             agent: kept.agent,
             version: kept.version,
             trace_id: kept.trace_id,
+            trace_context: None,
             lease: Arc::new(lease),
             lease_constraints: kept.expires_at.map(|end| LeaseConstraints { expires_at: Some(end) }),
             input: kept.input,
