@@ -11,7 +11,8 @@ pub use arcp_engine::transport::{
 pub use arcp_engine::{
     Agent, AgentFuture, AuditFile, AuditLog, AuditSink, ChainVerifier, ChildHandle, Client, Delegate, Error,
     EventQueue, JobContext, JobHandle, JwksOptions, JwtKey, JwtOptions, JwtVerifier, ListenOptions, Listener, Monitor,
-    Observed, Runtime, StaticBearerVerifier, Subscription, TransportError, Verifier, VerifierError, VerifyFuture,
+    Observed, ResultData, ResultWriter, Runtime, StaticBearerVerifier, Subscription, TransportError, Verifier,
+    VerifierError, VerifyFuture, Written,
 };
 pub use arcp_proto::agent_ref::AgentRef;
 pub use arcp_proto::budget::{Budget, parse_amount as parse_budget_amount};
@@ -24,6 +25,7 @@ pub use arcp_proto::lease::{self, Lease, authorize as validate_lease_op, is_subs
 pub use arcp_proto::machine::audit::AuditEntry;
 pub use arcp_proto::machine::client::{ClientConfig, CloseStyle, JobEvent};
 pub use arcp_proto::machine::job::{Ending, JobStart, Outcome};
+pub use arcp_proto::machine::result_stream::{ResultCaps, ResultOptions};
 pub use arcp_proto::machine::runtime::{CancelPolicy, ProfileChoice, RuntimeConfig};
 pub use arcp_proto::machine::stats::RuntimeStats;
 pub use arcp_proto::message::{

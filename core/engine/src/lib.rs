@@ -14,6 +14,7 @@ mod job;
 pub mod metrics;
 mod monitor;
 mod notes;
+mod result_writer;
 mod runtime;
 mod server;
 mod span;
@@ -32,6 +33,7 @@ pub use error::{Error, TransportError};
 pub use events::{Ended, EventQueue};
 pub use job::{JobHandle, Subscription};
 pub use monitor::{Monitor, Observed};
+pub use result_writer::{ResultData, ResultWriter, Written};
 pub use runtime::Runtime;
 pub use server::{ListenOptions, Listener};
 pub use verifier::{

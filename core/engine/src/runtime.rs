@@ -31,6 +31,7 @@ use crate::delegation::ChildOutcome;
 use crate::metrics::CommitHistogram;
 use crate::monitor::Observed;
 use crate::notes::Notes;
+use crate::result_writer::write_value;
 use crate::server::Listener;
 use crate::span::{self, JobTrace, say};
 use crate::transport::{Received, Transport};
@@ -94,6 +95,9 @@ const LAST_WORDS: Duration = Duration::from_secs(3);
 
 /// How long a shutdown waits for the store.
 const LAST_WRITES: Duration = Duration::from_secs(10);
+
+/// Frames of this many bytes are not copied once more to share a buffer with others.
+const OWN_BUFFER: usize = 16 << 10;
 
 /// Frames a connection takes from the machine under one lock.
 const TRANSMIT_BATCH: usize = 256;
@@ -401,6 +405,10 @@ impl Endpoint for ServerEnd<'_> {
         for frame in self.frames.drain(..) {
             let mut text = Vec::with_capacity(frame.cost() + 320);
             frame.write(&mut text);
+            if text.len() >= OWN_BUFFER {
+                frames.push(text.into());
+                continue;
+            }
             self.text.extend_from_slice(&text);
             frames.push(self.text.split().freeze());
         }
@@ -415,6 +423,11 @@ impl Shared {
     /// Tells this channel how the child ends.
     pub(crate) fn watch_child(&self, child: JobKey, ended: watch::Sender<ChildOutcome>) {
         self.children.lock().insert(child, ended);
+    }
+
+    /// The present, on both clocks.
+    pub(crate) fn now(&self) -> Now {
+        self.clock.now()
     }
 
     /// Reads the machine.
@@ -541,9 +554,20 @@ impl Shared {
         let context = JobContext::new(Arc::clone(self), job, Arc::clone(&start), Arc::clone(&cancel), trace.clone());
         let shared = Arc::clone(self);
         let task = self.tokio().spawn(async move {
-            let run = AssertUnwindSafe(async move { agent.run(start.input.clone(), context).await });
+            let inner = context.clone();
+            let run = AssertUnwindSafe(async move { agent.run(start.input.clone(), inner).await });
             let outcome = trace.span().around(run_to_end(run.catch_unwind(), &cancel)).await;
-            shared.act(|machine, now| machine.finish(now, job, outcome));
+            let long = shared.act(|machine, now| match outcome {
+                Outcome::Success(value) if machine.should_stream(job, value.get().len()) => Some(value),
+                outcome => {
+                    machine.finish(now, job, outcome);
+                    None
+                }
+            });
+            if let Some(value) = long {
+                let outcome = write_value(&context, &value).await;
+                shared.act(|machine, now| machine.finish(now, job, outcome));
+            }
         });
         if let Some(running) = self.jobs.lock().get_mut(&job) {
             running.task = Some(task.abort_handle());

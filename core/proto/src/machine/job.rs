@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::frame::Record;
 use super::kept::KeptJob;
+use super::result_stream::ResultStream;
 use super::runtime::{JobKey, SessionKey, details};
 use crate::budget::Budget;
 use crate::error::{Error, ErrorCode};
@@ -119,6 +120,8 @@ pub struct Job {
     pub(super) claim: Option<(Arc<str>, String)>,
     /// Its place among delegating and delegated jobs.
     pub(super) family: Family,
+    /// The result on its way out.
+    pub(super) stream: Option<Box<ResultStream>>,
 }
 
 /// Who delegated a job, and whom it delegated to.
@@ -139,6 +142,8 @@ pub(super) struct Family {
     pub(super) heirs: usize,
     /// How its agent ended, while its children are still ending.
     pub(super) held: Option<Outcome>,
+    /// What a delegated job returned, which its parent's agent gets however the client does.
+    pub(super) result: Option<RawJson>,
 }
 
 /// The end of a lease on both clocks: the earlier wins.
@@ -213,6 +218,7 @@ impl Job {
             terminal: None,
             claim: None,
             family,
+            stream: None,
         })
     }
 

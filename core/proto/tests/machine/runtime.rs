@@ -3,6 +3,7 @@
 
 use arcp_proto::json::RawJson;
 use arcp_proto::machine::job::{Ending, Outcome};
+use arcp_proto::machine::result_stream::ResultOptions;
 use arcp_proto::machine::runtime::{Delegation, JobKey, RuntimeEvent};
 use arcp_proto::message::LeaseConstraints;
 use arcp_proto::{Error, ErrorCode};
@@ -52,6 +53,11 @@ const VERBS: &[(&str, &[&str])] = &[
     ("budget", &["is"]),
     ("authorize", &["by", "target", "refused", "says"]),
     ("finish", &["result", "result_text", "error"]),
+    // Written through a writer: text, or `bytes`, a list of numbers.
+    ("open_result", &["as", "own", "chunk_bytes", "refused", "says"]),
+    ("write_result", &["text", "bytes", "times", "refused", "says"]),
+    ("flush_result", &[]),
+    ("close_result", &["summary", "refused", "says"]),
     ("told_to_end", &["why"]),
     ("ended", &[]),
     ("must_wait", &["is"]),
@@ -198,6 +204,28 @@ impl Game {
                 };
                 self.world.finish(job, outcome)
             }
+            "open_result" => {
+                let options = ResultOptions {
+                    result_id: step.text("own").map(str::to_owned),
+                    chunk_bytes: step.get("chunk_bytes").and_then(Value::as_u64).and_then(|n| n.try_into().ok()),
+                };
+                let opened = self.world.open_result(job, options)?;
+                if let Ok(result_id) = &opened {
+                    self.scope.insert(step.text("as").unwrap_or("result").to_owned(), json!(result_id));
+                }
+                step.check_refusal(opened.map(drop))
+            }
+            "write_result" => {
+                let bytes: Vec<u8> =
+                    step.get("bytes").and_then(Value::as_array).into_iter().flatten().map(byte).collect();
+                let data = step.text("text").ok_or(&*bytes);
+                for _ in 0..times(step) {
+                    step.check_refusal(self.world.write_result(job, data)?)?;
+                }
+                Ok(())
+            }
+            "flush_result" => self.world.flush_result(job),
+            "close_result" => step.check_refusal(self.world.close_result(job, step.text("summary"))?),
             "told_to_end" => {
                 let ending = self.world.asked(|event| match event {
                     RuntimeEvent::Cancel { job: told, ending } if *told == job => Some(ending.clone()),
@@ -330,6 +358,10 @@ impl Game {
         let job_id = self.scope.get(name).and_then(Value::as_str);
         job_id.map(str::to_owned).ok_or_else(|| format!("no job is named {name:?}"))
     }
+}
+
+fn byte(number: &Value) -> u8 {
+    u8::try_from(number.as_u64().unwrap_or_default()).unwrap_or_default()
 }
 
 fn times(step: &Step<'_>) -> u64 {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::feature::{CLIENT_DEFAULT, Feature};
 use crate::json::Limits;
+use crate::machine::result_stream::ResultCaps;
 use crate::message::PeerInfo;
 
 /// Who may cancel a job besides its submitting session (D-22).
@@ -69,6 +70,8 @@ pub struct RuntimeConfig {
     pub outgoing_high_water: usize,
     /// 100 000 events and 64 MiB: what may wait for one connection before it is closed.
     pub buffer_cap: BufferCap,
+    /// Bounds on results, and where they are cut.
+    pub results: ResultCaps,
     /// 16 384 copies and answers waiting for the store make all emitters wait.
     pub store_high_water: usize,
     /// 10 000 sessions without a connection, the longest lost go first (D-21).
@@ -121,6 +124,7 @@ impl RuntimeConfig {
             max_sessions_per_principal: 64,
             outgoing_high_water: 1024,
             buffer_cap: BufferCap { events: 100_000, bytes: 64 << 20 },
+            results: ResultCaps::default(),
             store_high_water: 16_384,
             max_detached_sessions: 10_000,
             max_idempotency_keys: 1_000_000,

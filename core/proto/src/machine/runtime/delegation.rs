@@ -345,7 +345,7 @@ impl RuntimeMachine {
         self.end_if_alone(now, parent);
     }
 
-    /// The `tool_result` that shows a child's end; a result too large for one more message is left out.
+    /// The `tool_result` that shows a child's end; a result too large to be sent whole is left out.
     fn child_result(
         &self,
         delegate_id: &str,
@@ -358,7 +358,7 @@ impl RuntimeMachine {
         };
         let mut shown = ObjectWriter::new();
         shown.text("child_job_id", job_id);
-        if result.get().len() + delegate_id.len() + 256 <= self.max_body() {
+        if result.get().len() <= self.inline_cap() && result.get().len() + delegate_id.len() + 256 <= self.body_cap() {
             shown.json("result", result.get());
         }
         event::tool_result(delegate_id, Ok(Some(&shown.finish()?)))
@@ -413,12 +413,26 @@ fn remaining(job: &Job) -> BTreeMap<String, Decimal> {
 
 /// A terminal as the delegating agent hears of it: the result, for a streamed one what names it, or the error.
 fn outcome_of(job: &Job) -> Result<RawJson, Error> {
+    if let (JobStatus::Success, Some(result)) = (job.status, &job.family.result) {
+        return Ok(result.clone());
+    }
     let lost = || Error::internal("the child's end cannot be read");
     let text = job.terminal.as_ref().and_then(|record| std::str::from_utf8(&record.payload).ok()).ok_or_else(lost)?;
     let payload = RawJson::parse(text)?;
     let fields = Fields::read("payload", payload.as_raw())?;
     match job.status {
-        JobStatus::Success => Ok(fields.raw("result").map_or_else(|| payload.clone(), RawJson::from_raw)),
+        JobStatus::Success => match fields.raw("result") {
+            Some(result) => Ok(RawJson::from_raw(result)),
+            None => {
+                let mut named = ObjectWriter::new();
+                for name in ["result_id", "result_size", "summary"] {
+                    if let Some(value) = fields.raw(name) {
+                        named.json(name, value.get());
+                    }
+                }
+                named.finish()
+            }
+        },
         _ => Err(read_error(&fields).unwrap_or_else(|_| lost())),
     }
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::storage::Gated;
-use super::{JobKey, RuntimeEvent, RuntimeMachine, SessionKey, Timer, details};
+use super::{JobKey, RuntimeEvent, RuntimeMachine, SessionKey, Timer};
 use crate::budget::REMAINING_METRIC;
 use crate::error::{Error, ErrorCode};
 use crate::event::{self, EventBody, EventKind};
@@ -17,11 +17,11 @@ use crate::machine::frame::{Record, RecordKind};
 use crate::machine::job::{Ending, Outcome};
 use crate::machine::kept::StoreOp;
 use crate::machine::session::Copied;
-use crate::message::{JobError, JobResult, JobStatus};
+use crate::message::{JobError, JobStatus};
 use crate::time::Now;
 
 /// What an envelope around a body takes at most.
-const ENVELOPE_ROOM: usize = 4096;
+pub(super) const ENVELOPE_ROOM: usize = 4096;
 
 impl RuntimeMachine {
     /// Whether the emitters of this job should wait for [`RuntimeEvent::Drained`] (D-20).
@@ -29,7 +29,7 @@ impl RuntimeMachine {
         let Some((key, session)) = self.session_of_job(job) else { return false };
         let (conn, lag) = (session.conn, session.event_seq - session.acked);
         let acks = session.features.has(Feature::Ack);
-        if self.storage.waiting() >= self.config.store_high_water {
+        if self.storage.is_full(&self.config) {
             // A slow store holds its writers back, whoever reads.
             self.storage.hold(key);
             return true;
@@ -63,10 +63,7 @@ impl RuntimeMachine {
                 self.append_event(now, job, kind.as_str(), Some(Feature::Progress), body);
                 Ok(())
             }
-            EventKind::ResultChunk => {
-                self.append_event(now, job, kind.as_str(), Some(Feature::ResultChunk), body);
-                Ok(())
-            }
+            EventKind::ResultChunk => self.emit_result_chunk(now, job, body),
             EventKind::Delegate => self.emit_delegate(now, job, body),
             _ => {
                 self.append_event(now, job, kind.as_str(), None, body);
@@ -81,17 +78,12 @@ impl RuntimeMachine {
         if !self.jobs.get(&job).is_some_and(|job| !job.status.is_terminal() && job.family.held.is_none()) {
             return Ok(false);
         }
-        let limit = self.max_body();
+        let limit = self.body_cap();
         if body.get().len() > limit {
             let message = format!("an event body may have at most {limit} bytes, got {}", body.get().len());
             return Err(Error::invalid(message));
         }
         Ok(true)
-    }
-
-    /// Bytes a body may have, so that the message around it is not too large.
-    pub(super) fn max_body(&self) -> usize {
-        self.config.limits.max_bytes.saturating_sub(ENVELOPE_ROOM)
     }
 
     /// The runtime itself checks `tool.call` where the agent announces it, and shows a refusal as the
@@ -177,27 +169,13 @@ impl RuntimeMachine {
 
     /// Tells how the job ended; nothing of it is left to wait for.
     pub(super) fn terminate(&mut self, now: Now, job: JobKey, outcome: Outcome) {
-        let Some(entry) = self.jobs.get(&job) else { return };
-        let conclusion = match entry.conclude(outcome) {
-            Ok(result) if result.get().len() > self.max_body() => {
-                let cap = self.config.limits.max_bytes;
-                let error = Error::internal(format!("the result is larger than a message may be ({cap} bytes)"));
-                Err((JobStatus::Error, error.with_details(details("cap", "inline_result"))))
-            }
-            conclusion => conclusion,
-        };
-        match conclusion {
-            Ok(result) => {
-                let payload = JobResult {
-                    final_status: JobStatus::Success,
-                    result: Some(result),
-                    result_id: None,
-                    result_size: None,
-                    summary: None,
-                    completed_at: Some(now.wall),
-                };
-                self.conclude(now, job, JobStatus::Success, RecordKind::Result, &payload);
-            }
+        let Some(entry) = self.jobs.get_mut(&job) else { return };
+        let conclusion = entry.conclude(outcome);
+        if entry.family.delegated && !entry.stream.as_ref().is_some_and(|stream| stream.has_begun()) {
+            entry.family.result = conclusion.as_ref().ok().cloned();
+        }
+        match self.settle_result(now, job, conclusion) {
+            Ok(payload) => self.conclude(now, job, JobStatus::Success, RecordKind::Result, &payload),
             Err((status, error)) => {
                 let payload = JobError { final_status: status, error, completed_at: Some(now.wall) };
                 self.conclude(now, job, status, RecordKind::Error(status), &payload);
@@ -312,7 +290,7 @@ impl RuntimeMachine {
 
     /// Numbers a record in its job and in every session that sees it, in one step with handing it to the store
     ///
-    fn append(
+    pub(super) fn append(
         &mut self,
         now: Now,
         key: JobKey,

@@ -6,6 +6,7 @@ mod connections;
 mod delegation;
 mod emission;
 mod requests;
+mod results;
 mod resume;
 mod storage;
 
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 pub use config::{BufferCap, CancelPolicy, ProfileChoice, RuntimeConfig};
 pub use delegation::{Delegated, Delegation};
+pub use results::OpenedResult;
 pub use resume::ResumeRefusal;
 
 use self::agents::Agents;
@@ -293,6 +295,6 @@ impl RuntimeMachine {
 }
 
 /// `{"name": "value"}`, as the details of an error.
-pub(super) fn details(name: &str, value: &str) -> RawJson {
+pub(in crate::machine) fn details(name: &str, value: &str) -> RawJson {
     RawJson::from_serialize(&BTreeMap::from([(name, value)])).unwrap_or_else(|_| RawJson::empty_object())
 }

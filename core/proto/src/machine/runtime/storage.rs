@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::resume::Welcoming;
-use super::{ConnKey, JobKey, RuntimeEvent, RuntimeMachine, SessionKey, Timer};
+use super::{ConnKey, JobKey, RuntimeConfig, RuntimeEvent, RuntimeMachine, SessionKey, Timer};
 use crate::agent_ref::AgentRef;
 use crate::error::Error;
 use crate::feature::FeatureSet;
@@ -32,6 +32,16 @@ pub(super) enum Gated {
     Start(JobKey),
 }
 
+impl Gated {
+    /// What it weighs in a bounded buffer.
+    fn cost(&self) -> usize {
+        match self {
+            Gated::Copy(_, copied) => copied.record.cost(),
+            _ => 0,
+        }
+    }
+}
+
 /// The way to the store and back.
 #[derive(Debug, Default)]
 pub(super) struct Storage {
@@ -40,6 +50,8 @@ pub(super) struct Storage {
     issued: u64,
     stored: u64,
     gated: VecDeque<(u64, Gated)>,
+    /// What the copies among them weigh.
+    gated_bytes: usize,
     /// Sessions whose emitters wait for the store.
     holds: BTreeSet<SessionKey>,
     /// Why the store refuses to keep anything, while it does.
@@ -60,9 +72,14 @@ impl Storage {
         }
     }
 
-    /// How much waits to be stored.
-    pub(super) fn waiting(&self) -> usize {
-        self.gated.len()
+    /// Whether as much waits to be stored as should, by count or by bytes.
+    pub(super) fn is_full(&self, config: &RuntimeConfig) -> bool {
+        self.gated.len() >= config.store_high_water || self.gated_bytes >= config.buffer_cap.bytes / 4
+    }
+
+    /// Whether enough of it is stored for emitters to go on.
+    fn has_room(&self, config: &RuntimeConfig) -> bool {
+        self.gated.len() <= config.store_high_water / 2 && self.gated_bytes <= config.buffer_cap.bytes / 8
     }
 
     /// Makes this session's emitters wait for the store.
@@ -90,6 +107,7 @@ impl RuntimeMachine {
     /// Does this once everything decided so far is stored, which without a durable store is at once.
     pub(super) fn gate(&mut self, now: Now, gated: Gated) {
         if self.config.durable && self.storage.stored < self.storage.issued {
+            self.storage.gated_bytes += gated.cost();
             self.storage.gated.push_back((self.storage.issued, gated));
         } else {
             self.release(now, gated);
@@ -143,10 +161,11 @@ impl RuntimeMachine {
         self.storage.stored = self.storage.stored.max(ticket);
         while self.storage.gated.front().is_some_and(|(waiting, _)| *waiting <= ticket) {
             if let Some((_, gated)) = self.storage.gated.pop_front() {
+                self.storage.gated_bytes -= gated.cost();
                 self.release(now, gated);
             }
         }
-        if self.storage.gated.len() <= self.config.store_high_water / 2 {
+        if self.storage.has_room(&self.config) {
             let freed = std::mem::take(&mut self.storage.holds);
             self.events.extend(freed.into_iter().map(RuntimeEvent::Drained));
         }
