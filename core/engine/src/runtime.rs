@@ -443,12 +443,13 @@ impl Shared {
         let result = decide(&mut machine, now);
         loop {
             // Before any history is read, so that it holds everything decided so far.
-            while let Some((ticket, op)) = machine.poll_store() {
+            self.store.apply_all(&mut std::iter::from_fn(|| {
+                let (ticket, op) = machine.poll_store()?;
                 if self.store.is_durable() {
                     self.notes.applied(ticket, now.mono);
                 }
-                self.store.apply(ticket, op);
-            }
+                Some((ticket, op))
+            }));
             match machine.poll_event() {
                 Some(RuntimeEvent::ReadHistory { ticket, job_id, after_source_seq }) => {
                     if let Some(records) = self.store.history(ticket, &job_id, after_source_seq) {

@@ -94,6 +94,13 @@ pub struct SessionName {
     pub profile: WireProfile,
 }
 
+impl SessionName {
+    /// The name of a session as it was kept, so that its frames can be written again.
+    pub fn new(id: Arc<str>, seed: [u8; 10], profile: WireProfile) -> SessionName {
+        SessionName { id, seed, profile }
+    }
+}
+
 /// One message on its way out.
 #[derive(Clone, Debug)]
 pub enum Frame {

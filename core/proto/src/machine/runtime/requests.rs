@@ -390,7 +390,7 @@ impl RuntimeMachine {
         let (job_id, trace_id) = (Arc::clone(&used.job_id), Arc::clone(&used.trace_id));
         let (accepted, kept) = (used.accepted.clone(), used.terminal.clone());
         self.answer_accepted(now, conn, key, request_id, (Arc::clone(&job_id), trace_id), accepted);
-        let awaits_store = self.storage.holds_copies(key, &job_id);
+        let awaits_store = self.storage.holds_terminal(key, &job_id);
         let known = self.jobs_by_id.get(&job_id).copied().and_then(|key| self.jobs.get_mut(&key).map(|job| (key, job)));
         let Some((job_key, job)) = known else {
             if let Some(terminal) = kept {

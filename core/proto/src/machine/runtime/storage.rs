@@ -87,6 +87,16 @@ impl Storage {
         self.holds.insert(session);
     }
 
+    /// Whether this job's end, for this session, still waits.
+    pub(super) fn holds_terminal(&self, key: SessionKey, job_id: &str) -> bool {
+        self.gated.iter().any(|(_, gated)| match gated {
+            Gated::Copy(session, Copied { record, .. }) => {
+                *session == key && record.kind.is_terminal() && *record.job_id == *job_id
+            }
+            _ => false,
+        })
+    }
+
     /// Whether copies of this job for this session still wait.
     pub(super) fn holds_copies(&self, key: SessionKey, job_id: &str) -> bool {
         self.gated.iter().any(|(_, gated)| match gated {
