@@ -9,10 +9,10 @@ pub use arcp_engine::transport::{
     pair_memory_transports,
 };
 pub use arcp_engine::{
-    Agent, AgentFuture, AuditFile, AuditLog, AuditSink, ChainVerifier, Client, Error, EventQueue, JobContext,
-    JobHandle, JwksOptions, JwtKey, JwtOptions, JwtVerifier, ListenOptions, Listener, Monitor, Observed, ResultData,
-    ResultWriter, Runtime, StaticBearerVerifier, Subscription, TransportError, Verifier, VerifierError, VerifyFuture,
-    Written,
+    Agent, AgentFuture, AuditFile, AuditLog, AuditSink, ChainVerifier, ChildHandle, Client, Delegate, Error,
+    EventQueue, JobContext, JobHandle, JwksOptions, JwtKey, JwtOptions, JwtVerifier, ListenOptions, Listener, Monitor,
+    Observed, ResultData, ResultWriter, Runtime, StaticBearerVerifier, Subscription, TransportError, Verifier,
+    VerifierError, VerifyFuture, Written,
 };
 pub use arcp_proto::agent_ref::AgentRef;
 pub use arcp_proto::budget::{Budget, parse_amount as parse_budget_amount};

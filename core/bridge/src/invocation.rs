@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use crate::core::Core;
+use crate::delegation::Children;
 use crate::error::ErrorInfo;
 use crate::port::{Item, Port, Value};
 
@@ -19,10 +20,23 @@ pub struct Invocation {
     context: JobContext,
     input: RawJson,
     answer: Mutex<Option<oneshot::Sender<Outcome>>>,
+    children: Children,
     result: Mutex<Option<ResultWriter>>,
 }
 
 impl Invocation {
+    pub(crate) fn core(&self) -> &Core {
+        &self.core
+    }
+
+    pub(crate) fn context(&self) -> &JobContext {
+        &self.context
+    }
+
+    pub(crate) fn children(&self) -> &Children {
+        &self.children
+    }
+
     /// Names this invocation in later items.
     pub fn id(&self) -> u64 {
         self.id
@@ -180,6 +194,7 @@ pub(crate) async fn run_in_host(core: Core, port: Port, input: RawJson, context:
         context: context.clone(),
         input,
         answer: Mutex::new(Some(sender)),
+        children: Children::default(),
         result: Mutex::default(),
     };
     let abandoned = Abandon { port: &port, id: Some(id) };

@@ -7,6 +7,7 @@
 
 mod client;
 mod core;
+mod delegation;
 mod error;
 mod functions;
 mod invocation;

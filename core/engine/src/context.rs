@@ -71,6 +71,14 @@ impl JobContext {
         JobContext { shared, job, start, cancel, trace }
     }
 
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    pub(crate) fn job(&self) -> JobKey {
+        self.job
+    }
+
     /// What the job was started with: ids, principal, agent, lease, trace.
     pub fn start(&self) -> &JobStart {
         &self.start

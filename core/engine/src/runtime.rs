@@ -18,7 +18,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
 use parking_lot::{Mutex, RwLock};
 use tokio::runtime::Handle;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::{AbortHandle, spawn_blocking};
 use tokio::time::{sleep_until, timeout};
 
@@ -27,6 +27,7 @@ use crate::audit::AuditSink;
 use crate::clock::{Clock, OsEntropy};
 use crate::connection::{Endpoint, Signal, drive};
 use crate::context::{CancelSignal, JobContext};
+use crate::delegation::ChildOutcome;
 use crate::metrics::CommitHistogram;
 use crate::monitor::Observed;
 use crate::notes::Notes;
@@ -55,6 +56,8 @@ pub(crate) struct Shared {
     verifier: Arc<dyn Verifier>,
     signals: Mutex<HashMap<ConnKey, Arc<Signal>>>,
     jobs: Mutex<HashMap<JobKey, RunningJob>>,
+    /// Delegated children whose end is waited for.
+    children: Mutex<HashMap<JobKey, watch::Sender<ChildOutcome>>>,
     drained: Notify,
     timer: Arc<Timer>,
     /// Where timers run, since an emitter may call from a thread that is none of tokio's.
@@ -138,6 +141,7 @@ impl Runtime {
             verifier,
             signals: Mutex::default(),
             jobs: Mutex::default(),
+            children: Mutex::default(),
             drained: Notify::new(),
             timer: Arc::default(),
             tokio: OnceLock::new(),
@@ -416,6 +420,11 @@ impl Shared {
         &self.drained
     }
 
+    /// Tells this channel how the child ends.
+    pub(crate) fn watch_child(&self, child: JobKey, ended: watch::Sender<ChildOutcome>) {
+        self.children.lock().insert(child, ended);
+    }
+
     /// The present, on both clocks.
     pub(crate) fn now(&self) -> Now {
         self.clock.now()
@@ -497,6 +506,11 @@ impl Shared {
                 self.ended.notify_waiters();
                 // Emitters of an ended job have nothing to wait for.
                 self.drained.notify_waiters();
+            }
+            RuntimeEvent::ChildEnded { child, outcome, .. } => {
+                if let Some(ended) = self.children.lock().remove(&child) {
+                    ended.send_replace(Some(outcome));
+                }
             }
             // Done under the lock.
             RuntimeEvent::Cancel { .. } | RuntimeEvent::ReadHistory { .. } => {}

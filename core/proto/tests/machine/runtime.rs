@@ -4,7 +4,8 @@
 use arcp_proto::json::RawJson;
 use arcp_proto::machine::job::{Ending, Outcome};
 use arcp_proto::machine::result_stream::ResultOptions;
-use arcp_proto::machine::runtime::RuntimeEvent;
+use arcp_proto::machine::runtime::{Delegation, JobKey, RuntimeEvent};
+use arcp_proto::message::LeaseConstraints;
 use arcp_proto::{Error, ErrorCode};
 use serde_json::{Value, json};
 
@@ -46,6 +47,10 @@ const VERBS: &[(&str, &[&str])] = &[
     ("submit", &["as", "on", "trace_id", "waits"]),
     ("started", &["with"]),
     ("emit", &["by", "body", "body_text", "times", "refused", "says"]),
+    ("delegate", &["by", "as", "detached", "times", "refused", "says"]),
+    ("child_ended", &["of", "delegate_id", "result", "error"]),
+    ("cancel_child", &["reason"]),
+    ("budget", &["is"]),
     ("authorize", &["by", "target", "refused", "says"]),
     ("finish", &["result", "result_text", "error"]),
     // Written through a writer: text, or `bytes`, a list of numbers.
@@ -155,13 +160,15 @@ impl Game {
                     "agent": start.agent, "version": start.version, "principal": &*start.principal,
                     "session_id": &*start.session_id, "trace_id": &*start.trace_id, "input": start.input,
                     "input_text": start.input.get(), "max_runtime_sec": start.max_runtime_sec,
-                    "lease_constraints": start.lease_constraints,
+                    "lease_constraints": start.lease_constraints, "lease": *start.lease,
+                    "parent_job_id": start.parent_job_id.as_deref(),
                 });
                 return step.get("with").map_or(Ok(()), |with| matches(with, &told, &mut self.scope));
             }
             _ => {}
         }
-        let name = if step.verb == "emit" || step.verb == "authorize" { step.need("by")? } else { step.name()? };
+        let by = ["emit", "authorize", "delegate"].contains(&step.verb);
+        let name = if by { step.need("by")? } else { step.name()? };
         let job_id = self.job_id(name)?;
         let job = self.world.job(&job_id)?;
         match step.verb {
@@ -175,6 +182,17 @@ impl Game {
                     step.check_refusal(self.world.emit(job, step.name()?, &body)?)?;
                 }
                 Ok(())
+            }
+            "delegate" => self.delegate(step, job),
+            "child_ended" => self.child_ended(step, job),
+            "cancel_child" => {
+                self.world.machine.cancel_child(self.world.clock.0, job, step.need("reason")?);
+                self.world.settle()
+            }
+            "budget" => {
+                let left = self.world.machine.budget_json(job).ok_or("the job has no budget")?;
+                let left: Value = serde_json::from_str(left.get()).map_err(|error| error.to_string())?;
+                expect(step.get("is"), &left)
             }
             "authorize" => step.check_refusal(self.world.authorize(job, step.name()?, step.need("target")?)?),
             "finish" => {
@@ -229,6 +247,50 @@ impl Game {
                 expect(step.get("acked"), &json!(acked))
             }
             other => Err(format!("{other} is not played")),
+        }
+    }
+
+    /// Delegates as an agent's own call does, and names the child.
+    fn delegate(&mut self, step: &Step<'_>, job: JobKey) -> Result<()> {
+        let asked = step.object;
+        let part = |name: &str| asked.get(name).map(|value| json_of(&value.to_string())).transpose();
+        let expires_at = asked["lease_constraints"]["expires_at"].as_str().map(str::to_owned);
+        let delegation = Delegation {
+            agent: asked["agent"].as_str().unwrap_or_default().to_owned(),
+            input: part("input")?.unwrap_or_else(RawJson::null),
+            lease_request: part("lease_request")?.unwrap_or_else(RawJson::empty_object),
+            lease_constraints: asked.get("lease_constraints").map(|_| LeaseConstraints { expires_at }),
+            delegate_id: asked["delegate_id"].as_str().map(str::to_owned),
+            detached: step.get("detached") == Some(&Value::Bool(true)),
+        };
+        for _ in 0..times(step) {
+            let outcome = self.world.delegate(job, &delegation)?;
+            if let (Ok(delegated), Some(name)) = (&outcome, step.text("as")) {
+                self.scope.insert(name.to_owned(), delegated.accepted.job_id.clone().into());
+            }
+            step.check_refusal(outcome.map(drop))?;
+        }
+        Ok(())
+    }
+
+    /// The delegating agent was told of this child's end.
+    fn child_ended(&mut self, step: &Step<'_>, child: JobKey) -> Result<()> {
+        let parent = self.job_id(step.need("of")?)?;
+        let parent = self.world.job(&parent)?;
+        let told = self.world.asked(|event| match event {
+            RuntimeEvent::ChildEnded { parent: told, child: ended, delegate_id, outcome }
+                if (*told, *ended) == (parent, child) =>
+            {
+                Some((delegate_id.clone(), outcome.clone()))
+            }
+            _ => None,
+        });
+        let (delegate_id, outcome) = told.ok_or("nobody was told of this end")?;
+        expect(step.get("delegate_id"), &json!(delegate_id))?;
+        match outcome {
+            Ok(result) if step.get("error").is_none() => expect(step.get("result"), &json!(result)),
+            Err(error) if step.get("result").is_none() => expect(step.get("error"), &json!(error.code.as_str())),
+            other => Err(format!("the child ended with {other:?}")),
         }
     }
 

@@ -11,7 +11,8 @@ use arcp_proto::machine::frame::{Frame, Record};
 use arcp_proto::machine::job::{JobStart, Outcome};
 use arcp_proto::machine::result_stream::ResultOptions;
 use arcp_proto::machine::runtime::{
-    BufferCap, CancelPolicy, ConnKey, JobKey, OpenedResult, ProfileChoice, RuntimeConfig, RuntimeEvent, SessionKey,
+    BufferCap, CancelPolicy, ConnKey, Delegated, Delegation, JobKey, OpenedResult, ProfileChoice, RuntimeConfig,
+    RuntimeEvent, SessionKey,
 };
 use arcp_proto::message::PeerInfo;
 use arcp_proto::{Error, ErrorCode};
@@ -88,6 +89,9 @@ pub(crate) fn config(settings: &Map<String, Value>) -> Result<RuntimeConfig> {
             "max_concurrent_jobs" => config.max_concurrent_jobs = count()?,
             "max_waiting_jobs" => config.max_waiting_jobs = count()?,
             "max_ended_jobs" => config.max_ended_jobs = count()?,
+            "max_delegation_depth" => config.max_delegation_depth = count()?,
+            "max_live_children" => config.max_live_children = count()?,
+            "max_delegated_jobs" => config.max_delegated_jobs = count()?,
             "max_sessions_per_principal" => config.max_sessions_per_principal = count()?,
             "store_high_water" => config.store_high_water = count()?,
             "outgoing_high_water" => config.outgoing_high_water = count()?,
@@ -356,9 +360,9 @@ impl World {
         self.asked(|event| matches!(event, RuntimeEvent::Drained(key) if *key == session).then_some(())).is_some()
     }
 
-    /// A job whose agent runs.
+    /// A job whose agent runs: the youngest, since a job waits for its children.
     pub(crate) fn alive(&self) -> Option<JobKey> {
-        self.started.values().copied().find(|job| !self.ended.contains(job))
+        self.started.values().copied().filter(|job| !self.ended.contains(job)).max()
     }
 
     pub(crate) fn has_ended(&self, job: JobKey) -> bool {
@@ -387,6 +391,13 @@ impl World {
     pub(crate) fn emit(&mut self, job: JobKey, kind: &str, body: &RawJson) -> Result<Result<(), Error>> {
         let outcome = event::check_emitted(kind, body)
             .and_then(|()| self.machine.emit(self.clock.0, job, &EventKind::parse(kind), body));
+        self.settle()?;
+        Ok(outcome)
+    }
+
+    /// As an agent's own call does.
+    pub(crate) fn delegate(&mut self, job: JobKey, delegation: &Delegation) -> Result<Result<Delegated, Error>> {
+        let outcome = self.machine.delegate(self.clock.0, job, delegation);
         self.settle()?;
         Ok(outcome)
     }
@@ -490,6 +501,9 @@ impl World {
         // Ending one job may start a waiting one.
         while let Some(job) = self.alive() {
             self.finish(job, Outcome::Cancelled)?;
+            if self.alive().is_none() {
+                self.store_all()?;
+            }
         }
         self.store_all()?;
         while !self.unanswered.is_empty() {

@@ -95,7 +95,7 @@ impl RuntimeMachine {
             let message = format!("summary may have at most {LONGEST_SUMMARY} bytes, got {length}; send a sentence");
             return Err(Error::invalid(message));
         }
-        if self.jobs.get(&job).is_none_or(|job| job.status.is_terminal()) {
+        if self.jobs.get(&job).is_none_or(|job| job.status.is_terminal() || job.family.held.is_some()) {
             return Ok(());
         }
         let Some(stream) = self.stream(job) else {
@@ -241,7 +241,8 @@ impl RuntimeMachine {
     }
 
     fn stream(&mut self, job: JobKey) -> Option<&mut ResultStream> {
-        self.jobs.get_mut(&job)?.stream.as_deref_mut()
+        // What an agent writes after its own end is dropped.
+        self.jobs.get_mut(&job).filter(|job| job.family.held.is_none())?.stream.as_deref_mut()
     }
 
     fn cutter(&self, result_id: String, chunk_bytes: Option<usize>) -> ResultCutter {
@@ -253,12 +254,12 @@ impl RuntimeMachine {
     }
 
     /// A message may have less room than a result.
-    fn inline_cap(&self) -> usize {
+    pub(super) fn inline_cap(&self) -> usize {
         self.config.results.inline.min(self.body_cap())
     }
 
     /// The longest body or inline result that fits a message.
-    fn body_cap(&self) -> usize {
+    pub(super) fn body_cap(&self) -> usize {
         self.config.limits.max_bytes.saturating_sub(ENVELOPE_ROOM)
     }
 
