@@ -1,12 +1,13 @@
 //! `arcp serve`: hosts the agent `echo`, or leaves a Python runtime to a host that can run it.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use arcp::transport::tls;
 use arcp::{
-    CancelPolicy, IMPL_VERSION, JobContext, ListenOptions, Listener, ProtocolError, RawJson, Runtime, RuntimeConfig,
-    RuntimeInfo,
+    AuditFile, CancelPolicy, IMPL_VERSION, JobContext, ListenOptions, Listener, Monitor, ProtocolError, RawJson,
+    Runtime, RuntimeConfig, RuntimeInfo,
 };
 use serde_json::json;
 use tokio::task::JoinSet;
@@ -75,11 +76,42 @@ impl ServeArgs {
             CancelPolicyArg::Session => CancelPolicy::Session,
         };
         self.limits.apply(&mut config);
-        let (runtime, db) = self.store.runtime(config, self.verifier()?)?;
+        let verifier = self.verifier()?;
+        let audit = self.audit.as_deref().map(|path| {
+            AuditFile::open(path)
+                .map_err(|error| Failure::Usage(format!("--audit: cannot append to {}: {error}", path.display())))
+        });
+        let audit = audit.transpose()?;
+        let (runtime, db) = self.store.runtime(config, verifier)?;
         runtime.register_agent("echo", echo).map_err(|error| Failure::Other(error.to_string()))?;
-        // Jobs that died with an earlier process end now, not when somebody comes to ask.
-        runtime.begin();
+        if let Some(audit) = audit {
+            runtime.set_audit(Arc::new(audit));
+        }
         Ok((runtime, db))
+    }
+
+    async fn monitor(&self, runtime: &Runtime) -> Result<Option<Monitor>, Failure> {
+        let Some(address) = &self.metrics else { return Ok(None) };
+        let monitor = Monitor::bind(address, Arc::new(runtime.clone())).await;
+        monitor.map(Some).map_err(|error| Failure::Other(format!("--metrics: {error}")))
+    }
+
+    fn say_listening(&self, url: &str, db: Option<&Path>, metrics: Option<String>) -> Result<(), Failure> {
+        match self.output {
+            OutputForm::Text => {
+                note(&format!("arcp serve listening on {url}"));
+                metrics.iter().for_each(|metrics| note(&format!("arcp serve metrics on {metrics}")));
+                if let Some(db) = db {
+                    note(&format!("arcp serve keeps sessions and jobs in {}", shown(&db.to_string_lossy())));
+                }
+            }
+            OutputForm::Json => {
+                let mut listening = json!({"url": url, "db": db.map(Path::to_string_lossy)});
+                metrics.into_iter().for_each(|metrics| listening["metrics"] = metrics.into());
+                print(&member("listening", &listening.to_string()))?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -89,22 +121,15 @@ async fn echo(input: RawJson, ctx: JobContext) -> Result<RawJson, ProtocolError>
 }
 
 pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
+    // Wrong arguments are told before anything is opened.
+    let options = args.listen_options()?;
     let (runtime, db) = args.runtime()?;
     let mut interrupts = Interrupts::new().map_err(|error| Failure::Other(error.to_string()))?;
-    let mut listener =
-        Listener::bind(args.listen_options()?).await.map_err(|error| Failure::Other(error.to_string()))?;
-    match args.output {
-        OutputForm::Text => {
-            note(&format!("arcp serve listening on {}", listener.url()));
-            if let Some(db) = &db {
-                note(&format!("arcp serve keeps sessions and jobs in {}", shown(&db.to_string_lossy())));
-            }
-        }
-        OutputForm::Json => {
-            let db = db.as_deref().map(Path::to_string_lossy);
-            print(&member("listening", &json!({"url": listener.url(), "db": db}).to_string()))?;
-        }
-    }
+    let mut listener = Listener::bind(options).await.map_err(|error| Failure::Other(error.to_string()))?;
+    let monitor = args.monitor(&runtime).await?;
+    args.say_listening(listener.url(), db.as_deref(), monitor.as_ref().map(Monitor::metrics_url))?;
+    // Jobs that died with an earlier process end now, not when somebody comes to ask.
+    runtime.begin();
     args.warn_of_open_files();
     let mut connections = JoinSet::new();
     loop {

@@ -159,7 +159,12 @@ fn bytes(text: &str) -> Result<u64, String> {
     if !number.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(wrong());
     }
-    number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit)).filter(|size| *size >= LEAST_QUOTA).ok_or_else(wrong)
+    number
+        .parse::<u64>()
+        .ok()
+        .and_then(|number| number.checked_mul(unit))
+        .filter(|size| *size >= LEAST_QUOTA)
+        .ok_or_else(wrong)
 }
 
 #[cfg(test)]
@@ -171,9 +176,21 @@ mod tests {
         for (text, size) in [("1048576", 1 << 20), ("2048K", 2 << 20), ("500m", 500 << 20), ("2G", 2 << 30)] {
             assert_eq!(bytes(text), Ok(size), "{text}");
         }
-        for bad in
-            ["", "0", "1048575", "1023K", "K", "0G", "-1", "+1", "1.5G", "2T", "1 G", "99999999999999999999", "18446744073709551615G"]
-        {
+        for bad in [
+            "",
+            "0",
+            "1048575",
+            "1023K",
+            "K",
+            "0G",
+            "-1",
+            "+1",
+            "1.5G",
+            "2T",
+            "1 G",
+            "99999999999999999999",
+            "18446744073709551615G",
+        ] {
             assert!(bytes(bad).is_err(), "{bad}");
         }
     }

@@ -86,8 +86,9 @@ async fn programs_get_one_json_object_per_line() {
 
 #[tokio::test]
 async fn serve_says_where_it_listens_as_json() {
-    let mut server = Running::start(&["serve", "--port", "0", "--token", TOKEN, "--output", "json"]);
+    let mut server = Running::start(&["serve", "--port", "0", "--token", TOKEN, "--db", "memory", "--output", "json"]);
     let line: serde_json::Value = serde_json::from_str(&server.out_line().await).unwrap();
+    assert_eq!(line["listening"]["db"], json!(null));
     let url = line["listening"]["url"].as_str().unwrap();
     assert_eq!(run(&session("submit", url, &["--agent", "echo"])).await.status, 0);
 }
@@ -134,10 +135,22 @@ async fn a_detached_job_goes_on_and_is_followed_live() {
 async fn version_and_help_answer_on_stdout() {
     let version = run(&["--version"]).await;
     assert_eq!(version.stdout, format!("arcp, version {} (protocol 1.1)\n", arcp::IMPL_VERSION));
-    for command in ["serve", "submit", "tail", "cancel"] {
-        let help = run(&[command, "--help"]).await;
+    for command in [
+        "serve",
+        "submit",
+        "tail",
+        "cancel",
+        "sessions",
+        "replay",
+        "db",
+        "db backup",
+        "db check",
+        "db vacuum",
+        "completions",
+    ] {
+        let help = run(&command.split(' ').chain(["--help"]).collect::<Vec<_>>()).await;
         assert_eq!((help.status, &*help.stderr), (0, ""));
-        assert!(help.stdout.contains(&format!("  arcp {command} --")), "no example: {}", help.stdout);
+        assert!(help.stdout.contains(&format!("  arcp {command} ")), "no example: {}", help.stdout);
         assert!(help.stdout.contains("Exit status:"), "{}", help.stdout);
     }
 }

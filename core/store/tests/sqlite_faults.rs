@@ -8,7 +8,8 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::Child;
-use std::sync::Arc;
+use std::sync::mpsc::RecvTimeoutError::Disconnected;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use arcp_proto::machine::frame::{Record, RecordKind};
@@ -118,6 +119,46 @@ fn a_second_process_is_refused_with_the_pid_of_the_first_until_that_dies() {
     assert_eq!(open.kept.epoch, 2);
     let again = refused(&path);
     assert!(again.contains(&format!("this process (pid {})", std::process::id())), "{again}");
+}
+
+/// Lets go of the store from the store's own thread.
+struct LastOwner {
+    store: Mutex<Option<Arc<SqliteStore>>>,
+    gone: std::sync::mpsc::Sender<()>,
+}
+
+impl StoreSink for LastOwner {
+    fn stored(&self, _ticket: u64, _outcome: Result<(), String>) {
+        drop(self.store.lock().unwrap().take());
+        self.gone.send(()).unwrap();
+    }
+
+    fn history(&self, _request: u64, _records: Vec<Arc<Record>>) {}
+
+    fn taken_over(&self) {}
+}
+
+#[test]
+fn a_store_dropped_by_its_own_thread_lets_go_of_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("arcp.db");
+    let store = Arc::new(SqliteStore::new(&path, SqliteOptions::default()));
+    let (gone, dropped) = std::sync::mpsc::channel();
+    let sink = Arc::new(LastOwner { store: Mutex::new(Some(Arc::clone(&store))), gone });
+    store.open(sink).unwrap();
+    let weak = Arc::downgrade(&store);
+    store.apply(1, StoreOp::SaveSession(Box::new(session("sess_1"))));
+    drop(store);
+    dropped.recv_timeout(Duration::from_secs(30)).unwrap();
+    // The sender goes with the sink, which goes with the threads.
+    assert!(dropped.recv_timeout(Duration::from_secs(30)).is_err_and(|error| error == Disconnected));
+    assert!(weak.upgrade().is_none());
+    let started = Instant::now();
+    let next = SqliteStore::new(&path, SqliteOptions::default());
+    while let Err(error) = next.open(Arc::new(common::Sink::default())) {
+        assert!(started.elapsed() < Duration::from_secs(30), "{error}");
+        std::thread::yield_now();
+    }
 }
 
 #[test]

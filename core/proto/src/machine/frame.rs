@@ -147,6 +147,7 @@ impl Frame {
                     job_id: Some(&record.job_id),
                     trace_id: Some(&record.trace_id),
                     event_seq: Some(*event_seq),
+                    extensions: None,
                     source_event_seq: foreign.then_some(record.source_seq),
                 };
                 match (session.profile, record.kind) {
@@ -164,6 +165,7 @@ impl Frame {
                     job_id: job_id.as_deref(),
                     trace_id: trace_id.as_deref(),
                     event_seq: None,
+                    extensions: None,
                     source_event_seq: None,
                 };
                 write_frame(out, &header, payload);

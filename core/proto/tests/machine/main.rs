@@ -11,6 +11,7 @@ mod client;
 mod clock;
 mod corpus;
 mod cuts;
+mod delegation;
 mod disk;
 mod runtime;
 mod schedule;

@@ -2,9 +2,9 @@
 //!
 //! # The file
 //!
-//! `<database>` with its write-ahead log (`-wal`, `-shm`) and `<database>.lock`, which names the process it belongs to;
-//! all of them readable by their owner only. `PRAGMA application_id` is "ARCP", `PRAGMA user_version` the version of the
-//! schema. Secrets are not in it: tokens come as hashes, credentials without their value.
+//! `<database>`, its write-ahead log (`-wal`, `-shm`) and `<database>.lock`, which names the process it belongs to;
+//! all of them readable by their owner only. `PRAGMA application_id` is "ARCP", `PRAGMA user_version` the version of
+//! the schema. Secrets are not in it: tokens come as hashes, credentials without their value.
 //!
 //! An event is not a row. Operations are gathered until the writer comes back from its last commit, and one transaction
 //! then writes per job one *segment* (its records of that batch as one blob) and per session one row of *numbers* (runs
@@ -23,9 +23,9 @@
 //! | `idempotency_key` | a key, the answer it made, and the job's end once the job is forgotten |
 //! | `credential` | a credential to be revoked |
 //!
-//! Keys of sessions and jobs are the owner's epoch and a counter, so none is used twice: a number of a job that is
-//! forgotten names nothing. Integers that the protocol counts without sign are stored as their 64 bits. Every blob starts
-//! with a CRC-32 of the rest and a byte for its form.
+//! Keys of sessions and jobs are the owner's epoch and a counter. None is used twice: a number of a job that is
+//! forgotten names nothing. Integers that the protocol counts without sign are stored as their 64 bits. Every blob
+//! starts with a CRC-32 of the rest and a byte for its form.
 
 mod batch;
 mod codec;
@@ -79,8 +79,8 @@ impl Synchronous {
 pub struct SqliteOptions {
     /// When a commit counts as kept; [`Synchronous::Normal`] by default.
     pub synchronous: Synchronous,
-    /// How large the file may become, in bytes; no bound by default. A warning is logged at 80 % (D-27). At the bound
-    /// nothing is kept until something is forgotten, as with a full disk.
+    /// How large the file may become, in bytes and without its log; no bound by default. A warning is logged at 80 %
+    /// (D-27). At the bound nothing is kept until something is forgotten, as with a full disk.
     pub quota_bytes: Option<u64>,
     /// How much of one job is kept.
     pub per_job: PerJobCap,
@@ -154,8 +154,8 @@ struct Threads {
     ended: Receiver<()>,
 }
 
-/// How much longer than [`SqliteOptions::closing_patience`] closing waits in all. What is slower hangs in the disk or in
-/// the sink.
+/// How much longer than [`SqliteOptions::closing_patience`] closing waits in all. What is slower hangs in the disk or
+/// in the sink.
 const CLOSING_LIMIT: Duration = Duration::from_secs(10);
 
 impl SqliteStore {

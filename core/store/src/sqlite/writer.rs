@@ -131,7 +131,8 @@ impl Writer {
         {
             let beyond = used.saturating_mul(10) >= quota.saturating_mul(8);
             if beyond && !self.warned {
-                tracing::warn!(used, quota, database = %self.path.display(), "the database fills its quota; raise it, or shorten the retention");
+                let database = self.path.display();
+                tracing::warn!(used, quota, %database, "the quota is nearly used; raise it, or shorten the retention");
             }
             self.warned = beyond;
             self.counters.quota_warning.store(beyond, Ordering::Relaxed);
