@@ -58,7 +58,7 @@ async fn wrong_arguments_are_told_before_anything_is_opened() {
         (vec!["serve", "--app", "a:b", "--db", "a.db", "--db-quota", "1G"], "--db-quota"),
         (vec!["serve", "--app", "a:b", "--max-concurrent-jobs", "3"], "--max-concurrent-jobs"),
         (vec!["replay", "--db", "a.db"], "--session"),
-        (vec!["replay", "--db", "a.db", "--session", "s", "--after-seq", "-1"], "--after-seq"),
+        (vec!["replay", "--db", "a.db", "--session", "s", "--after-seq", "x"], "--after-seq"),
         (vec!["db", "backup", "--db", "a.db"], "<TO>"),
         (vec!["completions", "tcsh"], "zsh"),
     ];
