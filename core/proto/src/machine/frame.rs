@@ -116,6 +116,17 @@ pub enum Receiver {
 }
 
 impl Receiver {
+    /// What a session is to a job; both are named by session id and principal.
+    pub fn of(session: (&str, &str), submitter: (&str, &str)) -> Receiver {
+        if session.0 == submitter.0 {
+            Receiver::Submitter
+        } else if session.1 == submitter.1 {
+            Receiver::Principal
+        } else {
+            Receiver::Onlooker
+        }
+    }
+
     /// Whether another session submitted the job.
     pub fn is_foreign(self) -> bool {
         self != Receiver::Submitter

@@ -224,9 +224,8 @@ impl RuntimeMachine {
             for copied in session.log.iter_mut() {
                 let job = self.jobs_by_id.get(&copied.record.job_id).and_then(|key| self.jobs.get(key));
                 copied.receiver = match job {
-                    Some(job) if job.start.session_id == id => Receiver::Submitter,
-                    Some(job) if job.start.principal == session.principal => Receiver::Principal,
-                    _ => Receiver::Onlooker,
+                    Some(job) => Receiver::of((&id, &session.principal), (&job.start.session_id, &job.start.principal)),
+                    None => Receiver::Onlooker,
                 };
             }
         }
