@@ -275,7 +275,7 @@ fn entry(job: &Job, profile: WireProfile) -> Result<Box<RawValue>, Error> {
             WireProfile::Py11 => text_budget(&budget),
             WireProfile::Draft => Some(budget),
         }),
-        parent_job_id: job.accepted.parent_job_id.clone(),
+        parent_job_id: job.start.parent_job_id.as_deref().map(str::to_owned),
         created_at: job.created_at,
         submitted_at: job.created_at,
         trace_id: Some(job.start.trace_id.to_string()),
