@@ -9,6 +9,7 @@ use arcp_proto::Error;
 use arcp_proto::machine::RuntimeMachine;
 use arcp_proto::machine::frame::{Frame, Record};
 use arcp_proto::machine::job::{Job, JobStart, Outcome};
+use arcp_proto::machine::policy::Policy;
 use arcp_proto::machine::runtime::{ConnKey, JobKey, RuntimeConfig, RuntimeEvent};
 use arcp_proto::machine::stats::RuntimeStats;
 use arcp_proto::message::AgentEntry;
@@ -192,6 +193,18 @@ impl Runtime {
     /// `AGENT_NOT_AVAILABLE`, `AGENT_VERSION_NOT_AVAILABLE`.
     pub fn set_default_agent_version(&self, name: &str, version: &str) -> Result<(), Error> {
         self.shared.machine.lock().set_default_agent_version(name, version)
+    }
+
+    /// Decides from now on who may watch and cancel which job, and ends the subscriptions it does not allow.
+    /// By default a principal sees its own jobs and nobody else's. To be set before [`Runtime::begin`], so that what an
+    /// earlier process left is judged by it too.
+    pub fn set_policy(&self, policy: impl Policy + 'static) {
+        self.shared.act(|machine, _| machine.set_policy(Box::new(policy)));
+    }
+
+    /// The policy's answers may have changed: subscriptions it no longer allows end at once.
+    pub fn policy_changed(&self) {
+        self.shared.act(|machine, _| machine.policy_changed());
     }
 
     /// Agents as the welcome shows them.

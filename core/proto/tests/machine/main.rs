@@ -13,6 +13,7 @@ mod corpus;
 mod cuts;
 mod delegation;
 mod disk;
+mod listing;
 mod runtime;
 mod schedule;
 mod step;

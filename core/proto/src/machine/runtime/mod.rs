@@ -3,12 +3,16 @@
 mod agents;
 mod config;
 mod connections;
+mod cursor;
 mod delegation;
 mod emission;
+mod flow;
+mod listing;
 mod requests;
 mod results;
 mod resume;
 mod storage;
+mod visibility;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -21,10 +25,14 @@ pub use resume::ResumeRefusal;
 
 use self::agents::Agents;
 use self::connections::{Conn, ConnState};
+use self::cursor::CursorKey;
+pub(super) use self::flow::Rate;
+use self::listing::Index;
 use self::requests::Idempotency;
 use self::storage::Storage;
 use super::job::{Ending, Job, JobStart};
 use super::kept::StoreOp;
+use super::policy::{Policy, SamePrincipal};
 use super::session::Session;
 use super::timers::Timers;
 use crate::error::Error;
@@ -112,6 +120,7 @@ pub enum RuntimeEvent {
 pub(super) enum Timer {
     Handshake(ConnKey),
     Heartbeat(ConnKey),
+    Idle(ConnKey),
     SessionWindow(SessionKey),
     MaxRuntime(JobKey),
     LeaseEnd(JobKey),
@@ -133,6 +142,9 @@ pub struct RuntimeMachine {
     session_counts: HashMap<Arc<str>, usize>,
     jobs: HashMap<JobKey, Job>,
     jobs_by_id: HashMap<Arc<str>, JobKey>,
+    index: Index,
+    cursor_key: CursorKey,
+    policy: Box<dyn Policy>,
     waiting: VecDeque<JobKey>,
     running: usize,
     /// Delegated jobs that have not ended; they take no slot (D-25).
@@ -152,7 +164,12 @@ pub struct RuntimeMachine {
 
 impl RuntimeMachine {
     /// A runtime without agents or connections.
-    pub fn new(config: RuntimeConfig, entropy: Box<dyn Entropy>) -> Self {
+    pub fn new(config: RuntimeConfig, mut entropy: Box<dyn Entropy>) -> Self {
+        let cursor_key = config.cursor_key.unwrap_or_else(|| {
+            let mut random = [0; 32];
+            entropy.fill(&mut random);
+            random
+        });
         RuntimeMachine {
             config,
             ids: IdGenerator::new(entropy),
@@ -164,6 +181,9 @@ impl RuntimeMachine {
             session_counts: HashMap::new(),
             jobs: HashMap::new(),
             jobs_by_id: HashMap::new(),
+            index: Index::default(),
+            cursor_key: CursorKey::new(cursor_key),
+            policy: Box::new(SamePrincipal),
             waiting: VecDeque::new(),
             running: 0,
             delegated: 0,
@@ -260,6 +280,7 @@ impl RuntimeMachine {
                     self.close_conn(now, conn);
                 }
                 Timer::Heartbeat(conn) => self.check_heartbeat(now, conn),
+                Timer::Idle(conn) => self.check_idleness(now, conn),
                 Timer::SessionWindow(key) => self.expire_session(key),
                 Timer::MaxRuntime(job) => self.end_job(now, job, Ending::TimedOut),
                 Timer::LeaseEnd(job) => self.end_job(now, job, Ending::LeaseExpired),
@@ -285,10 +306,12 @@ impl RuntimeMachine {
                     session.subscriptions.remove(&key);
                 }
                 if let Some(terminal) = &job.terminal {
-                    self.send_copy(now, subscriber.session, terminal, true);
+                    let receiver = self.receiver(subscriber.session, &job);
+                    self.send_copy(now, subscriber.session, terminal, receiver);
                 }
             }
             self.jobs_by_id.remove(&job.start.job_id);
+            self.index.forget(&job);
             self.storage.keep(StoreOp::ForgetJob(Arc::clone(&job.start.job_id)));
         }
     }
