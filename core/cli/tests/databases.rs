@@ -285,19 +285,26 @@ async fn a_database_is_copied_checked_and_made_small() {
 }
 
 #[tokio::test]
-async fn a_quota_is_warned_of_before_it_is_reached() {
+async fn a_quota_is_warned_of_before_it_is_reached_and_then_holds() {
     let folder = Folder::new("quota");
     let db = folder.at("arcp.db");
     let (mut server, url) = Running::serve_on(&db, &["--db-quota", "1M"]).await;
     let input = folder.at("input.json");
-    std::fs::write(&input, format!("\"{}\"", "x".repeat(200_000))).unwrap();
+    std::fs::write(&input, format!("\"{}\"", "x".repeat(210_000))).unwrap();
     let input = format!("@{input}");
-    for _ in 0..2 {
-        echoed(&url, &["--input", &input, "--quiet"]).await;
-    }
-    echoed(&url, &["--quiet"]).await;
+    // Each is kept twice, as input and as result.
+    echoed(&url, &["--input", &input, "--quiet"]).await;
+    echoed(&url, &["--input", &input, "--quiet"]).await;
     let line = server.err_line().await;
-    assert!(line.contains("warn") && line.contains(&db) && line.contains("quota"), "{line}");
+    assert!(line.starts_with("arcp: warn: the quota is nearly used") && line.contains(&db), "{line}");
+    let submit = session("submit", &url, &["--agent", "echo", "--input", &input, "--quiet", "--idempotency-key", "k"]);
+    let waiting = Running::start(&submit);
+    let line = server.err_line().await;
+    assert!(line.contains("no space left") && line.contains("1048576") && line.contains("raise the quota"), "{line}");
+    waiting.kill().await;
+    // Nothing of it was acknowledged, and what was kept is sound.
+    let checked = run(&["db", "check", "--db", &db, "--output", "json"]).await;
+    assert_eq!((checked.status, &checked.json()["check"]["jobs"]), (0, &json!(2)), "{checked:?}");
 }
 
 #[tokio::test]
