@@ -1,30 +1,30 @@
 //! The client: one session around the client machine.
 
 use std::collections::HashMap;
-use std::future::Future;
-use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use arcp_proto::Error as ProtocolError;
 use arcp_proto::machine::ClientMachine;
 use arcp_proto::machine::client::{ClientConfig, ClientEvent, HandleKey, Loss, Ticket};
-use arcp_proto::message::{Accepted, JobStatus, Submit, Subscribe, Subscribed, Welcome};
+use arcp_proto::message::{Accepted, JobStatus, Jobs, ListJobs, Resume, Submit, Subscribe, Subscribed, Welcome};
 use arcp_proto::time::Now;
+use arcp_proto::{Error as ProtocolError, ErrorCode};
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
-use tokio::time::{Instant, Sleep, sleep_until, timeout};
+use tokio::time::timeout;
 
 use crate::clock::{Clock, OsEntropy};
-use crate::connection::{Endpoint, Signal, drive};
+use crate::connection::Signal;
 use crate::error::Error;
-use crate::events::{EventQueue, Pushed};
+use crate::events::{EventQueue, Load, Pushed};
 use crate::job::{JobHandle, Subscription, View};
-use crate::transport::{Received, Transport};
+use crate::link::run;
+use crate::token::TokenSource;
+use crate::transport::Transport;
 
 /// One session with a runtime. Cheap to clone; all clones are one session.
 #[derive(Clone)]
@@ -51,10 +51,15 @@ pub(crate) struct Shared {
     core: Mutex<Core>,
     clock: Clock,
     signal: Signal,
-    /// Events that wait in lossless queues; the reader pauses while there are too many.
-    buffered: AtomicUsize,
-    resumed: AtomicWaker,
-    state: watch::Sender<State>,
+    /// What waits in lossless queues; the reader pauses while there is too much.
+    waiting_events: AtomicUsize,
+    waiting_bytes: AtomicUsize,
+    room: AtomicWaker,
+    state: watch::Sender<ConnectionState>,
+    /// The connection of now is given up.
+    pub(crate) cut: AtomicBool,
+    /// Another is to be made.
+    connect: AtomicBool,
 }
 
 struct Core {
@@ -63,11 +68,23 @@ struct Core {
     handles: HashMap<HandleKey, Arc<EventQueue>>,
 }
 
+/// How it stands with a client's session.
 #[derive(Clone, Debug)]
-enum State {
+pub enum ConnectionState {
+    /// Not connected yet.
     Idle,
+    /// The handshake is under way.
     Connecting,
+    /// There is a connection; the last welcome, which holds the resume token.
     Open(Arc<Welcome>),
+    /// The connection was lost and is made anew; requests wait.
+    Reconnecting {
+        /// What was wrong with the last connection.
+        reason: String,
+        /// The attempt under way, from 1; 0 before the first.
+        attempt: u32,
+    },
+    /// The session is over.
     Closed(Error),
 }
 
@@ -75,11 +92,14 @@ enum Answer {
     Accepted(HandleKey, Arc<EventQueue>, Box<Accepted>),
     Subscribed(HandleKey, Arc<EventQueue>, Box<Subscribed>),
     Cancelled(Option<JobStatus>),
+    Jobs(Box<Jobs>),
     Failed(Error),
 }
 
 /// Events held for readers before the socket is left unread: above what a runtime lets be unacknowledged (D-20).
-const MAX_BUFFERED: usize = 200_000;
+const MAX_WAITING: usize = 200_000;
+/// Bytes held for readers before the socket is left unread.
+const MAX_WAITING_BYTES: usize = 256 << 20;
 
 impl Client {
     /// A client that is not connected.
@@ -93,43 +113,82 @@ impl Client {
             core: Mutex::new(core),
             clock: Clock::new(),
             signal: Signal::default(),
-            buffered: AtomicUsize::new(0),
-            resumed: AtomicWaker::new(),
-            state: watch::Sender::new(State::Idle),
+            waiting_events: AtomicUsize::new(0),
+            waiting_bytes: AtomicUsize::new(0),
+            room: AtomicWaker::new(),
+            state: watch::Sender::new(ConnectionState::Idle),
+            cut: AtomicBool::new(false),
+            connect: AtomicBool::new(false),
         };
         let shared = Arc::new(shared);
         let owner = Arc::new(Owner { shared: Arc::downgrade(&shared) });
         Client { shared, owner }
     }
 
-    /// Shakes hands over this transport and begins to read. A client connects once.
+    /// Shakes hands over this transport and begins to read. A client connects once. If the transport knows how to reopen
+    /// itself, a lost link is healed from the welcome on, and the token source is asked anew each time (D-7, D-24).
     ///
     /// # Errors
     /// The runtime's own error when it refuses; `Timeout` when no welcome comes in time; `Transport` when the
-    /// connection ends before it.
-    pub async fn connect(&self, transport: impl Transport, token: &str) -> Result<Arc<Welcome>, Error> {
+    /// connection ends before it; what the token source says.
+    pub async fn connect(&self, transport: impl Transport, token: impl TokenSource) -> Result<Arc<Welcome>, Error> {
+        self.begin(transport, token, None).await
+    }
+
+    /// Takes up a session of an earlier client, which then has that session's jobs, subscriptions and right to cancel
+    /// (D-24). [`Client::job`] gives handles for its jobs; what comes for a job nobody asked for waits, up to 10 000
+    /// events or 64 MiB in all.
+    ///
+    /// # Errors
+    /// `RESUME_WINDOW_EXPIRED` when the session is not kept any more; else as [`Client::connect`].
+    pub async fn connect_resuming(
+        &self,
+        transport: impl Transport,
+        token: impl TokenSource,
+        resume: Resume,
+    ) -> Result<Arc<Welcome>, Error> {
+        self.begin(transport, token, Some(resume)).await
+    }
+
+    async fn begin(
+        &self,
+        transport: impl Transport,
+        token: impl TokenSource,
+        resume: Option<Resume>,
+    ) -> Result<Arc<Welcome>, Error> {
+        let token = token.into_token();
         let shared = &self.shared;
         let mut fresh = false;
         shared.state.send_if_modified(|state| {
-            fresh = matches!(state, State::Idle);
+            fresh = matches!(state, ConnectionState::Idle);
             if fresh {
-                *state = State::Connecting;
+                *state = ConnectionState::Connecting;
             }
             fresh
         });
         if !fresh {
             return Err(Error::Closed("this client was connected before; make a new one".into()));
         }
-        shared.act(|machine, now| machine.connected(now, token));
         // Dropped with this call, the connection must not outlive it half open.
         let guard = AbandonGuard { shared };
-        tokio::spawn(run(Arc::clone(shared), transport));
+        let first = token.get().await?;
+        let reopener = transport.reopener();
+        shared.act(|machine, now| {
+            if reopener.is_none() {
+                machine.never_reconnect();
+            }
+            if let Some(resume) = &resume {
+                machine.resume(resume);
+            }
+            machine.connected(now, &first);
+        });
+        tokio::spawn(run(Arc::clone(shared), transport, reopener, token));
         let mut state = shared.state.subscribe();
         let outcome = loop {
             match &*state.borrow_and_update() {
-                State::Open(welcome) => break Ok(Arc::clone(welcome)),
-                State::Closed(error) => break Err(error.clone()),
-                State::Idle | State::Connecting => {}
+                ConnectionState::Open(welcome) => break Ok(Arc::clone(welcome)),
+                ConnectionState::Closed(error) => break Err(error.clone()),
+                _ => {}
             }
             if state.changed().await.is_err() {
                 break Err(Error::Closed("the client was dropped".into()));
@@ -139,12 +198,19 @@ impl Client {
         outcome
     }
 
-    /// The welcome, while the session is open.
+    /// The last welcome, while the session is not over.
     pub fn welcome(&self) -> Option<Arc<Welcome>> {
         match &*self.shared.state.borrow() {
-            State::Open(welcome) => Some(Arc::clone(welcome)),
-            _ => None,
+            ConnectionState::Open(welcome) => return Some(Arc::clone(welcome)),
+            ConnectionState::Reconnecting { .. } => {}
+            _ => return None,
         }
+        self.shared.core.lock().machine.welcome().cloned()
+    }
+
+    /// How it stands with the session, now and at every change. Watching does not keep the session open.
+    pub fn connection_state(&self) -> watch::Receiver<ConnectionState> {
+        self.shared.state.subscribe()
     }
 
     /// Whether a feature was negotiated.
@@ -194,6 +260,42 @@ impl Client {
         }
     }
 
+    /// A handle for a job of a session this client took up with [`Client::connect_resuming`]: what came since then, and
+    /// what comes. A job that had ended by then has no more to say here; subscribe to it with history instead.
+    ///
+    /// # Errors
+    /// `INVALID_REQUEST` when this client did not take up a session, or had to begin another; `Closed` or `Transport` when
+    /// there is no session.
+    pub fn job(&self, job_id: &str) -> Result<JobHandle, Error> {
+        self.shared.open()?;
+        let made = self.shared.act_on_core(|core, now| {
+            core.machine.took_up().then(|| {
+                let key = core.machine.job(now, job_id);
+                (key, Arc::clone(core.handles.entry(key).or_default()))
+            })
+        });
+        let (key, queue) = made.ok_or_else(|| {
+            ProtocolError::invalid("this client took up no session of another; keep the handle of the submit, or subscribe")
+        })?;
+        Ok(JobHandle::found(View::new(self, key, queue, job_id.to_owned())))
+    }
+
+    /// The jobs this session knows of: those with handles, and after [`Client::connect_resuming`] those something came for.
+    pub fn jobs(&self) -> Vec<String> {
+        self.shared.core.lock().machine.jobs()
+    }
+
+    /// One page of the jobs this principal may see; `next_cursor` of the answer asks for the next.
+    ///
+    /// # Errors
+    /// `INVALID_REQUEST` for a bad cursor or limit, or when `list_jobs` was not negotiated; else as [`Client::submit`].
+    pub async fn list_jobs(&self, list: &ListJobs) -> Result<Jobs, Error> {
+        match self.ask(false, |machine, now| machine.list_jobs(now, list)).await? {
+            Answer::Jobs(jobs) => Ok(*jobs),
+            other => Err(other.into_error()),
+        }
+    }
+
     /// Stops following a job; silent when that was not negotiated.
     pub fn unsubscribe(&self, job_id: &str) {
         self.shared.act(|machine, now| machine.unsubscribe(now, job_id));
@@ -205,8 +307,13 @@ impl Client {
     /// `Closed` or `Transport` when there is no session.
     pub fn cancel_job(&self, job_id: &str, reason: &str) -> Result<(), Error> {
         self.shared.open()?;
-        self.shared.act(|machine, now| machine.cancel(now, job_id, reason));
-        Ok(())
+        self.shared.act(|machine, now| {
+            if !machine.has_room() {
+                return Err(too_many());
+            }
+            machine.cancel(now, job_id, reason);
+            Ok(())
+        })
     }
 
     /// Asks to cancel a job and waits for the acknowledgement: the state of a job that had already ended, else `None`.
@@ -227,7 +334,7 @@ impl Client {
 
     /// Ends the session politely, within the close time whatever the peer does. Jobs go on. Idempotent.
     pub async fn close(&self, reason: &str) {
-        if matches!(*self.shared.state.borrow(), State::Idle | State::Closed(_)) {
+        if matches!(*self.shared.state.borrow(), ConnectionState::Idle | ConnectionState::Closed(_)) {
             self.shared.finish(Error::Closed("the client was closed".into()));
             return;
         }
@@ -235,7 +342,7 @@ impl Client {
         let mut state = self.shared.state.subscribe();
         // The machine keeps its own close time; this only guards against a transport that hangs.
         let bound = self.shared.core.lock().machine.config().close_timeout + Duration::from_secs(1);
-        let closed = state.wait_for(|state| matches!(state, State::Closed(_)));
+        let closed = state.wait_for(|state| matches!(state, ConnectionState::Closed(_)));
         if timeout(bound, closed).await.is_err() {
             self.shared.finish(Error::Closed("the client was closed".into()));
         }
@@ -244,8 +351,8 @@ impl Client {
     /// Completes when the session is over, with the reason.
     pub async fn closed(&self) -> Error {
         let mut state = self.shared.state.subscribe();
-        match state.wait_for(|state| matches!(state, State::Closed(_))).await.as_deref() {
-            Ok(State::Closed(error)) => error.clone(),
+        match state.wait_for(|state| matches!(state, ConnectionState::Closed(_))).await.as_deref() {
+            Ok(ConnectionState::Closed(error)) => error.clone(),
             _ => Error::Closed("the client was dropped".into()),
         }
     }
@@ -261,6 +368,9 @@ impl Client {
         let ticket = self.shared.act_on_core(|core, now| {
             // Again, under the lock: whoever ends the session answers what is registered by then.
             self.shared.open()?;
+            if !core.machine.has_room() {
+                return Err(too_many());
+            }
             let ticket = request(&mut core.machine, now)?;
             core.requests.insert(ticket, sender);
             Ok::<_, Error>(ticket)
@@ -274,6 +384,10 @@ impl Client {
             Err(_) => Err(self.shared.why_closed()),
         }
     }
+}
+
+fn too_many() -> Error {
+    Error::Transport("the connection is lost and too many requests wait for the next one; try again later".into())
 }
 
 impl Answer {
@@ -321,22 +435,69 @@ impl Shared {
 
     fn open(&self) -> Result<(), Error> {
         match &*self.state.borrow() {
-            State::Open(_) => Ok(()),
-            State::Idle | State::Connecting => {
+            ConnectionState::Open(_) | ConnectionState::Reconnecting { .. } => Ok(()),
+            ConnectionState::Idle | ConnectionState::Connecting => {
                 Err(Error::Closed("the client is not connected; call connect first".into()))
             }
-            State::Closed(error) => Err(error.clone()),
+            ConnectionState::Closed(error) => Err(error.clone()),
         }
     }
 
     fn why_closed(&self) -> Error {
         match &*self.state.borrow() {
-            State::Closed(error) => error.clone(),
+            ConnectionState::Closed(error) => error.clone(),
             _ => Error::Closed("the request was dropped".into()),
         }
     }
 
-    fn act<R>(&self, decide: impl FnOnce(&mut ClientMachine, Now) -> R) -> R {
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(*self.state.borrow(), ConnectionState::Closed(_))
+    }
+
+    pub(crate) fn signal(&self) -> &Signal {
+        &self.signal
+    }
+
+    pub(crate) fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    pub(crate) fn next_timeout(&self) -> Option<Duration> {
+        self.core.lock().machine.poll_timeout()
+    }
+
+    pub(crate) fn transmit(&self, frames: &mut Vec<Bytes>) {
+        self.core.lock().machine.poll_transmit(frames);
+    }
+
+    /// Whether the machine asked for a connection; asked once.
+    pub(crate) fn take_connect(&self) -> bool {
+        self.connect.swap(false, Ordering::AcqRel)
+    }
+
+    /// Whether readers lag so far that nothing more is read; registers for the change.
+    pub(crate) fn is_full(&self, cx: &Context<'_>) -> bool {
+        let full = || {
+            self.waiting_events.load(Ordering::Relaxed) > MAX_WAITING
+                || self.waiting_bytes.load(Ordering::Relaxed) > MAX_WAITING_BYTES
+        };
+        if !full() {
+            return false;
+        }
+        self.room.register(cx.waker());
+        let full = full();
+        if full {
+            self.act(ClientMachine::reading_paused);
+        }
+        full
+    }
+
+    /// A handle's application takes the chunks of its streamed result itself.
+    pub(crate) fn leave_chunks(&self, key: HandleKey) {
+        self.act(|machine, _| machine.leave_chunks(key));
+    }
+
+    pub(crate) fn act<R>(&self, decide: impl FnOnce(&mut ClientMachine, Now) -> R) -> R {
         self.act_on_core(|core, now| decide(&mut core.machine, now))
     }
 
@@ -355,13 +516,14 @@ impl Shared {
                 match event {
                     ClientEvent::Writable => writable = true,
                     ClientEvent::Event(key, event) => {
-                        let seq = event.event_seq;
+                        let (position, cost) = (event.position, event.cost());
                         // A published runtime sends history before it answers the subscribe.
                         match core.handles.entry(key).or_default().push(event, &mut readers) {
                             Pushed::Kept => {
-                                self.buffered.fetch_add(1, Ordering::Relaxed);
+                                self.waiting_events.fetch_add(1, Ordering::Relaxed);
+                                self.waiting_bytes.fetch_add(cost, Ordering::Relaxed);
                             }
-                            Pushed::Unread => unread.push(seq),
+                            Pushed::Unread => unread.push(position),
                         }
                     }
                     ClientEvent::Ended(key, outcome) => {
@@ -374,8 +536,8 @@ impl Shared {
             if unread.is_empty() {
                 break;
             }
-            for seq in unread.drain(..) {
-                core.machine.processed(now, seq);
+            for position in unread.drain(..) {
+                core.machine.processed(now, position);
             }
         }
         let rescheduled = core.machine.poll_timeout() != before;
@@ -402,9 +564,43 @@ impl Shared {
             }
         };
         match event {
-            ClientEvent::Welcomed(welcome) => {
-                self.state.send_replace(State::Open(welcome));
+            ClientEvent::Welcomed(welcome) => self.enter(ConnectionState::Open(welcome)),
+            ClientEvent::Resumed(welcome) => {
+                tracing::info!(session = %welcome.session_id, "the session goes on over a new connection");
+                self.enter(ConnectionState::Open(welcome));
             }
+            ClientEvent::StartedOver(welcome) => {
+                tracing::warn!(session = %welcome.session_id, "the session was lost; another took its place");
+                self.enter(ConnectionState::Open(welcome));
+            }
+            ClientEvent::Cut(loss) => {
+                let reason = loss.to_string();
+                tracing::info!(%reason, "connecting again");
+                self.enter(ConnectionState::Reconnecting { reason, attempt: 0 });
+                self.cut.store(true, Ordering::Release);
+                self.signal.wake();
+            }
+            ClientEvent::Connect { attempt } => {
+                self.state.send_if_modified(|state| match state {
+                    ConnectionState::Reconnecting { attempt: shown, .. } => {
+                        *shown = attempt;
+                        true
+                    }
+                    _ => false,
+                });
+                self.connect.store(true, Ordering::Release);
+                self.signal.wake();
+            }
+            ClientEvent::Unknown(ticket) => answer(
+                ticket,
+                Answer::Failed(Error::Transport(
+                    "the session was lost before the runtime answered: it is not known whether the runtime took the job; submit with an idempotency_key to be able to repeat it"
+                        .into(),
+                )),
+            ),
+            ClientEvent::Jobs(ticket, jobs) => answer(ticket, Answer::Jobs(jobs)),
+            ClientEvent::Missed(key, count) => core.handles.entry(key).or_default().missed(count),
+            ClientEvent::Assembled(key, bytes) => core.handles.entry(key).or_default().assembled(bytes),
             ClientEvent::NotWelcomed(Some(error)) => return Some(Error::Protocol(error)),
             ClientEvent::NotWelcomed(None) => {
                 return Some(Error::Timeout("the runtime sent no session.welcome".into()));
@@ -423,11 +619,22 @@ impl Shared {
                 answer(ticket, Answer::Failed(Error::Timeout("the runtime did not answer the request".into())));
             }
             ClientEvent::SessionError(error) => tracing::warn!(%error, "the runtime reported an error"),
-            ClientEvent::Lost(loss) => return Some(describe(&loss)),
+            ClientEvent::Lost(loss) => return Some(describe(loss)),
             ClientEvent::Closed => return Some(Error::Closed("the client was closed".into())),
             ClientEvent::Writable | ClientEvent::Event(..) | ClientEvent::Ended(..) => {}
         }
         None
+    }
+
+    /// The first end counts.
+    fn enter(&self, state: ConnectionState) {
+        self.state.send_if_modified(|old| {
+            let goes_on = !matches!(old, ConnectionState::Closed(_));
+            if goes_on {
+                *old = state;
+            }
+            goes_on
+        });
     }
 
     /// Gives a new handle to whoever asked for it, or forgets it when nobody waits any more.
@@ -440,11 +647,11 @@ impl Shared {
     }
 
     /// The session is over: everything that waits ends in bounded time, and the first reason counts.
-    fn finish(&self, why: Error) {
+    pub(crate) fn finish(&self, why: Error) {
         self.state.send_if_modified(|state| {
-            let fresh = !matches!(state, State::Closed(_));
+            let fresh = !matches!(state, ConnectionState::Closed(_));
             if fresh {
-                *state = State::Closed(why.clone());
+                *state = ConnectionState::Closed(why.clone());
             }
             fresh
         });
@@ -463,95 +670,22 @@ impl Shared {
         self.signal.close();
     }
 
-    /// These events were taken, of which so many were waited for.
-    pub(crate) fn took(&self, awaited: usize, numbers: impl IntoIterator<Item = u64>) {
-        let before = self.buffered.fetch_sub(awaited, Ordering::Relaxed);
-        if before > MAX_BUFFERED {
-            self.resumed.wake();
+    /// The events at these positions were taken; so much of them was waited for.
+    pub(crate) fn took(&self, awaited: Load, positions: impl IntoIterator<Item = u64>) {
+        let events = self.waiting_events.fetch_sub(awaited.events, Ordering::Relaxed);
+        let bytes = self.waiting_bytes.fetch_sub(awaited.bytes, Ordering::Relaxed);
+        if events > MAX_WAITING || bytes > MAX_WAITING_BYTES {
+            self.room.wake();
         }
-        self.act(|machine, now| numbers.into_iter().for_each(|event_seq| machine.processed(now, event_seq)));
+        self.act(|machine, now| positions.into_iter().for_each(|position| machine.processed(now, position)));
     }
 }
 
-fn describe(loss: &Loss) -> Error {
+fn describe(loss: Loss) -> Error {
     match loss {
-        Loss::Disconnected(why) => Error::Transport(format!("the connection was lost: {why}")),
-        Loss::Gap { expected, got } => {
-            Error::Transport(format!("events were lost on the way: expected number {expected}, got {got}"))
-        }
-        Loss::HeartbeatLost => Error::Protocol(ProtocolError::new(
-            arcp_proto::ErrorCode::HeartbeatLost,
-            "the runtime was silent for two heartbeat intervals",
-        )),
-        Loss::Bye(reason) if reason.is_empty() => Error::Closed("the runtime ended the session".into()),
-        Loss::Bye(reason) => Error::Closed(format!("the runtime ended the session: {reason}")),
-    }
-}
-
-async fn run(shared: Arc<Shared>, mut transport: impl Transport) {
-    let mut endpoint = ClientEnd { shared: &shared, sleep: None };
-    let why = match drive(&mut transport, &mut endpoint, &shared.signal).await {
-        Ok(()) => "the runtime closed it".to_owned(),
-        Err(error) => error.to_string(),
-    };
-    shared.act(|machine, _| machine.disconnected(&why));
-    shared.finish(Error::Transport(format!("the connection was lost: {why}")));
-}
-
-struct ClientEnd<'a> {
-    shared: &'a Arc<Shared>,
-    sleep: Option<(Duration, Pin<Box<Sleep>>)>,
-}
-
-impl Endpoint for ClientEnd<'_> {
-    fn receive(&mut self, received: &mut Vec<Received>) {
-        self.shared.act(|machine, now| {
-            for message in received.drain(..) {
-                match message {
-                    Received::Frame(frame) => machine.handle_frame(now, &frame),
-                    Received::Oversize => machine.disconnected("the runtime sent a message over the size limit"),
-                }
-            }
-        });
-    }
-
-    fn transmit(&mut self, frames: &mut Vec<Bytes>) {
-        self.shared.core.lock().machine.poll_transmit(frames);
-    }
-
-    fn paused(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.shared.buffered.load(Ordering::Relaxed) <= MAX_BUFFERED {
-            return false;
-        }
-        self.shared.resumed.register(cx.waker());
-        let paused = self.shared.buffered.load(Ordering::Relaxed) > MAX_BUFFERED;
-        if paused {
-            self.shared.act(ClientMachine::reading_paused);
-        }
-        paused
-    }
-
-    fn tick(&mut self, cx: &mut Context<'_>) {
-        loop {
-            let Some(at) = self.shared.core.lock().machine.poll_timeout() else {
-                self.sleep = None;
-                return;
-            };
-            let clock = self.shared.clock;
-            let armed = match &mut self.sleep {
-                Some((armed, sleep)) => {
-                    if *armed != at {
-                        sleep.as_mut().reset(Instant::from_std(clock.instant(at)));
-                        *armed = at;
-                    }
-                    sleep
-                }
-                None => &mut self.sleep.insert((at, Box::pin(sleep_until(clock.instant(at).into())))).1,
-            };
-            if armed.as_mut().poll(cx).is_pending() {
-                return;
-            }
-            self.shared.act(ClientMachine::handle_timeout);
-        }
+        Loss::HeartbeatLost => Error::Protocol(ProtocolError::new(ErrorCode::HeartbeatLost, loss.to_string())),
+        Loss::Refused(error) => Error::Protocol(error),
+        Loss::Bye(_) => Error::Closed(loss.to_string()),
+        _ => Error::Transport(loss.to_string()),
     }
 }
