@@ -42,6 +42,8 @@ const VERBS: &[(&str, &[&str])] = &[
     ("close", &[]),
     ("told", &[]),
     ("told_nothing", &[]),
+    ("skip_told", &[]),
+    ("skip_frames", &[]),
     ("has_feature", &["is"]),
     ("latest_event_seq", &[]),
     ("advance_ms", &[]),
@@ -50,6 +52,7 @@ const VERBS: &[(&str, &[&str])] = &[
     // The scripted runtime.
     ("send", &["times"]),
     ("send_text", &[]),
+    ("flood", &[]),
     ("receive", &[]),
     ("receive_nothing", &[]),
 ];
@@ -234,6 +237,16 @@ pub(crate) fn subscribe(payload: &Value) -> Subscribe {
     }
 }
 
+/// Drops so many that nobody needs to look at one by one.
+fn skip<T>(queue: &mut VecDeque<T>, count: u64) -> Result<()> {
+    let count = usize::try_from(count).unwrap();
+    if queue.len() < count {
+        return Err(format!("there are only {}", queue.len()));
+    }
+    queue.drain(..count);
+    Ok(())
+}
+
 struct Game {
     app: App,
     scope: Scope,
@@ -321,6 +334,8 @@ impl Game {
             "told_nothing" => {
                 return self.app.events.front().map_or(Ok(()), |event| Err(format!("it was told {event}")));
             }
+            "skip_told" => return skip(&mut self.app.events, number),
+            "skip_frames" => return skip(&mut self.app.frames, number),
             "has_feature" if step.get("is") == Some(&json!(self.app.machine.has_feature(text))) => {}
             "has_feature" => return Err("it is not so".into()),
             "latest_event_seq" if self.app.machine.latest_event_seq() == number => {}
@@ -331,6 +346,15 @@ impl Game {
             "send" => {
                 for _ in 0..step.get("times").and_then(Value::as_u64).unwrap_or(1) {
                     self.send(&object)?;
+                }
+            }
+            "flood" => {
+                let (from, through) = (object["from"].as_u64(), object["through"].as_u64());
+                for seq in from.unwrap_or_default()..=through.unwrap_or_default() {
+                    let body = json!({"level": "info", "message": "m"});
+                    let payload = json!({"kind": "log", "ts": crate::clock::START, "body": body});
+                    let job_id = &object["job_id"];
+                    self.send(&json!({"type": "job.event", "job_id": job_id, "event_seq": seq, "payload": payload}))?;
                 }
             }
             "send_text" => self.app.receive(text),

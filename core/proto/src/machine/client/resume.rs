@@ -199,10 +199,11 @@ impl ClientMachine {
             (true, true) => ClientEvent::Resumed(welcome),
             (true, false) => ClientEvent::StartedOver(welcome),
         });
+        let waiting: Vec<Ticket> = self.pending.keys().copied().collect();
         if again && !resumed {
             self.reattach(now);
         }
-        self.send_pending(now);
+        self.send_again(now, waiting);
         if resumed {
             self.acknowledge_again(now);
         }
@@ -218,11 +219,10 @@ impl ClientMachine {
     }
 
     /// Everything that waits for an answer is sent, in order and under its own id.
-    fn send_pending(&mut self, now: Now) {
+    fn send_again(&mut self, now: Now, waiting: Vec<Ticket>) {
         for job_id in std::mem::take(&mut self.to_unsubscribe) {
             self.unsubscribe(now, &job_id);
         }
-        let waiting: Vec<Ticket> = self.pending.keys().copied().collect();
         for ticket in waiting {
             let Some(pending) = self.pending.get_mut(&ticket) else { continue };
             let lacking = match pending.what {
