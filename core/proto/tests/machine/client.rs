@@ -164,7 +164,8 @@ impl App {
             }
             ClientEvent::TimedOut(ticket) => json!({"event": "timed_out", "request": name(ticket)}),
             ClientEvent::Event(handle, event) => json!({
-                "event": "event", "handle": handle.0, "event_seq": event.event_seq, "kind": event.kind(),
+                "event": "event", "handle": handle.0, "event_seq": event.event_seq, "position": event.position,
+                "kind": event.kind(),
                 "ts": event.ts(), "body": serde_json::from_str::<Value>(event.body()).unwrap(),
             }),
             ClientEvent::Ended(handle, Ok(result)) => {

@@ -10,6 +10,7 @@ mod matcher;
 mod client;
 mod clock;
 mod corpus;
+mod healing;
 mod runtime;
 mod schedule;
 mod step;

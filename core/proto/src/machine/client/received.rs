@@ -135,6 +135,14 @@ impl ClientMachine {
         self.repeated_submits > 0 || self.link.took_up
     }
 
+    /// Whether the first handle of this job, or the one of its submit, may be yet to come.
+    fn is_awaited(&self, job_id: &str) -> bool {
+        match self.routes.get(job_id) {
+            None => self.is_holding(),
+            Some(route) => self.repeated_submits > 0 && !route.own,
+        }
+    }
+
     /// A terminal that cannot be read ends the handles it names with the error; anything else is passed over and
     /// reported, and the rest goes on.
     fn blame(&mut self, kind: Option<&str>, job_id: Option<&str>, error: Error) {
@@ -222,19 +230,18 @@ impl ClientMachine {
         match self.read_event(frame, head, seq) {
             Ok((event, chunk)) => {
                 let source = head.extensions.and_then(source_of);
-                if self.deliver(job_id, &event, source, chunk.as_ref(), None) {
-                    return;
-                }
-                if self.is_holding() && !self.routes.contains_key(job_id) {
-                    let kept = self.stash.keep(job_id, Stashed::Event(event, source, chunk), frame.len());
+                let delivered = self.deliver(job_id, &event, source, chunk.as_ref(), None);
+                let mut kept = false;
+                if self.is_awaited(job_id) {
+                    kept = self.stash.keep(job_id, Stashed::Event(event, source, chunk), frame.len());
                     if !kept {
                         let message = format!("too many events wait for {job_id}; number {seq} was dropped");
                         self.events.push_back(ClientEvent::SessionError(Error::invalid(message)));
                     }
-                    // What waits for nobody in particular must not hold the runtime back.
-                    if kept && !self.link.took_up {
-                        return;
-                    }
+                }
+                // What waits for nobody in particular must not hold the runtime back.
+                if delivered || kept && !self.link.took_up {
+                    return;
                 }
             }
             Err(error) => self.events.push_back(ClientEvent::SessionError(error)),
@@ -261,10 +268,13 @@ impl ClientMachine {
 
     fn end_job(&mut self, head: &Head<'_>, outcome: Result<Box<JobResult>, Error>) {
         match head.job_id.as_deref() {
-            Some(job_id) if self.is_holding() && !self.routes.contains_key(job_id) => {
-                self.stash.keep(job_id, Stashed::End(outcome), head.payload.get().len());
+            Some(job_id) => {
+                // A second submit under one idempotency key may be answered with this job yet.
+                if self.is_awaited(job_id) || self.repeated_submits > 0 {
+                    self.stash.keep(job_id, Stashed::End(outcome.clone()), head.payload.get().len());
+                }
+                self.end_handles(job_id, outcome);
             }
-            Some(job_id) => self.end_handles(job_id, outcome),
             None => self.blame(None, None, Error::invalid(format!("{} without job_id", head.kind))),
         }
     }
@@ -317,8 +327,11 @@ impl ClientMachine {
         match what {
             Request::Subscribe(handle) => {
                 // What came before is not wanted, also not by a later subscription in place of this one.
-                if let Some(view) = self.view(&job_id, handle) {
-                    view.source_seq = view.source_seq.max(if subscribed.replayed { 0 } else { subscribed.subscribed_from });
+                if let Some(view) = self.view(&job_id, handle)
+                    && !subscribed.replayed
+                    && view.source_seq == 0
+                {
+                    view.source_seq = subscribed.subscribed_from;
                 }
                 self.events.push_back(ClientEvent::Subscribed(ticket, handle, Box::new(subscribed)));
                 if ended {

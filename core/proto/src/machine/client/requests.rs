@@ -311,6 +311,6 @@ impl ClientMachine {
 }
 
 /// Serialising our own structs of strings and numbers does not fail.
-fn json(payload: &impl Serialize) -> Vec<u8> {
+pub(super) fn json(payload: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(payload).unwrap_or_else(|_| b"{}".to_vec())
 }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Backoff, ClientEvent, ClientMachine, HandleKey, Loss, Request, State, Taken, Ticket, Timer};
+use super::requests::json;
+use super::{Backoff, ClientEvent, ClientMachine, HandleKey, Loss, Pending, Request, State, Taken, Ticket, Timer};
 use crate::error::{Error, ErrorCode};
 use crate::feature::Feature;
 use crate::message::{Resume, Subscribe, Welcome, kind};
@@ -199,7 +200,10 @@ impl ClientMachine {
             (true, true) => ClientEvent::Resumed(welcome),
             (true, false) => ClientEvent::StartedOver(welcome),
         });
-        let waiting: Vec<Ticket> = self.pending.keys().copied().collect();
+        let mut waiting: Vec<Ticket> = self.pending.keys().copied().collect();
+        // A later subscription to the same job must not stand in for one with history.
+        let follows_anew = |pending: &Pending| matches!(pending.what, Request::Reattach(_));
+        waiting.sort_by_key(|ticket| !self.pending.get(ticket).is_some_and(follows_anew));
         if again && !resumed {
             self.reattach(now);
         }
@@ -262,7 +266,7 @@ impl ClientMachine {
         for route in self.routes.values_mut() {
             route.own = false;
         }
-        let lost = |pending: &super::Pending| match pending.what {
+        let lost = |pending: &Pending| match pending.what {
             Request::Submit { keyed, .. } => pending.sent && !keyed,
             Request::Reattach(_) => true,
             _ => false,
@@ -277,6 +281,17 @@ impl ClientMachine {
         // None of the others is known to the new session.
         for pending in self.pending.values_mut() {
             pending.again = false;
+            if let (Request::Subscribe(handle), true) = (&pending.what, pending.sent) {
+                let job_id = pending.job_id.as_deref().unwrap_or_default();
+                let route = self.routes.get(job_id);
+                let view = route.and_then(|route| route.views.iter().find(|view| view.key == *handle));
+                // Events may come before the answer; what was told of them has no holes.
+                if let Some(from) = view.map(|view| view.source_seq).filter(|from| *from > 0) {
+                    let from_event_seq = Some(from);
+                    let subscribe = Subscribe { job_id: job_id.to_owned(), from_event_seq, history: true };
+                    pending.payload = json(&subscribe).into();
+                }
+            }
         }
         self.repeated_submits = 0;
     }
