@@ -275,7 +275,9 @@ impl Client {
             })
         });
         let (key, queue) = made.ok_or_else(|| {
-            ProtocolError::invalid("this client took up no session of another; keep the handle of the submit, or subscribe")
+            ProtocolError::invalid(
+                "this client took up no session of another; keep the handle of the submit, or subscribe",
+            )
         })?;
         Ok(JobHandle::found(View::new(self, key, queue, job_id.to_owned())))
     }

@@ -29,7 +29,14 @@ pub(crate) struct View {
 
 impl View {
     pub(crate) fn new(client: &Client, key: HandleKey, queue: Arc<EventQueue>, job_id: String) -> Self {
-        View { shared: Arc::clone(&client.shared), _owner: Arc::clone(&client.owner), key, queue, job_id, parts: Mutex::default() }
+        View {
+            shared: Arc::clone(&client.shared),
+            _owner: Arc::clone(&client.owner),
+            key,
+            queue,
+            job_id,
+            parts: Mutex::default(),
+        }
     }
 }
 

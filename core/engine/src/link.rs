@@ -159,7 +159,7 @@ impl Endpoint for ClientEnd<'_> {
     }
 
     fn abandoned(&mut self) -> bool {
-        self.shared.cut.swap(false, Ordering::AcqRel)
+        self.shared.cut.load(Ordering::Acquire)
     }
 
     fn tick(&mut self, cx: &mut Context<'_>) {

@@ -289,10 +289,9 @@ impl Game {
             }
             "leave_chunks" => self.app.machine.leave_chunks(HandleKey(number)),
             "list_jobs" => {
-                let filter = object["status"].as_str().map(|status| JobFilter {
-                    status: Some(vec![status.to_owned()]),
-                    ..JobFilter::default()
-                });
+                let filter = object["status"]
+                    .as_str()
+                    .map(|status| JobFilter { status: Some(vec![status.to_owned()]), ..JobFilter::default() });
                 let asked = self.app.machine.list_jobs(now, &ListJobs { filter, ..ListJobs::default() });
                 if let Ok(ticket) = asked {
                     self.app.name(ticket, step.text("as").unwrap_or("list"));

@@ -476,7 +476,10 @@ impl Schedule {
             let events = self.peer.jobs.get(&told.job_id).map_or(0, |job| job.records.len() as u64 - 1);
             let partly = told.last.is_none() && !told.whole;
             if end["result"].is_object() && !partly && told.last.unwrap_or_default() != events {
-                return Err(format!("handle {handle} of {} ended well after {:?} of {events} events, whole {}; settled {:?}", told.job_id, told.last, told.whole, self.settled));
+                return Err(format!(
+                    "handle {handle} of {} ended well after {:?} of {events} events, whole {}; settled {:?}",
+                    told.job_id, told.last, told.whole, self.settled
+                ));
             }
         }
         let session = &self.peer.sessions[self.peer.serving.ok_or("it is not connected in the end")?];

@@ -10,8 +10,8 @@ mod stash;
 mod taken;
 mod views;
 
-use std::fmt;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -218,10 +218,7 @@ impl ClientMachine {
                     self.events.push_back(ClientEvent::Jobs(ticket, Box::new(jobs)));
                 }
             }
-            RuntimeMessage::Event
-            | RuntimeMessage::Pong(_)
-            | RuntimeMessage::Welcome(_)
-            | RuntimeMessage::Ignored => {}
+            RuntimeMessage::Event | RuntimeMessage::Pong(_) | RuntimeMessage::Welcome(_) | RuntimeMessage::Ignored => {}
         }
     }
 
@@ -311,9 +308,7 @@ impl ClientMachine {
     fn handle_subscribed(&mut self, subscribed: Subscribed) {
         let follows = |pending: &Pending| matches!(pending.what, Request::Subscribe(_) | Request::Reattach(_));
         let of_job = |pending: &Pending| match &pending.what {
-            Request::Subscribe(handle) => {
-                self.jobs.get(handle).is_some_and(|job_id| **job_id == *subscribed.job_id)
-            }
+            Request::Subscribe(handle) => self.jobs.get(handle).is_some_and(|job_id| **job_id == *subscribed.job_id),
             Request::Reattach(job_id) => **job_id == *subscribed.job_id,
             _ => false,
         };

@@ -58,9 +58,7 @@ impl ResultParts {
             return Err(broken(&format!("it ends after chunk {} without a last one", self.next - 1)));
         }
         match result.result_size {
-            Some(size) if size != self.size => {
-                Err(broken(&format!("it should have {size} bytes, {} came", self.size)))
-            }
+            Some(size) if size != self.size => Err(broken(&format!("it should have {size} bytes, {} came", self.size))),
             _ => Ok(()),
         }
     }

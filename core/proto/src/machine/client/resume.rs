@@ -328,7 +328,11 @@ impl ClientMachine {
         }
         hopeless.sort();
         for (_, job_id) in hopeless {
-            let why = if follows { "it is not known how far its events were delivered" } else { "the runtime does not offer to follow jobs" };
+            let why = if follows {
+                "it is not known how far its events were delivered"
+            } else {
+                "the runtime does not offer to follow jobs"
+            };
             self.cannot_reattach(&job_id, why);
         }
         for (job_id, from) in jobs.into_values() {
