@@ -296,7 +296,7 @@ impl Schedule {
             (0 | 1, _) => {
                 self.asked += 1;
                 let mut payload = json!({"agent": "echo"});
-                if what % 2 == 0 {
+                if what.is_multiple_of(2) {
                     payload["idempotency_key"] = format!("k{}", self.asked).into();
                 }
                 let ticket = self.app.machine.submit(now, &crate::client::submit(&payload)?, None);
@@ -306,7 +306,7 @@ impl Schedule {
             (6, Some(job)) => self.peer.finish(&job),
             // One subscribes to jobs one knows: those that were accepted, and those of others.
             (7, Some(job)) if self.peer.jobs[&job].session == OTHER || self.knows(&job) => {
-                let subscribe = json!({"job_id": job, "history": what % 2 == 0});
+                let subscribe = json!({"job_id": job, "history": what.is_multiple_of(2)});
                 if let Ok(ticket) = self.app.machine.subscribe(now, &crate::client::subscribe(&subscribe)) {
                     self.asked += 1;
                     self.app.name(ticket, &format!("r{}", self.asked));
@@ -318,7 +318,7 @@ impl Schedule {
                 // A frame is lost from the middle: only a broken runtime or proxy does that.
                 let at = usize::from(what) % (self.peer.to_client.len() + 1);
                 let numbered = self.peer.to_client.get(at).is_some_and(|text| text.contains("event_seq\":"));
-                if numbered && what % 3 == 0 {
+                if numbered && what.is_multiple_of(3) {
                     self.peer.to_client.remove(at);
                 }
             }
@@ -327,15 +327,15 @@ impl Schedule {
                     self.peer.to_client.insert(1, text);
                 }
             }
-            (13, _) if what % 4 == 0 => {
+            (13, _) if what.is_multiple_of(4) => {
                 self.peer.sessions.iter_mut().skip(1).for_each(|session| session.gone = true);
                 self.cut();
             }
-            (15, _) if what % 3 == 0 => {
+            (15, _) if what.is_multiple_of(3) => {
                 let job_id = self.peer.fresh("job_");
                 self.peer.jobs.insert(job_id, Job { session: OTHER, ..Job::default() });
             }
-            (14, _) => self.refuses_links = what % 3 == 0,
+            (14, _) => self.refuses_links = what.is_multiple_of(3),
             _ => self.pass(u64::from(what) * 10)?,
         }
         Ok(())
