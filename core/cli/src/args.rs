@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
+use crate::access::JwtArgs;
 use crate::exit::{EXIT_STATUS, Failure};
 
 /// Completed by the name in front (`arcp, version …`); a test holds it to the protocol crate's number.
@@ -38,7 +39,7 @@ Examples:
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     Submit(SubmitArgs),
     Tail(TailArgs),
     Cancel(CancelArgs),
@@ -83,6 +84,11 @@ pub(crate) struct TokenArgs {
 }
 
 impl TokenArgs {
+    /// Whether an option names it, the environment aside.
+    pub(crate) fn is_given(&self) -> bool {
+        self.token.is_some() || self.token_file.is_some()
+    }
+
     /// The token, without the line break that ends a file.
     pub(crate) fn read(&self) -> Result<String, Failure> {
         let (token, source) = match (&self.token, &self.token_file) {
@@ -104,11 +110,15 @@ impl TokenArgs {
 ///
 /// Says on stderr where it listens. Ctrl-C or SIGTERM cancels what runs, says goodbye to every client and leaves with
 /// status 0; a second one leaves at once.
+///
+/// Tokens of --token or --token-file, of --tokens and signed ones are all taken when given together; ARCP_TOKEN counts
+/// only when it stands alone.
 #[derive(Args)]
 #[command(after_help = format!(
     "Examples:
   arcp serve --token tok --principal me@example.com
   ARCP_TOKEN=tok arcp serve --host 0.0.0.0 --tls-cert cert.pem --tls-key key.pem
+  arcp serve --tokens tokens.txt --jwks-url https://issuer.example/jwks --jwt-audience arcp
   arcp serve --app my_agents:runtime\n\n{EXIT_STATUS}"
 ))]
 pub(crate) struct ServeArgs {
@@ -123,7 +133,12 @@ pub(crate) struct ServeArgs {
     pub(crate) path: String,
     #[command(flatten)]
     pub(crate) token: TokenArgs,
-    /// Who the token belongs to
+    /// Take the tokens in this file too: lines of a principal and a token, and comments that begin with #
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tokens: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) jwt: JwtArgs,
+    /// Who the token of --token, --token-file or ARCP_TOKEN belongs to
     #[arg(long, default_value = "cli-user", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) principal: String,
     /// Who may cancel a job
@@ -131,7 +146,7 @@ pub(crate) struct ServeArgs {
     pub(crate) cancel_policy: CancelPolicyArg,
     /// Host this Python runtime, which brings its own agents and tokens
     #[arg(long, value_name = "MODULE:ATTRIBUTE", value_parser = app,
-          conflicts_with_all = ["token", "token_file", "principal", "cancel_policy"])]
+          conflicts_with_all = ["token", "token_file", "principal", "cancel_policy", "tokens", "jwt", "metrics", "audit"])]
     pub(crate) app: Option<String>,
     /// Serve wss:// with this certificate chain (PEM)
     #[arg(long, value_name = "FILE", requires = "tls_key")]
@@ -143,6 +158,12 @@ pub(crate) struct ServeArgs {
     /// address, else any]
     #[arg(long, value_name = "NAME")]
     pub(crate) allowed_host: Vec<String>,
+    /// Serve /metrics (Prometheus), /health and /ready over plain HTTP here; port 0 takes a free one
+    #[arg(long, value_name = "HOST:PORT", value_parser = address)]
+    pub(crate) metrics: Option<String>,
+    /// Append who did what, and what was refused, to this file, one JSON object per line
+    #[arg(long, value_name = "FILE")]
+    pub(crate) audit: Option<PathBuf>,
     /// How to say where it listens
     #[arg(long, value_enum, default_value = "text")]
     pub(crate) output: OutputForm,
@@ -289,6 +310,15 @@ fn endpoint_path(text: &str) -> Result<String, String> {
     if text.starts_with('/') { Ok(text.to_owned()) } else { Err("it must begin with /, such as /arcp".into()) }
 }
 
+fn address(text: &str) -> Result<String, String> {
+    match text.rsplit_once(':').map(|(host, port)| (host, port.parse::<u16>())) {
+        Some((host, Ok(_))) if !host.is_empty() && (!host.contains(':') || host.starts_with('[')) => {
+            Ok(text.to_owned())
+        }
+        _ => Err("it must be HOST:PORT, such as 127.0.0.1:9100 or [::1]:9100".into()),
+    }
+}
+
 fn app(text: &str) -> Result<String, String> {
     match text.split_once(':') {
         Some((module, attribute)) if !module.is_empty() && !attribute.is_empty() => Ok(text.to_owned()),
@@ -310,6 +340,16 @@ mod tests {
     #[test]
     fn the_version_names_the_protocol() {
         assert!(VERSION.contains(&format!("(protocol {})", arcp::PROTOCOL_VERSION)), "{VERSION}");
+    }
+
+    #[test]
+    fn a_metrics_address_has_a_host_and_a_port() {
+        for good in ["127.0.0.1:9100", "[::1]:0", "localhost:65535"] {
+            assert_eq!(address(good).as_deref(), Ok(good));
+        }
+        for bad in ["", "9100", ":9100", "localhost", "localhost:70000", "::1:9100", "http://x:1/"] {
+            assert!(address(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

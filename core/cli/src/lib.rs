@@ -1,5 +1,6 @@
 //! The program `arcp`, as a library: the binary and the Python wheel both call [`run`].
 
+mod access;
 mod args;
 mod cancel;
 mod exit;
@@ -80,7 +81,7 @@ fn run_command(cli: Cli) -> Result<(), Failure> {
     let _logs = log::install(verbose);
     let result = runtime.block_on(async {
         match cli.command {
-            Command::Serve(args) => serve::run(args).await,
+            Command::Serve(args) => serve::run(*args).await,
             Command::Submit(args) => submit::run(args).await,
             Command::Tail(args) => tail::run(args).await,
             Command::Cancel(args) => cancel::run(args).await,

@@ -11,6 +11,7 @@ use arcp_proto::machine::client::{ClientConfig, ClientEvent, HandleKey, Loss, Ti
 use arcp_proto::message::{Accepted, JobStatus, Jobs, ListJobs, Resume, Submit, Subscribe, Subscribed, Welcome};
 use arcp_proto::time::Now;
 use arcp_proto::{Error as ProtocolError, ErrorCode};
+use arcp_proto::trace::TraceContext;
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
@@ -23,6 +24,7 @@ use crate::error::Error;
 use crate::events::{EventQueue, Load, Pushed};
 use crate::job::{JobHandle, Subscription, View};
 use crate::link::run;
+use crate::span::say;
 use crate::token::TokenSource;
 use crate::transport::Transport;
 
@@ -235,7 +237,19 @@ impl Client {
     pub async fn submit(&self, submit: &Submit, trace_id: Option<&str>) -> Result<JobHandle, Error> {
         // A retry under the same key finds the job again, so it is left to run.
         let abandon = submit.idempotency_key.is_none();
-        let answer = self.ask(abandon, |machine, now| Ok(machine.submit(now, submit, trace_id))).await?;
+        self.submitted(self.ask(abandon, |machine, now| Ok(machine.submit(now, submit, trace_id))).await?)
+    }
+
+    /// Submits a job in the trace of `context`, which rides along for the agent.
+    ///
+    /// # Errors
+    /// As [`Client::submit`].
+    pub async fn submit_traced(&self, submit: &Submit, context: &TraceContext) -> Result<JobHandle, Error> {
+        let abandon = submit.idempotency_key.is_none();
+        self.submitted(self.ask(abandon, |machine, now| Ok(machine.submit_traced(now, submit, context))).await?)
+    }
+
+    fn submitted(&self, answer: Answer) -> Result<JobHandle, Error> {
         match answer {
             Answer::Accepted(key, queue, accepted) => {
                 let job_id = accepted.job_id.clone();
@@ -568,16 +582,16 @@ impl Shared {
         match event {
             ClientEvent::Welcomed(welcome) => self.enter(ConnectionState::Open(welcome)),
             ClientEvent::Resumed(welcome) => {
-                tracing::info!(session = %welcome.session_id, "the session goes on over a new connection");
+                say(|| tracing::info!(session = %welcome.session_id, "the session goes on over a new connection"));
                 self.enter(ConnectionState::Open(welcome));
             }
             ClientEvent::StartedOver(welcome) => {
-                tracing::warn!(session = %welcome.session_id, "the session was lost; another took its place");
+                say(|| tracing::warn!(session = %welcome.session_id, "the session was lost; another took its place"));
                 self.enter(ConnectionState::Open(welcome));
             }
             ClientEvent::Cut(loss) => {
                 let reason = loss.to_string();
-                tracing::info!(%reason, "connecting again");
+                say(|| tracing::info!(%reason, "connecting again"));
                 self.enter(ConnectionState::Reconnecting { reason, attempt: 0 });
                 self.cut.store(true, Ordering::Release);
                 self.signal.wake();
@@ -620,7 +634,7 @@ impl Shared {
             ClientEvent::TimedOut(ticket) => {
                 answer(ticket, Answer::Failed(Error::Timeout("the runtime did not answer the request".into())));
             }
-            ClientEvent::SessionError(error) => tracing::warn!(%error, "the runtime reported an error"),
+            ClientEvent::SessionError(error) => say(|| tracing::warn!(%error, "the runtime reported an error")),
             ClientEvent::Lost(loss) => return Some(describe(loss)),
             ClientEvent::Closed => return Some(Error::Closed("the client was closed".into())),
             ClientEvent::Writable | ClientEvent::Event(..) | ClientEvent::Ended(..) => {}

@@ -7,11 +7,13 @@ use arcp_proto::event::{self, EventKind};
 use arcp_proto::json::RawJson;
 use arcp_proto::machine::job::{Ending, JobStart};
 use arcp_proto::machine::runtime::JobKey;
+use arcp_proto::trace::TraceContext;
 use arcp_proto::{Error, ErrorCode};
 use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::runtime::Shared;
+use crate::span::JobTrace;
 
 /// One job's view of its runtime. Cheap to clone; emitters may be called from any thread.
 #[derive(Clone)]
@@ -20,6 +22,7 @@ pub struct JobContext {
     job: JobKey,
     start: Arc<JobStart>,
     cancel: Arc<CancelSignal>,
+    trace: Arc<JobTrace>,
 }
 
 /// Tells an agent that it is to give way.
@@ -56,13 +59,25 @@ impl CancelSignal {
 }
 
 impl JobContext {
-    pub(crate) fn new(shared: Arc<Shared>, job: JobKey, start: Arc<JobStart>, cancel: Arc<CancelSignal>) -> Self {
-        JobContext { shared, job, start, cancel }
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        job: JobKey,
+        start: Arc<JobStart>,
+        cancel: Arc<CancelSignal>,
+        trace: Arc<JobTrace>,
+    ) -> Self {
+        JobContext { shared, job, start, cancel, trace }
     }
 
     /// What the job was started with: ids, principal, agent, lease, trace.
     pub fn start(&self) -> &JobStart {
         &self.start
+    }
+
+    /// What the agent hands to its tools and children: the trace of the submit, with this job as the cause. The
+    /// same at every call. `None` only for a job whose trace id is no trace id.
+    pub fn trace_context(&self) -> Option<&TraceContext> {
+        self.trace.context(&self.start)
     }
 
     /// Current budget counters, `{"USD":3.58}`; `None` without a budget.
@@ -108,10 +123,30 @@ impl JobContext {
     pub fn emit_now(&self, kind: &str, body: &RawJson) -> Result<bool, Error> {
         event::check_emitted(kind, body)?;
         let kind = EventKind::parse(kind);
-        self.shared.act(|machine, now| {
-            machine.emit(now, self.job, &kind, body)?;
-            Ok(machine.must_wait(self.job))
-        })
+        let emit = || {
+            self.shared.act(|machine, now| {
+                machine.emit(now, self.job, &kind, body)?;
+                Ok(machine.must_wait(self.job))
+            })
+        };
+        match kind {
+            EventKind::ToolCall => self.trace.operation(&self.start, "tool.call", emit),
+            EventKind::Metric => {
+                let wait = emit()?;
+                self.record_budget();
+                Ok(wait)
+            }
+            _ => emit(),
+        }
+    }
+
+    /// Shows in the job's span what a metric may have left.
+    fn record_budget(&self) {
+        if self.trace.span().is_seen()
+            && let Some(budget) = self.budget()
+        {
+            self.trace.span().record("arcp.budget.remaining", budget.get());
+        }
     }
 
     /// Completes when this job's emitters may go on.
@@ -133,7 +168,9 @@ impl JobContext {
     /// # Errors
     /// `LEASE_EXPIRED` (which also ends the job), `PERMISSION_DENIED`, `BUDGET_EXHAUSTED`, `INVALID_REQUEST`.
     pub fn authorize(&self, namespace: &str, target: &str) -> Result<(), Error> {
-        self.shared.act(|machine, now| machine.authorize(now, self.job, namespace, target))
+        self.trace.operation(&self.start, namespace, || {
+            self.shared.act(|machine, now| machine.authorize(now, self.job, namespace, target))
+        })
     }
 
     /// A `log` event; level one of trace, debug, info, warn, error, critical.

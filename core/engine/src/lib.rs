@@ -2,6 +2,7 @@
 //! `arcp-proto`.
 
 mod agent;
+mod audit;
 mod client;
 mod clock;
 mod connection;
@@ -10,19 +11,31 @@ mod error;
 mod events;
 mod job;
 mod link;
+pub mod metrics;
+mod monitor;
+mod notes;
 mod runtime;
 mod server;
+mod span;
 mod token;
 pub mod transport;
 mod verifier;
 
+/// What a runtime keeps, and where.
+pub use arcp_store as store;
+
 pub use agent::{Agent, AgentFuture};
+pub use audit::{AuditFile, AuditLog, AuditSink, MAX_WAITING as MAX_WAITING_AUDIT_ENTRIES};
 pub use client::{Client, ConnectionState};
 pub use context::JobContext;
 pub use error::{Error, TransportError};
 pub use events::{Ended, EventQueue};
 pub use job::{JobHandle, Subscription};
+pub use monitor::{Monitor, Observed};
 pub use runtime::Runtime;
 pub use server::{ListenOptions, Listener};
 pub use token::{Token, TokenSource};
-pub use verifier::{StaticBearerVerifier, Verifier, VerifyFuture};
+pub use verifier::{
+    ChainVerifier, JwksOptions, JwtKey, JwtOptions, JwtVerifier, StaticBearerVerifier, Verifier, VerifierError,
+    VerifyFuture,
+};

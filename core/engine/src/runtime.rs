@@ -2,30 +2,36 @@
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Once, OnceLock, Weak};
 use std::time::Duration;
 
 use arcp_proto::Error;
 use arcp_proto::machine::RuntimeMachine;
-use arcp_proto::machine::frame::Frame;
-use arcp_proto::machine::job::{JobStart, Outcome};
+use arcp_proto::machine::frame::{Frame, Record};
+use arcp_proto::machine::job::{Job, JobStart, Outcome};
 use arcp_proto::machine::runtime::{ConnKey, JobKey, RuntimeConfig, RuntimeEvent};
+use arcp_proto::machine::stats::RuntimeStats;
 use arcp_proto::message::AgentEntry;
 use arcp_proto::time::Now;
-use arcp_store::{MemoryStore, Store};
+use arcp_store::{MemoryStore, Store, StoreError, StoreSink};
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
 use parking_lot::{Mutex, RwLock};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, spawn_blocking};
 use tokio::time::{sleep_until, timeout};
 
 use crate::agent::Agent;
+use crate::audit::AuditSink;
 use crate::clock::{Clock, OsEntropy};
 use crate::connection::{Endpoint, Signal, drive};
 use crate::context::{CancelSignal, JobContext};
+use crate::metrics::CommitHistogram;
+use crate::monitor::Observed;
+use crate::notes::Notes;
 use crate::server::Listener;
+use crate::span::{self, JobTrace, say};
 use crate::transport::{Received, Transport};
 use crate::verifier::Verifier;
 
@@ -42,7 +48,9 @@ pub(crate) struct Shared {
     machine: Mutex<RuntimeMachine>,
     clock: Clock,
     store: Box<dyn Store>,
-    agents: RwLock<HashMap<String, Arc<dyn Agent>>>,
+    /// Whether what an earlier process left was settled.
+    begun: Once,
+    agents: RwLock<HashMap<String, Registered>>,
     verifier: Arc<dyn Verifier>,
     signals: Mutex<HashMap<ConnKey, Arc<Signal>>>,
     jobs: Mutex<HashMap<JobKey, RunningJob>>,
@@ -53,6 +61,7 @@ pub(crate) struct Shared {
     ended: Notify,
     /// A connection is gone.
     closed: Notify,
+    notes: Notes,
 }
 
 /// The deadline the timer task sleeps to, and what makes it look again. Apart from [`Shared`], so that sleeping keeps no
@@ -61,6 +70,12 @@ pub(crate) struct Shared {
 struct Timer {
     deadline: Mutex<Option<Duration>>,
     rescheduled: Notify,
+}
+
+/// An agent, and whether it may be started again for a job that died with its process (D-26).
+struct Registered {
+    agent: Arc<dyn Agent>,
+    restartable: bool,
 }
 
 struct RunningJob {
@@ -74,21 +89,47 @@ const VERIFY_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a shutdown waits for connections to end.
 const LAST_WORDS: Duration = Duration::from_secs(3);
 
+/// How long a shutdown waits for the store.
+const LAST_WRITES: Duration = Duration::from_secs(10);
+
 /// Frames a connection takes from the machine under one lock.
 const TRANSMIT_BATCH: usize = 256;
 
 impl Runtime {
     /// A runtime that keeps its records in memory.
     pub fn new(config: RuntimeConfig, verifier: impl Verifier) -> Self {
-        Runtime::with_store(config, Arc::new(verifier), Box::new(MemoryStore::default()))
+        let machine = RuntimeMachine::new(config, Box::new(OsEntropy));
+        Runtime::around(machine, Clock::new(), Arc::new(verifier), Box::new(MemoryStore::default()))
     }
 
-    /// A runtime over a store of one's own.
-    pub fn with_store(config: RuntimeConfig, verifier: Arc<dyn Verifier>, store: Box<dyn Store>) -> Self {
+    /// A runtime over a store of one's own, which is opened: with a durable one sessions, jobs, events and keys of an
+    /// earlier process are back.
+    ///
+    /// # Errors
+    /// When the store cannot be opened, or holds what this version cannot read.
+    pub fn with_store(
+        mut config: RuntimeConfig,
+        verifier: Arc<dyn Verifier>,
+        store: Box<dyn Store>,
+    ) -> Result<Self, StoreError> {
+        config.durable = store.is_durable();
+        let link = Arc::new(StoreLink::default());
+        let kept = store.open(Arc::clone(&link) as Arc<dyn StoreSink>)?;
+        let clock = Clock::new();
+        let mut machine = RuntimeMachine::new(config, Box::new(OsEntropy));
+        machine.restore(clock.now(), kept).map_err(|error| StoreError(error.message))?;
+        let runtime = Runtime::around(machine, clock, verifier, store);
+        // Nothing was applied yet, so nothing can have been answered before.
+        drop(link.shared.set(Arc::downgrade(&runtime.shared)));
+        Ok(runtime)
+    }
+
+    fn around(machine: RuntimeMachine, clock: Clock, verifier: Arc<dyn Verifier>, store: Box<dyn Store>) -> Self {
         let shared = Shared {
-            machine: Mutex::new(RuntimeMachine::new(config, Box::new(OsEntropy))),
-            clock: Clock::new(),
+            machine: Mutex::new(machine),
+            clock,
             store,
+            begun: Once::new(),
             agents: RwLock::default(),
             verifier,
             signals: Mutex::default(),
@@ -98,6 +139,7 @@ impl Runtime {
             tokio: OnceLock::new(),
             ended: Notify::new(),
             closed: Notify::new(),
+            notes: Notes::default(),
         };
         Runtime { shared: Arc::new(shared) }
     }
@@ -107,7 +149,7 @@ impl Runtime {
     /// # Errors
     /// `INVALID_REQUEST` when the name is outside the grammar.
     pub fn register_agent(&self, name: &str, agent: impl Agent) -> Result<(), Error> {
-        self.register(name, None, Arc::new(agent))
+        self.register(name, None, Arc::new(agent), false)
     }
 
     /// Adds one version of an agent; the first becomes the default.
@@ -115,17 +157,24 @@ impl Runtime {
     /// # Errors
     /// As [`Runtime::register_agent`].
     pub fn register_agent_version(&self, name: &str, version: &str, agent: impl Agent) -> Result<(), Error> {
-        self.register(name, Some(version), Arc::new(agent))
+        self.register(name, Some(version), Arc::new(agent), false)
     }
 
-    /// Adds a shared agent, with or without a version.
+    /// Adds a shared agent, with or without a version. A `restartable` one is started again, under the same job id, for
+    /// a job that died with an earlier process; it must bear being run twice (D-26).
     ///
     /// # Errors
     /// As [`Runtime::register_agent`].
-    pub fn register(&self, name: &str, version: Option<&str>, agent: Arc<dyn Agent>) -> Result<(), Error> {
+    pub fn register(
+        &self,
+        name: &str,
+        version: Option<&str>,
+        agent: Arc<dyn Agent>,
+        restartable: bool,
+    ) -> Result<(), Error> {
         let reference = version.map_or_else(|| name.to_owned(), |version| format!("{name}@{version}"));
         self.shared.machine.lock().register_agent(name, version)?;
-        self.shared.agents.write().insert(reference, agent);
+        self.shared.agents.write().insert(reference, Registered { agent, restartable });
         Ok(())
     }
 
@@ -142,10 +191,28 @@ impl Runtime {
         self.shared.machine.lock().agent_inventory()
     }
 
+    /// Hands every audit entry from now on to this sink. There is none by default.
+    pub fn set_audit(&self, sink: Arc<dyn AuditSink>) {
+        self.shared.notes.set_audit(sink);
+    }
+
+    /// The figures of this moment.
+    pub fn stats(&self) -> RuntimeStats {
+        let shared = &self.shared;
+        let running = shared.jobs.lock().len();
+        let live = shared.peek(RuntimeMachine::live_jobs);
+        shared.notes.fill(RuntimeStats {
+            sessions_connected: shared.signals.lock().len() as u64,
+            jobs_pending: live.saturating_sub(running) as u64,
+            jobs_running: running as u64,
+            ..RuntimeStats::default()
+        })
+    }
+
     /// Runs one whole session: returns after a close, a bye or a lost link, and never fails.
     pub async fn accept(&self, mut transport: impl Transport) {
+        self.begin();
         let shared = &self.shared;
-        shared.tokio.get_or_init(Handle::current);
         let signal = Arc::new(Signal::default());
         let conn = shared.act(|machine, now| {
             let conn = machine.connected(now);
@@ -153,11 +220,28 @@ impl Runtime {
             conn
         });
         let guard = ConnGuard { shared, conn };
-        let mut endpoint = ServerEnd { shared, conn, frames: Vec::new(), text: BytesMut::new() };
-        if let Err(error) = drive(&mut transport, &mut endpoint, &signal).await {
-            tracing::debug!(%error, "a connection was lost");
+        let session = span::session();
+        let seen = Some(&session).filter(|session| session.is_seen());
+        let mut endpoint = ServerEnd { shared, conn, frames: Vec::new(), text: BytesMut::new(), unnamed: seen };
+        if let Err(error) = session.around(drive(&mut transport, &mut endpoint, &signal)).await {
+            say(|| tracing::debug!(%error, "a connection was lost"));
         }
         drop(guard);
+    }
+
+    /// Settles the jobs that died with an earlier process: restartable agents run again, the others' jobs end. The first
+    /// connection does it too; agents must be registered before.
+    pub fn begin(&self) {
+        let shared = &self.shared;
+        shared.tokio.get_or_init(Handle::current);
+        shared.begun.call_once(|| {
+            shared.act(|machine, now| {
+                let agents = shared.agents.read();
+                machine.recover(now, |start| {
+                    agents.get(&start.agent_ref()).is_some_and(|registered| registered.restartable)
+                });
+            });
+        });
     }
 
     /// Accepts from a listener until the listener is closed.
@@ -170,6 +254,7 @@ impl Runtime {
 
     /// Cancels every job, gives them up to `grace`, says `session.bye` everywhere.
     pub async fn shutdown(&self, reason: &str, grace: Duration) {
+        self.shared.notes.stopping();
         self.shared.act(|machine, now| machine.shutdown(now, reason));
         let all_ended = async {
             loop {
@@ -183,7 +268,7 @@ impl Runtime {
             }
         };
         if timeout(grace, all_ended).await.is_err() {
-            tracing::warn!("agents were still running at the end of the grace time");
+            say(|| tracing::warn!("agents were still running at the end of the grace time"));
         }
         self.shared.act(|machine, now| machine.close_connections(now, reason));
         // What was said last must leave before the caller ends the process; each connection bounds its own end.
@@ -199,8 +284,68 @@ impl Runtime {
             }
         };
         if timeout(LAST_WORDS, all_closed).await.is_err() {
-            tracing::warn!("a connection did not end in time");
+            say(|| tracing::warn!("a connection did not end in time"));
         }
+        let shared = Arc::clone(&self.shared);
+        // It waits for the disk.
+        if timeout(LAST_WRITES, spawn_blocking(move || shared.store.close())).await.is_err() {
+            say(|| tracing::warn!("the store did not close in time"));
+        }
+    }
+}
+
+/// The way back from a store to its runtime, which it does not keep alive.
+#[derive(Default)]
+struct StoreLink {
+    shared: OnceLock<Weak<Shared>>,
+}
+
+impl StoreLink {
+    fn shared(&self) -> Option<Arc<Shared>> {
+        self.shared.get().and_then(Weak::upgrade)
+    }
+}
+
+impl StoreSink for StoreLink {
+    fn stored(&self, ticket: u64, outcome: Result<(), String>) {
+        if let Err(fault) = &outcome {
+            say(|| tracing::error!(%fault, "events cannot be stored"));
+        }
+        if let Some(shared) = self.shared() {
+            shared.notes.stored(ticket, shared.clock.now().mono, &outcome);
+            shared.act(|machine, now| machine.handle_stored(now, ticket, outcome));
+        }
+    }
+
+    fn history(&self, request: u64, records: Vec<Arc<Record>>) {
+        if let Some(shared) = self.shared() {
+            shared.act(|machine, now| machine.handle_history(now, request, &records));
+        }
+    }
+
+    fn taken_over(&self) {
+        say(|| tracing::error!("another process has taken over the store; this runtime stops"));
+        if let Some(shared) = self.shared() {
+            shared.notes.stopping();
+            shared.act(|machine, now| {
+                machine.shutdown(now, "another runtime has taken over");
+                machine.close_connections(now, "another runtime has taken over");
+            });
+        }
+    }
+}
+
+impl Observed for Runtime {
+    fn stats(&self) -> RuntimeStats {
+        Runtime::stats(self)
+    }
+
+    fn commits(&self) -> CommitHistogram {
+        self.shared.notes.commits()
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        self.shared.notes.ready()
     }
 }
 
@@ -223,6 +368,8 @@ struct ServerEnd<'a> {
     conn: ConnKey,
     frames: Vec<Frame>,
     text: BytesMut,
+    /// The session's span, while it has no id.
+    unnamed: Option<&'a span::Guarded>,
 }
 
 impl Endpoint for ServerEnd<'_> {
@@ -240,6 +387,12 @@ impl Endpoint for ServerEnd<'_> {
 
     fn transmit(&mut self, frames: &mut Vec<Bytes>) {
         self.shared.act(|machine, now| machine.poll_transmit(now, self.conn, TRANSMIT_BATCH, &mut self.frames));
+        if let Some(span) = self.unnamed
+            && let Some(id) = self.shared.peek(|machine| machine.session_of(self.conn).map(|(_, s)| Arc::clone(s.id())))
+        {
+            span.record("arcp.session_id", &id);
+            self.unnamed = None;
+        }
         // Written outside the lock, into one buffer that every frame of the batch is cut from.
         for frame in self.frames.drain(..) {
             let mut text = Vec::with_capacity(frame.cost() + 320);
@@ -269,6 +422,9 @@ impl Shared {
         loop {
             // Before any history is read, so that it holds everything decided so far.
             while let Some((ticket, op)) = machine.poll_store() {
+                if self.store.is_durable() {
+                    self.notes.applied(ticket, now.mono);
+                }
                 self.store.apply(ticket, op);
             }
             match machine.poll_event() {
@@ -318,6 +474,9 @@ impl Shared {
             RuntimeEvent::Verify { conn, token } => self.verify(conn, &token.0),
             RuntimeEvent::Start { job, start } => self.start(job, start),
             RuntimeEvent::Ended(job) => {
+                if let Some(status) = self.peek(|machine| machine.job(job).map(Job::status)) {
+                    self.notes.job_ended(status);
+                }
                 if let Some(task) = self.jobs.lock().remove(&job).and_then(|running| running.task) {
                     task.abort();
                 }
@@ -336,32 +495,40 @@ impl Shared {
     }
 
     fn verify(self: &Arc<Self>, conn: ConnKey, token: &str) {
+        // Whichever thread brought the token, a verifier may use timers and tasks.
+        let _guard = self.tokio().enter();
         let mut verdict = self.verifier.verify(token);
         // A verifier that knows at once needs no task.
         if let Some(verdict) = (&mut verdict).now_or_never() {
-            return self.act(|machine, now| machine.handle_verified(now, conn, verdict));
+            return self.verified(conn, verdict);
         }
         let shared = Arc::clone(self);
         self.tokio().spawn(async move {
             let verdict = timeout(VERIFY_TIMEOUT, verdict)
                 .await
                 .unwrap_or_else(|_| Err(Error::internal("the token could not be verified in time")));
-            shared.act(|machine, now| machine.handle_verified(now, conn, verdict));
+            shared.verified(conn, verdict);
         });
+    }
+
+    fn verified(self: &Arc<Self>, conn: ConnKey, verdict: Result<String, Error>) {
+        self.notes.verified(self.clock.now().wall, &verdict);
+        self.act(|machine, now| machine.handle_verified(now, conn, verdict));
     }
 
     fn start(self: &Arc<Self>, job: JobKey, start: Arc<JobStart>) {
         let Some(cancel) = self.jobs.lock().get(&job).map(|running| Arc::clone(&running.cancel)) else { return };
-        let agent = self.agents.read().get(&start.agent_ref()).cloned();
+        let agent = self.agents.read().get(&start.agent_ref()).map(|registered| Arc::clone(&registered.agent));
         let Some(agent) = agent else {
             let error = Error::internal(format!("agent {} was unregistered", start.agent_ref()));
             return self.act(|machine, now| machine.finish(now, job, Outcome::Failed(error)));
         };
-        let context = JobContext::new(Arc::clone(self), job, Arc::clone(&start), Arc::clone(&cancel));
+        let trace = Arc::new(JobTrace::new(&start));
+        let context = JobContext::new(Arc::clone(self), job, Arc::clone(&start), Arc::clone(&cancel), trace.clone());
         let shared = Arc::clone(self);
         let task = self.tokio().spawn(async move {
             let run = AssertUnwindSafe(async move { agent.run(start.input.clone(), context).await });
-            let outcome = run_to_end(run.catch_unwind(), &cancel).await;
+            let outcome = trace.span().around(run_to_end(run.catch_unwind(), &cancel)).await;
             shared.act(|machine, now| machine.finish(now, job, outcome));
         });
         if let Some(running) = self.jobs.lock().get_mut(&job) {

@@ -118,6 +118,22 @@ impl Budget {
         self.charge(currency, amount)
     }
 
+    /// Sets the counters to what was left before a restart: a JSON object as [`Budget::to_json`] writes it.
+    ///
+    /// # Errors
+    /// `INVALID_REQUEST` when it is not such an object.
+    pub fn restore(&mut self, left: &str) -> Result<(), Error> {
+        let left: BTreeMap<String, Box<serde_json::value::RawValue>> = serde_json::from_str(left)
+            .map_err(|error| Error::invalid(format!("kept counters cannot be read: {error}")))?;
+        for (currency, amount) in left {
+            if let Some(counter) = self.counters.get_mut(&currency) {
+                counter.remaining = Decimal::parse_json(amount.get())?;
+                counter.reported = counter.remaining;
+            }
+        }
+        Ok(())
+    }
+
     /// The first currency at or below zero; it blocks every gated operation.
     pub fn exhausted(&self) -> Option<(&str, &Decimal)> {
         self.remaining().find(|(_, remaining)| **remaining <= Decimal::ZERO)

@@ -26,6 +26,11 @@ impl Timestamp {
     /// 9999-12-31T23:59:59.999Z, the last one.
     pub const MAX: Timestamp = Timestamp(253_402_300_799_999);
 
+    /// This long after.
+    pub fn after(self, duration: std::time::Duration) -> Timestamp {
+        Timestamp(self.0.saturating_add(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)))
+    }
+
     /// Reads an RFC 3339 date-time with 0 to 9 fraction digits and `Z` or a numeric offset.
     ///
     /// The whole text must match and the date must exist; what is finer than a millisecond is cut off. A leap second

@@ -90,7 +90,7 @@ fn peer() -> impl Strategy<Value = PeerInfo> {
 /// Writes `payload` as a message and hands its head to `read`.
 fn through<P: Payload, T>(payload: &P, job_id: Option<&str>, read: impl Fn(&Head<'_>) -> T) -> T {
     let event_seq = kind::is_numbered(P::KIND).then_some(1);
-    let header = Header { kind: P::KIND, id: "msg_1", session_id: None, job_id, trace_id: None, event_seq };
+    let header = Header { kind: P::KIND, id: "msg_1", session_id: None, job_id, event_seq, ..Header::default() };
     let mut frame = Vec::new();
     write_message(&mut frame, &header, payload).unwrap();
     let head = Head::parse(&frame, &Limits::default()).unwrap_or_else(|refusal| panic!("{refusal:?}"));
@@ -222,7 +222,7 @@ proptest! {
         let (mut payload, mut frame) = (Vec::new(), Vec::new());
         write_event_payload(&mut payload, &kind, ts, body.get().as_bytes());
         let trace_id = Some("4bf92f3577b34da6a3ce929d0e0e4736");
-        let header = Header { kind: kind::JOB_EVENT, id: &id, session_id: session.as_deref(), job_id: Some(&job), trace_id, event_seq: Some(seq) };
+        let header = Header { kind: kind::JOB_EVENT, id: &id, session_id: session.as_deref(), job_id: Some(&job), trace_id, event_seq: Some(seq), ..Header::default() };
         write_frame(&mut frame, &header, &payload);
         let head = Head::parse(&frame, &Limits::default()).unwrap();
         prop_assert_eq!(RuntimeMessage::parse(&head), Ok(RuntimeMessage::Event));

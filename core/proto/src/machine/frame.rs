@@ -40,6 +40,15 @@ impl RecordKind {
         }
     }
 
+    /// The state a terminal ends in.
+    pub fn final_status(self) -> Option<JobStatus> {
+        match self {
+            RecordKind::Event => None,
+            RecordKind::Result => Some(JobStatus::Success),
+            RecordKind::Error(status) => Some(status),
+        }
+    }
+
     /// Whether nothing of the job follows.
     pub fn is_terminal(self) -> bool {
         self != RecordKind::Event
@@ -96,6 +105,8 @@ pub enum Frame {
         event_seq: u64,
         /// What is copied.
         record: Arc<Record>,
+        /// Whether another session submitted the job: the copy then tells the number it has there.
+        foreign: bool,
     },
     /// Anything that has no `event_seq`.
     Message {
@@ -118,7 +129,7 @@ impl Frame {
     /// Appends the frame's JSON text to `out`.
     pub fn write(&self, out: &mut Vec<u8>) {
         match self {
-            Frame::Event { session, event_seq, record } => {
+            Frame::Event { session, event_seq, record, foreign } => {
                 let mut id = [0; 30];
                 event_message_id(&mut id, session, *event_seq, record.at);
                 let header = Header {
@@ -129,6 +140,8 @@ impl Frame {
                     job_id: Some(&record.job_id),
                     trace_id: Some(&record.trace_id),
                     event_seq: Some(*event_seq),
+                    extensions: None,
+                    source_event_seq: foreign.then_some(record.source_seq),
                 };
                 match (session.profile, record.kind) {
                     (WireProfile::Py11, RecordKind::Error(status @ (JobStatus::Cancelled | JobStatus::TimedOut))) => {
@@ -145,10 +158,16 @@ impl Frame {
                     job_id: job_id.as_deref(),
                     trace_id: trace_id.as_deref(),
                     event_seq: None,
+                    extensions: None,
+                    source_event_seq: None,
                 };
                 write_frame(out, &header, payload);
             }
         }
+    }
+
+    pub(super) fn is_acceptance(&self) -> bool {
+        matches!(self, Frame::Message { kind: kind::JOB_ACCEPTED, .. })
     }
 
     /// What it weighs in a bounded queue.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::frame::Record;
+use super::kept::KeptJob;
 use super::runtime::{SessionKey, details};
 use crate::budget::Budget;
 use crate::error::{Error, ErrorCode};
@@ -12,6 +13,7 @@ use crate::json::RawJson;
 use crate::lease::{self, Lease};
 use crate::message::{Accepted, JobStatus, LeaseConstraints};
 use crate::time::{Now, Timestamp};
+use crate::trace::TraceContext;
 
 /// Why a running job is being ended by somebody else than its agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +55,8 @@ pub struct JobStart {
     pub version: Option<String>,
     /// The job's trace, 32 hex digits.
     pub trace_id: Arc<str>,
+    /// What the submit said about the span that caused it.
+    pub trace_context: Option<TraceContext>,
     /// What it may do; never changes.
     pub lease: Arc<Lease>,
     /// When the lease ends.
@@ -100,8 +104,12 @@ pub struct Job {
     pub(super) lease_end: Option<LeaseEnd>,
     pub(super) budget: Option<Budget>,
     pub(super) max_runtime: Option<Duration>,
+    /// Whether its agent was told to begin.
+    pub(super) started: bool,
     pub(super) job_seq: u64,
     pub(super) source_seq: u64,
+    /// Whether a part of its result was emitted (D-26).
+    pub(super) chunked: bool,
     pub(super) subscribers: Vec<Subscriber>,
     pub(super) ending: Option<Ending>,
     pub(super) terminal: Option<Arc<Record>>,
@@ -128,6 +136,73 @@ impl LeaseEnd {
 }
 
 impl Job {
+    /// A job that waits to be started.
+    ///
+    /// # Errors
+    /// When lease or counters cannot be written as JSON, which ours always can.
+    pub(super) fn new(
+        start: JobStart,
+        session: Option<SessionKey>,
+        created_at: Timestamp,
+        lease_end: Option<LeaseEnd>,
+        budget: Option<Budget>,
+    ) -> Result<Self, Error> {
+        let accepted = Accepted {
+            job_id: start.job_id.to_string(),
+            agent: Some(start.agent_ref()),
+            lease: RawJson::parse(&start.lease.to_json())?,
+            lease_constraints: start.lease_constraints.clone(),
+            budget: budget.as_ref().map(|budget| RawJson::parse(&budget.to_json())).transpose()?,
+            credentials: None,
+            accepted_at: Some(created_at),
+            trace_id: Some(start.trace_id.to_string()),
+            parent_job_id: None,
+            delegate_id: None,
+            request_id: None,
+            max_runtime_sec: start.max_runtime_sec,
+        };
+        Ok(Job {
+            max_runtime: start.max_runtime_sec.map(Duration::from_secs),
+            start: Arc::new(start),
+            session,
+            status: JobStatus::Pending,
+            created_at,
+            accepted,
+            lease_end,
+            budget,
+            started: false,
+            job_seq: 0,
+            source_seq: 0,
+            chunked: false,
+            subscribers: Vec::new(),
+            ending: None,
+            terminal: None,
+            claim: None,
+        })
+    }
+
+    /// As the store keeps it; `request_id` names the submit that made it.
+    pub(super) fn kept(&self, request_id: &str) -> KeptJob {
+        let start = &self.start;
+        KeptJob {
+            job_id: Arc::clone(&start.job_id),
+            session: Arc::clone(&start.session_id),
+            request_id: request_id.to_owned(),
+            principal: Arc::clone(&start.principal),
+            agent: start.agent.clone(),
+            version: start.version.clone(),
+            trace_id: Arc::clone(&start.trace_id),
+            input: start.input.clone(),
+            lease: self.accepted.lease.clone(),
+            expires_at: start.lease_constraints.as_ref().and_then(|constraints| constraints.expires_at.clone()),
+            max_runtime_sec: start.max_runtime_sec,
+            parent_job_id: None,
+            delegate_id: None,
+            created_at: self.created_at,
+            key: self.claim.as_ref().map(|(_, key)| key.clone()),
+        }
+    }
+
     /// Its state.
     pub fn status(&self) -> JobStatus {
         self.status

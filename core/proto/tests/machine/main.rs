@@ -10,6 +10,8 @@ mod matcher;
 mod client;
 mod clock;
 mod corpus;
+mod cuts;
+mod disk;
 mod healing;
 mod runtime;
 mod schedule;

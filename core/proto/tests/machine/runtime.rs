@@ -11,7 +11,7 @@ use crate::Result;
 use crate::clock::{Clock, millis};
 use crate::matcher::{Scope, matches, resolve};
 use crate::step::{Step, each};
-use crate::world::{World, register};
+use crate::world::{World, register, texts};
 
 /// Verbs and what may stand beside them.
 const VERBS: &[(&str, &[&str])] = &[
@@ -35,6 +35,7 @@ const VERBS: &[(&str, &[&str])] = &[
     ("history", &[]),
     ("store", &[]),
     ("kept", &["records"]),
+    ("restart", &[]),
     ("shutdown", &[]),
     ("goodbye", &[]),
     ("register", &["refused", "says"]),
@@ -70,6 +71,7 @@ impl Game {
         let step = Step::read(step, VERBS)?;
         let on = step.text("on").unwrap_or("A");
         match step.verb {
+            "restart" => self.world.restart(&texts(step.object)),
             "connect" => self.world.connect(step.name()?),
             "open" => self.open(&step),
             "send" => {
@@ -231,13 +233,12 @@ impl Game {
 
     /// How many of the waiting records are kept now, `"all"`, or why none is.
     fn store(&mut self, answer: &Value) -> Result<()> {
-        let waiting = &self.world.store.waiting;
-        let last = waiting.back().copied().ok_or("nothing waits for the store")?;
+        let last = self.world.store.last_waiting().ok_or("nothing waits for the store")?;
         match answer {
-            Value::String(_) => self.world.stored(last, Ok(())),
+            Value::String(_) => self.world.store_all(),
             Value::Number(_) => {
                 let place = usize::try_from(answer.as_u64().unwrap_or_default()).unwrap_or_default();
-                let upto = waiting.get(place.wrapping_sub(1)).copied().ok_or("fewer records wait for the store")?;
+                let upto = self.world.store.through(place).ok_or("fewer records wait for the store")?;
                 self.world.stored(upto, Ok(()))
             }
             fault => self.world.stored(last, Err(fault["fails"].as_str().unwrap_or_default().to_owned())),
@@ -251,6 +252,7 @@ impl Game {
             message["trace_id"] = trace_id.into();
         }
         let id = self.world.send(on, &message)?;
+        self.world.store_all()?;
         let (accepted, text) = self.world.take(on)?;
         if accepted["type"] != "job.accepted" || accepted["payload"]["request_id"] != id {
             return Err(format!("not accepted: {text}"));

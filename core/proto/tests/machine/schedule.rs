@@ -156,7 +156,8 @@ impl Run {
 
     fn store(&mut self, what: u8) -> Result<()> {
         let waiting = &self.world.store.waiting;
-        match (waiting.front().copied(), waiting.back().copied()) {
+        let ticket = |entry: Option<&(u64, bool)>| entry.map(|(ticket, _)| *ticket);
+        match (ticket(waiting.front()), ticket(waiting.back())) {
             (Some(_), Some(last)) if what.is_multiple_of(5) => self.world.stored(last, Err("disk full".into())),
             (Some(first), _) if what % 5 == 1 => self.world.stored(first, Ok(())),
             (_, Some(last)) => self.world.stored(last, Ok(())),

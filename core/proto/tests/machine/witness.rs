@@ -1,6 +1,7 @@
 //! What must hold of every frame a runtime sends, whatever the case.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use serde_json::Value;
 
@@ -11,7 +12,8 @@ use crate::matcher::{is_id, is_time, is_trace_id};
 #[derive(Default)]
 pub(crate) struct Witness {
     sessions: BTreeMap<String, Seen>,
-    message_ids: BTreeSet<String>,
+    /// Every message by its id: one that comes again after a resume is the same, byte for byte.
+    messages: BTreeMap<String, String>,
     /// Never to be shown to anybody.
     secrets: Vec<String>,
 }
@@ -49,6 +51,12 @@ impl Witness {
 
     /// Checks one frame.
     pub(crate) fn saw(&mut self, frame: &Value, text: &str) -> Result<()> {
+        let id = frame["id"].as_str().unwrap_or_default().to_owned();
+        match self.messages.entry(id) {
+            Entry::Occupied(earlier) if earlier.get() == text => return Ok(()),
+            Entry::Occupied(_) => return Err(format!("the id was used before in {text}")),
+            Entry::Vacant(first) => drop(first.insert(text.to_owned())),
+        }
         self.well_formed(frame, text).map_err(|error| format!("{error} in {text}"))?;
         self.in_order(frame).map_err(|error| format!("{error} in {text}"))
     }
@@ -60,7 +68,6 @@ impl Witness {
         let must = [
             ("arcp is not 1.1", frame["arcp"] == "1.1"),
             ("the id is not msg_ and a ULID", is_id("msg_", id)),
-            ("the id was used before", self.message_ids.insert(id.to_owned())),
             ("the payload is no object", frame["payload"].is_object()),
             ("no session id", kind == "session.error" || has_id(frame, "session_id", "sess_")),
             ("no job id", !about_a_job || has_id(frame, "job_id", "job_")),

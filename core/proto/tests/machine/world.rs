@@ -46,6 +46,9 @@ pub(crate) struct Question {
 
 pub(crate) struct World {
     pub(crate) machine: RuntimeMachine,
+    given: Value,
+    /// Processes before this one.
+    lives: u64,
     pub(crate) clock: Clock,
     pub(crate) peers: BTreeMap<String, Peer>,
     /// What the machine asked of its host and the case has not looked at.
@@ -83,6 +86,7 @@ pub(crate) fn config(settings: &Map<String, Value>) -> Result<RuntimeConfig> {
             "max_waiting_jobs" => config.max_waiting_jobs = count()?,
             "max_ended_jobs" => config.max_ended_jobs = count()?,
             "max_sessions_per_principal" => config.max_sessions_per_principal = count()?,
+            "store_high_water" => config.store_high_water = count()?,
             "outgoing_high_water" => config.outgoing_high_water = count()?,
             "buffer_cap_events" => config.buffer_cap = BufferCap { events: count()?, ..config.buffer_cap },
             "buffer_cap_bytes" => config.buffer_cap = BufferCap { bytes: count()?, ..config.buffer_cap },
@@ -97,7 +101,11 @@ pub(crate) fn config(settings: &Map<String, Value>) -> Result<RuntimeConfig> {
     Ok(config)
 }
 
-fn texts(value: &Value) -> Vec<String> {
+fn agents(given: &Value) -> Vec<String> {
+    if given["agents"].is_null() { vec!["echo".to_owned()] } else { texts(&given["agents"]) }
+}
+
+pub(crate) fn texts(value: &Value) -> Vec<String> {
     value.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
@@ -112,8 +120,7 @@ impl World {
         let none = Map::new();
         let config = config(given["config"].as_object().unwrap_or(&none))?;
         let mut machine = RuntimeMachine::new(config, Box::new(Seeded(0)));
-        let agents = if given["agents"].is_null() { vec!["echo".to_owned()] } else { texts(&given["agents"]) };
-        for agent in agents {
+        for agent in agents(given) {
             register(&mut machine, &agent).map_err(|error| error.message)?;
         }
         let tokens = given["tokens"].as_object().unwrap_or(&none);
@@ -125,6 +132,8 @@ impl World {
         tokens.keys().for_each(|token| witness.keep_secret(token));
         Ok(World {
             machine,
+            given: given.clone(),
+            lives: 0,
             clock: Clock::new(),
             peers: BTreeMap::new(),
             asked: VecDeque::new(),
@@ -138,6 +147,30 @@ impl World {
             unverified: VecDeque::new(),
             unanswered: VecDeque::new(),
         })
+    }
+
+    /// The process dies and another one opens what was stored; jobs of these agents are run again.
+    pub(crate) fn restart(&mut self, restartable: &[String]) -> Result<()> {
+        let given = self.given.clone();
+        let none = Map::new();
+        let config = config(given["config"].as_object().unwrap_or(&none))?;
+        self.lives += 1;
+        self.machine = RuntimeMachine::new(config, Box::new(Seeded(self.lives)));
+        for agent in agents(&given) {
+            register(&mut self.machine, &agent).map_err(|error| error.message)?;
+        }
+        for peer in self.peers.values_mut() {
+            // The next process counts its connections anew.
+            peer.key = ConnKey(u64::MAX);
+            peer.gone = true;
+        }
+        self.asked.clear();
+        self.started.clear();
+        self.ended.clear();
+        let kept = self.store.reopen();
+        self.machine.restore(self.clock.0, kept).map_err(|error| error.message)?;
+        self.machine.recover(self.clock.0, |start| restartable.contains(&start.agent_ref()));
+        self.settle()
     }
 
     // ---- connections -------------------------------------------------------------------------------------------
@@ -194,6 +227,7 @@ impl World {
             "capabilities": {"encodings": ["json"], "features": features},
         });
         self.send(name, &json!({"type": "session.hello", "payload": payload}))?;
+        self.store_all()?;
         let (welcome, text) = self.take(name)?;
         if welcome["type"] != "session.welcome" {
             return Err(format!("{name} was not welcomed: {text}"));
@@ -362,10 +396,18 @@ impl World {
 
     pub(crate) fn stored(&mut self, upto: u64, outcome: Result<(), String>) -> Result<()> {
         if outcome.is_ok() {
-            self.store.waiting.retain(|ticket| *ticket > upto);
+            self.store.write(upto);
         }
         self.machine.handle_stored(self.clock.0, upto, outcome);
         self.settle()
+    }
+
+    /// Everything that waits for the store is kept.
+    pub(crate) fn store_all(&mut self) -> Result<()> {
+        while let Some(last) = self.store.last_waiting() {
+            self.stored(last, Ok(()))?;
+        }
+        Ok(())
     }
 
     // ---- the end -----------------------------------------------------------------------------------------------
@@ -396,9 +438,7 @@ impl World {
         while let Some(job) = self.alive() {
             self.finish(job, Outcome::Cancelled)?;
         }
-        if let Some(last) = self.store.waiting.back().copied() {
-            self.stored(last, Ok(()))?;
-        }
+        self.store_all()?;
         while !self.unanswered.is_empty() {
             self.answer_history(false)?;
             self.settle()?;
@@ -408,6 +448,7 @@ impl World {
             self.clock.pass_to(at);
             self.machine.handle_timeout(self.clock.0);
             self.settle()?;
+            self.store_all()?;
         }
         if let Some(at) = self.machine.poll_timeout() {
             return Err(format!("a timer is left at {at:?} with nobody there"));

@@ -26,7 +26,7 @@ pub(crate) fn register(runtime: &Runtime, reference: &str) -> Result<(), Failure
         "slow" => std::sync::Arc::new(slow),
         other => return Err(Failure::local("BAD_ARGUMENT", format!("no corpus agent \"{other}\""))),
     };
-    Ok(runtime.register(name, version, agent)?)
+    Ok(runtime.register(name, version, agent, false)?)
 }
 
 fn value(input: &RawJson) -> Value {

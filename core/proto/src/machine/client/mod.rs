@@ -205,6 +205,7 @@ struct Pending {
     kind: &'static str,
     job_id: Option<Arc<str>>,
     trace_id: Option<String>,
+    extensions: Option<String>,
     payload: Bytes,
     deadline: Duration,
     what: Request,

@@ -16,6 +16,22 @@ use crate::message::{
     Ack, Auth, Bye, Cancel, ClientCapabilities, Close, Hello, ListJobs, Submit, Subscribe, Unsubscribe, kind,
 };
 use crate::time::Now;
+use crate::trace::TraceContext;
+
+/// The members of a request's envelope that the caller knows.
+#[derive(Default)]
+pub(super) struct Asked<'a> {
+    kind: &'static str,
+    job_id: Option<&'a str>,
+    trace_id: Option<&'a str>,
+    extensions: Option<&'a str>,
+}
+
+impl<'a> Asked<'a> {
+    pub(super) fn of_job(kind: &'static str, job_id: &'a str) -> Self {
+        Asked { kind, job_id: Some(job_id), ..Asked::default() }
+    }
+}
 
 impl ClientMachine {
     /// A transport was opened: the hello leaves. After a loss it names the session to take up again.
@@ -95,7 +111,15 @@ impl ClientMachine {
     /// Asks for a job. `trace_id` is 32 hex digits or a whole `traceparent`.
     pub fn submit(&mut self, now: Now, submit: &Submit, trace_id: Option<&str>) -> Ticket {
         let what = Request::Submit { keyed: submit.idempotency_key.is_some(), abandoned: false };
-        self.ask(now, what, kind::JOB_SUBMIT, None, trace_id, submit)
+        self.ask(now, what, Asked { kind: kind::JOB_SUBMIT, trace_id, ..Asked::default() }, submit)
+    }
+
+    /// Asks for a job in the trace of `context`, which rides along.
+    pub fn submit_traced(&mut self, now: Now, submit: &Submit, context: &TraceContext) -> Ticket {
+        let (trace_id, extensions) = (context.trace_id(), context.to_extensions());
+        let what = Request::Submit { keyed: submit.idempotency_key.is_some(), abandoned: false };
+        let (trace_id, extensions) = (Some(trace_id.as_str()), Some(extensions.get()));
+        self.ask(now, what, Asked { kind: kind::JOB_SUBMIT, trace_id, extensions, ..Asked::default() }, submit)
     }
 
     /// Nobody waits for this submit any more, and nobody will know the job's id: if it is accepted, it is cancelled.
@@ -119,7 +143,7 @@ impl ClientMachine {
         self.to_unsubscribe.remove(&subscribe.job_id);
         self.recent.get_or_insert_with(Recent::new);
         let what = Request::Subscribe(handle);
-        Ok(self.ask(now, what, kind::JOB_SUBSCRIBE, Some(&subscribe.job_id), None, subscribe))
+        Ok(self.ask(now, what, Asked::of_job(kind::JOB_SUBSCRIBE, &subscribe.job_id), subscribe))
     }
 
     /// Stops following a job.
@@ -142,7 +166,7 @@ impl ClientMachine {
     /// Asks to cancel a job. Published runtimes never answer, so nobody has to wait (D-51).
     pub fn cancel(&mut self, now: Now, job_id: &str, reason: &str) -> Ticket {
         let cancel = Cancel { reason: Some(reason.to_owned()), job_id: job_id.to_owned(), code: None };
-        self.ask(now, Request::Cancel, kind::JOB_CANCEL, Some(job_id), None, &cancel)
+        self.ask(now, Request::Cancel, Asked::of_job(kind::JOB_CANCEL, job_id), &cancel)
     }
 
     /// Asks for one page of jobs. `INVALID_REQUEST` when that was not negotiated.
@@ -150,7 +174,7 @@ impl ClientMachine {
         if !self.features.has(Feature::ListJobs) {
             return Err(not_negotiated(Feature::ListJobs));
         }
-        Ok(self.ask(now, Request::ListJobs, kind::SESSION_LIST_JOBS, None, None, list))
+        Ok(self.ask(now, Request::ListJobs, Asked { kind: kind::SESSION_LIST_JOBS, ..Asked::default() }, list))
     }
 
     /// Acknowledges by hand; silent when not negotiated.
@@ -194,15 +218,7 @@ impl ClientMachine {
     }
 
     /// Takes a request, and sends it if there is a session to send it in.
-    pub(super) fn ask(
-        &mut self,
-        now: Now,
-        what: Request,
-        kind: &'static str,
-        job_id: Option<&str>,
-        trace_id: Option<&str>,
-        payload: &impl Serialize,
-    ) -> Ticket {
+    pub(super) fn ask(&mut self, now: Now, what: Request, asked: Asked<'_>, payload: &impl Serialize) -> Ticket {
         let ticket = Ticket(self.fresh_key());
         let id = self.ids.message_id(now.wall);
         let deadline = now.mono + self.config.request_timeout;
@@ -211,9 +227,10 @@ impl ClientMachine {
         }
         let pending = Pending {
             id: id.clone(),
-            kind,
-            job_id: job_id.map(Arc::from),
-            trace_id: trace_id.map(str::to_owned),
+            kind: asked.kind,
+            job_id: asked.job_id.map(Arc::from),
+            trace_id: asked.trace_id.map(str::to_owned),
+            extensions: asked.extensions.map(str::to_owned),
             payload: json(payload).into(),
             deadline,
             what,
@@ -243,7 +260,8 @@ impl ClientMachine {
             session_id: self.session_id.as_deref(),
             job_id: pending.job_id.as_deref(),
             trace_id: pending.trace_id.as_deref(),
-            event_seq: None,
+            extensions: pending.extensions.as_deref(),
+            ..Header::default()
         };
         let mut frame = Vec::with_capacity(pending.payload.len() + 192);
         write_frame(&mut frame, &header, &pending.payload);
@@ -295,7 +313,7 @@ impl ClientMachine {
         let payload = json(payload);
         let mut frame = Vec::with_capacity(payload.len() + 192);
         let session_id = self.session_id.as_deref();
-        write_frame(&mut frame, &Header { kind, id, session_id, job_id, trace_id, event_seq: None }, &payload);
+        write_frame(&mut frame, &Header { kind, id, session_id, job_id, trace_id, ..Header::default() }, &payload);
         self.push_frame(now, frame);
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::requests::json;
+use super::requests::{Asked, json};
 use super::{Backoff, ClientEvent, ClientMachine, HandleKey, Loss, Pending, Request, State, Taken, Ticket, Timer};
 use crate::error::{Error, ErrorCode};
 use crate::feature::Feature;
@@ -340,7 +340,7 @@ impl ClientMachine {
             let subscribe = Subscribe { job_id: job_id.as_ref().to_owned(), from_event_seq, history: true };
             let what = Request::Reattach(Arc::clone(&job_id));
             self.recent.get_or_insert_with(super::Recent::new);
-            self.ask(now, what, kind::JOB_SUBSCRIBE, Some(&job_id), None, &subscribe);
+            self.ask(now, what, Asked::of_job(kind::JOB_SUBSCRIBE, &job_id), &subscribe);
         }
     }
 

@@ -63,6 +63,12 @@ pub struct RuntimeConfig {
     pub outgoing_high_water: usize,
     /// 100 000 events and 64 MiB: what may wait for one connection before it is closed.
     pub buffer_cap: BufferCap,
+    /// 16 384 copies and answers waiting for the store make all emitters wait.
+    pub store_high_water: usize,
+    /// 10 000 sessions without a connection, the longest lost go first (D-21).
+    pub max_detached_sessions: usize,
+    /// 1 000 000 idempotency keys; later ones are refused.
+    pub max_idempotency_keys: usize,
     /// Who may cancel.
     pub cancel_policy: CancelPolicy,
     /// Which wire form is written.
@@ -106,6 +112,9 @@ impl RuntimeConfig {
             max_sessions_per_principal: 64,
             outgoing_high_water: 1024,
             buffer_cap: BufferCap { events: 100_000, bytes: 64 << 20 },
+            store_high_water: 16_384,
+            max_detached_sessions: 10_000,
+            max_idempotency_keys: 1_000_000,
             cancel_policy: CancelPolicy::Session,
             profile: ProfileChoice::Auto,
             limits: Limits::default(),

@@ -6,41 +6,37 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::{
-    ConnKey, JobKey, ProfileChoice, RuntimeEvent, RuntimeMachine, SessionKey, Timer, Token, Unstored, details,
-};
+use super::{ConnKey, JobKey, RuntimeEvent, RuntimeMachine, SessionKey, Timer, Token, details};
 use crate::envelope::Head;
 use crate::error::{Error, ErrorCode};
-use crate::feature::{Feature, FeatureSet};
-use crate::id::IdGenerator;
-use crate::machine::frame::{Frame, SessionName, WireProfile};
+use crate::machine::frame::Frame;
 use crate::machine::heartbeat::{Beat, Heartbeat};
 use crate::machine::job::Ending;
-use crate::machine::kept::StoreOp;
-use crate::machine::session::Session;
-use crate::message::{Bye, ClientMessage, Hello, Ping, RuntimeCapabilities, SessionError, Welcome, kind};
+use crate::message::{Bye, ClientMessage, Hello, Ping, SessionError, kind};
 use crate::time::Now;
 
 #[derive(Debug)]
 pub(super) enum ConnState {
     AwaitHello,
     Verifying(Box<PendingHello>),
+    /// The welcome waits for the store.
+    Welcoming(SessionKey),
     Open(SessionKey),
     Closing,
 }
 
 #[derive(Debug)]
 pub(super) struct PendingHello {
-    id: String,
-    hello: Hello,
+    pub(super) id: String,
+    pub(super) hello: Hello,
     /// As one published client writes ids (D-1).
-    bare_ulid: bool,
+    pub(super) bare_ulid: bool,
 }
 
 #[derive(Debug)]
 pub(super) struct Conn {
     pub(super) state: ConnState,
-    heartbeat: Option<Heartbeat>,
+    pub(super) heartbeat: Option<Heartbeat>,
     pub(super) out: VecDeque<Frame>,
     pub(super) out_bytes: usize,
     /// Whether the host was told that frames wait.
@@ -50,6 +46,21 @@ pub(super) struct Conn {
     /// Whether emitters wait for this connection.
     pub(super) choked: bool,
     refused_in_row: u32,
+}
+
+impl Conn {
+    /// The session begins; nothing refused so far counts any more.
+    pub(super) fn open(&mut self, session: SessionKey, heartbeat: Option<Heartbeat>) {
+        self.state = ConnState::Open(session);
+        self.heartbeat = heartbeat;
+        self.refused_in_row = 0;
+    }
+
+    /// What waits is not sent: the session's log has it, save the acceptances, which are returned.
+    pub(super) fn drop_waiting(&mut self) -> Vec<Frame> {
+        self.out_bytes = 0;
+        self.out.drain(..).filter(Frame::is_acceptance).collect()
+    }
 }
 
 /// Ten refused frames in a row close the transport.
@@ -80,27 +91,12 @@ impl RuntimeMachine {
     pub fn disconnected(&mut self, now: Now, conn: ConnKey) {
         self.timers.clear(Timer::Handshake(conn));
         self.timers.clear(Timer::Heartbeat(conn));
-        let Some(gone) = self.conns.remove(&conn) else { return };
-        if let ConnState::Open(key) = gone.state {
-            self.detach(now, key, conn);
+        let Some(mut gone) = self.conns.remove(&conn) else { return };
+        match gone.state {
+            ConnState::Open(key) => self.detach(now, key, conn, gone.drop_waiting()),
+            ConnState::Welcoming(key) => self.abandon_welcome(key),
+            ConnState::AwaitHello | ConnState::Verifying(_) | ConnState::Closing => {}
         }
-    }
-
-    fn detach(&mut self, now: Now, key: SessionKey, conn: ConnKey) {
-        let Some(session) = self.sessions.get_mut(&key) else { return };
-        if session.conn != Some(conn) {
-            return;
-        }
-        session.conn = None;
-        if let Some(count) = self.session_counts.get_mut(&session.principal) {
-            *count -= 1;
-            if *count == 0 {
-                let principal = Arc::clone(&session.principal);
-                self.session_counts.remove(&principal);
-            }
-        }
-        self.timers.set(Timer::SessionWindow(key), now.mono + self.config.resume_window);
-        self.events.push_back(RuntimeEvent::Drained(key));
     }
 
     /// Takes one received message.
@@ -116,7 +112,7 @@ impl RuntimeMachine {
         let message = ClientMessage::parse(&head);
         match entry.state {
             ConnState::Closing => {}
-            ConnState::Verifying(_) => {
+            ConnState::Verifying(_) | ConnState::Welcoming(_) => {
                 let error = Error::invalid("nothing may follow session.hello before the welcome");
                 self.refuse(now, conn, error, Some(head.id.into_owned()));
             }
@@ -174,92 +170,6 @@ impl RuntimeMachine {
         }
     }
 
-    /// The verifier's answer: the principal, or the error to send (R-6.1.9 leaves the code to the verifier's host).
-    pub fn handle_verified(&mut self, now: Now, conn: ConnKey, verdict: Result<String, Error>) {
-        let Some(entry) = self.conns.get_mut(&conn) else { return };
-        if !matches!(entry.state, ConnState::Verifying(_)) {
-            // Too late: the connection was closed meanwhile.
-            return;
-        }
-        let ConnState::Verifying(pending) = std::mem::replace(&mut entry.state, ConnState::AwaitHello) else { return };
-        match verdict.and_then(|principal| self.admit(&pending.hello, principal)) {
-            Ok(principal) => self.welcome(now, conn, *pending, principal),
-            Err(error) => {
-                self.answer_error(now, conn, error, Some(pending.id));
-                self.close_conn(now, conn);
-            }
-        }
-    }
-
-    fn admit(&self, hello: &Hello, principal: String) -> Result<Arc<str>, Error> {
-        if self.shutting_down {
-            return Err(Error::internal("the runtime is shutting down; connect again later"));
-        }
-        if hello.resume.is_some() {
-            return Err(Error::new(ErrorCode::ResumeWindowExpired, "this session cannot be resumed"));
-        }
-        let principal: Arc<str> = principal.into();
-        let cap = self.config.max_sessions_per_principal;
-        if self.session_counts.get(&principal).is_some_and(|count| *count >= cap) {
-            let message = format!("this principal has {cap} connected sessions; close one first");
-            return Err(Error::internal(message).with_details(details("cap", "sessions_per_principal")));
-        }
-        Ok(principal)
-    }
-
-    fn welcome(&mut self, now: Now, conn: ConnKey, pending: PendingHello, principal: Arc<str>) {
-        let PendingHello { hello, bare_ulid, .. } = pending;
-        let mut offered = self.config.features.clone();
-        if self.config.heartbeat_interval.is_none() {
-            offered.retain(|name| name != Feature::Heartbeat.as_str());
-        }
-        let features = FeatureSet::negotiate(&hello.capabilities.features, &offered);
-        let seed = message_id_seed(&mut self.ids);
-        let name = SessionName {
-            id: self.ids.session_id(now.wall).into(),
-            seed,
-            profile: self.profile_for(bare_ulid, &hello),
-        };
-        let key = SessionKey(self.fresh_key());
-        let session = Session::new(name, Arc::clone(&principal), features, conn);
-        let heartbeat = self.config.heartbeat_interval.filter(|_| session.features.has(Feature::Heartbeat));
-        let welcome = Welcome {
-            session_id: session.id().to_string(),
-            runtime: self.config.info.clone(),
-            resume_token: self.ids.resume_token(),
-            resume_window_sec: self.config.resume_window.as_secs().max(1),
-            heartbeat_interval_sec: heartbeat.map(|interval| interval.as_secs().max(1)),
-            capabilities: RuntimeCapabilities {
-                encodings: vec!["json".into()],
-                features: session.features.names().to_vec(),
-                agents: self.agents.inventory(),
-            },
-            accepted_at: Some(now.wall),
-        };
-        self.sessions.insert(key, session);
-        *self.session_counts.entry(principal).or_default() += 1;
-        self.timers.clear(Timer::Handshake(conn));
-        if let Some(entry) = self.conns.get_mut(&conn) {
-            entry.state = ConnState::Open(key);
-            entry.refused_in_row = 0;
-            if let Some(interval) = heartbeat {
-                let watch = Heartbeat::new(interval, now.mono);
-                self.timers.set(Timer::Heartbeat(conn), watch.first_check());
-                entry.heartbeat = Some(watch);
-            }
-        }
-        self.answer(now, conn, kind::SESSION_WELCOME, None, None, &welcome);
-    }
-
-    fn profile_for(&self, bare_ulid: bool, hello: &Hello) -> WireProfile {
-        match self.config.profile {
-            ProfileChoice::Draft => WireProfile::Draft,
-            ProfileChoice::Py11 => WireProfile::Py11,
-            ProfileChoice::Auto if bare_ulid && hello.empty_agents_list => WireProfile::Py11,
-            ProfileChoice::Auto => WireProfile::Draft,
-        }
-    }
-
     /// Ends every session with `session.bye` and cancels every job.
     pub fn shutdown(&mut self, now: Now, reason: &str) {
         self.shutting_down = true;
@@ -294,8 +204,10 @@ impl RuntimeMachine {
         entry.heartbeat = None;
         self.timers.clear(Timer::Handshake(conn));
         self.timers.clear(Timer::Heartbeat(conn));
-        if let ConnState::Open(key) = previous {
-            self.detach(now, key, conn);
+        match previous {
+            ConnState::Open(key) => self.detach(now, key, conn, Vec::new()),
+            ConnState::Welcoming(key) => self.abandon_welcome(key),
+            ConnState::AwaitHello | ConnState::Verifying(_) | ConnState::Closing => {}
         }
         self.events.push_back(RuntimeEvent::Close(conn));
     }
@@ -339,9 +251,9 @@ impl RuntimeMachine {
 
     /// A peer that never reads loses its connection, not its jobs.
     fn drop_hopeless_consumer(&mut self, now: Now, conn: ConnKey) {
-        if let Some(entry) = self.conns.get_mut(&conn) {
-            entry.out.clear();
-            entry.out_bytes = 0;
+        let untold = self.conns.get_mut(&conn).map(Conn::drop_waiting).unwrap_or_default();
+        if let Some(session) = self.session_of(conn).map(|(key, _)| key).and_then(|key| self.sessions.get_mut(&key)) {
+            session.untold.extend(untold);
         }
         let error = Error::internal("too much waits for this connection; read faster, then connect again");
         self.answer_error(now, conn, error.with_details(details("cap", "buffered_events")), None);
@@ -380,36 +292,6 @@ impl RuntimeMachine {
         self.events.pop_front()
     }
 
-    /// The next thing to keep, and its number.
-    pub fn poll_store(&mut self) -> Option<(u64, StoreOp)> {
-        self.store.pop_front()
-    }
-
-    /// The store's answer: every record up to this ticket is kept, or none is for now and why (D-18).
-    pub fn handle_stored(&mut self, now: Now, ticket: u64, outcome: Result<(), String>) {
-        if let Err(fault) = outcome {
-            self.store_fault = Some(fault);
-            return;
-        }
-        self.store_fault = None;
-        self.stored = self.stored.max(ticket);
-        while self.unstored.front().is_some_and(|(waiting, _)| *waiting <= ticket) {
-            match self.unstored.pop_front() {
-                Some((_, Unstored::Copy(key, frame))) => {
-                    if let Some(conn) = self.sessions.get(&key).and_then(|session| session.conn) {
-                        self.push(now, conn, frame);
-                    }
-                }
-                Some((_, Unstored::Closed(conn, closed))) => self.say_closed(now, conn, &closed),
-                None => break,
-            }
-        }
-        if self.unstored.len() <= self.config.outgoing_high_water / 2 {
-            let freed = std::mem::take(&mut self.held_by_store);
-            self.events.extend(freed.into_iter().map(RuntimeEvent::Drained));
-        }
-    }
-
     pub(super) fn check_heartbeat(&mut self, now: Now, conn: ConnKey) {
         let Some(heartbeat) = self.conns.get(&conn).and_then(|entry| entry.heartbeat.as_ref()) else { return };
         match heartbeat.check(now.mono) {
@@ -426,11 +308,4 @@ impl RuntimeMachine {
             }
         }
     }
-}
-
-/// The random part of a fresh ULID, with room for every number above it.
-fn message_id_seed(ids: &mut IdGenerator) -> [u8; 10] {
-    let mut seed = ids.random();
-    seed[0] &= 0x7f;
-    seed
 }

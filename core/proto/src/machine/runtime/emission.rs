@@ -1,21 +1,22 @@
 //! What agents do: events, operations and ends, from decision to numbered copies.
 
-use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::{JobKey, RuntimeEvent, RuntimeMachine, SessionKey, Timer, Unstored, details};
+use super::storage::Gated;
+use super::{JobKey, RuntimeEvent, RuntimeMachine, SessionKey, Timer, details};
 use crate::budget::REMAINING_METRIC;
 use crate::error::{Error, ErrorCode};
 use crate::event::{self, EventBody, EventKind};
 use crate::feature::Feature;
 use crate::json::RawJson;
-use crate::machine::frame::{Frame, Record, RecordKind};
+use crate::machine::frame::{Record, RecordKind};
 use crate::machine::job::{Ending, Outcome};
 use crate::machine::kept::StoreOp;
-use crate::machine::session::Session;
+use crate::machine::session::Copied;
 use crate::message::{JobError, JobResult, JobStatus};
 use crate::time::Now;
 
@@ -26,14 +27,15 @@ impl RuntimeMachine {
     /// Whether the emitters of this job should wait for [`RuntimeEvent::Drained`] (D-20).
     pub fn must_wait(&mut self, job: JobKey) -> bool {
         let Some((key, session)) = self.session_of_job(job) else { return false };
-        if self.unstored.len() >= self.config.outgoing_high_water {
+        let (conn, lag) = (session.conn, session.event_seq - session.acked);
+        let acks = session.features.has(Feature::Ack);
+        if self.storage.waiting() >= self.config.store_high_water {
             // A slow store holds its writers back, whoever reads.
-            self.held_by_store.insert(key);
+            self.storage.hold(key);
             return true;
         }
-        let Some(conn) = session.conn else { return false };
-        let lag = session.event_seq - session.acked;
-        let lags = session.features.has(Feature::Ack) && lag > (self.config.buffer_cap.events / 2) as u64;
+        let Some(conn) = conn else { return false };
+        let lags = acks && lag > (self.config.buffer_cap.events / 2) as u64;
         let Some(entry) = self.conns.get_mut(&conn) else { return false };
         let full = entry.out_bytes >= self.config.buffer_cap.bytes / 4;
         let choked = lags || full || entry.out.len() >= self.config.outgoing_high_water;
@@ -47,9 +49,7 @@ impl RuntimeMachine {
     /// What a refused `tool_call` says (`PERMISSION_DENIED`, `LEASE_EXPIRED`, `BUDGET_EXHAUSTED`), and
     /// `INTERNAL_ERROR` while the store cannot keep events.
     pub fn emit(&mut self, now: Now, job: JobKey, kind: &EventKind, body: &RawJson) -> Result<(), Error> {
-        if let Some(fault) = &self.store_fault {
-            return Err(Error::internal(format!("events cannot be stored: {fault}")));
-        }
+        self.check_store()?;
         let live = self.jobs.get(&job).is_some_and(|job| !job.status.is_terminal());
         if !live {
             // What an abandoned agent still says is dropped.
@@ -104,6 +104,9 @@ impl RuntimeMachine {
         }
         let budget = self.jobs.get_mut(&job).and_then(|job| job.budget.as_mut());
         let charge = budget.map_or(Ok(None), |budget| budget.charge_metric(&name, unit.as_deref(), value));
+        if matches!(charge, Ok(Some(_))) {
+            self.keep_state(job);
+        }
         match charge {
             Ok(charge) => {
                 self.append_event(now, job, "metric", None, body);
@@ -196,7 +199,7 @@ impl RuntimeMachine {
         for timer in [Timer::MaxRuntime(key), Timer::LeaseEnd(key), Timer::Grace(key)] {
             self.timers.clear(timer);
         }
-        self.timers.set(Timer::Retention(key), now.mono + self.config.retention.max(self.config.resume_window));
+        self.timers.set(Timer::Retention(key), now.mono + self.retention());
         self.ended.push_back(key);
         self.events.push_back(RuntimeEvent::Ended(key));
         if was_running {
@@ -228,7 +231,29 @@ impl RuntimeMachine {
         if let Some(limit) = job.max_runtime {
             self.timers.set(Timer::MaxRuntime(key), now.mono + limit);
         }
-        self.events.push_back(RuntimeEvent::Start { job: key, start: Arc::clone(&job.start) });
+        self.keep_state(key);
+        self.gate(now, Gated::Start(key));
+    }
+
+    /// The job is stored: its agent may begin, unless it ended meanwhile.
+    pub(super) fn start_agent(&mut self, key: JobKey) {
+        if let Some(job) = self.jobs.get_mut(&key).filter(|job| job.status == JobStatus::Running) {
+            job.started = true;
+            let start = Arc::clone(&job.start);
+            self.events.push_back(RuntimeEvent::Start { job: key, start });
+        }
+    }
+
+    /// Keeps a job's state and counters.
+    fn keep_state(&mut self, key: JobKey) {
+        let Some(job) = self.jobs.get(&key).filter(|_| self.config.durable) else { return };
+        let (job_id, status, budget) = (Arc::clone(&job.start.job_id), job.status, job.budget_json());
+        self.storage.keep(StoreOp::UpdateJob { job_id, status, budget });
+    }
+
+    /// How long an ended job is kept: at least as long as somebody may come back for it.
+    pub(super) fn retention(&self) -> Duration {
+        self.config.retention.max(self.config.resume_window)
     }
 
     /// Makes a job give way; one that never started ends at once.
@@ -238,7 +263,7 @@ impl RuntimeMachine {
             return;
         }
         job.ending = Some(ending.clone());
-        if job.status == JobStatus::Pending {
+        if !job.started {
             return self.finish(now, key, Outcome::Cancelled);
         }
         self.timers.set(Timer::Grace(key), now.mono + self.config.cancel_grace);
@@ -284,50 +309,40 @@ impl RuntimeMachine {
             feature,
             payload,
         });
-        self.issued += 1;
-        self.store.push_back((self.issued, StoreOp::Append(Arc::clone(&record))));
-        let mut copies = Vec::new();
-        if let (Some((key, session)), Some(event_seq)) = (submitter, event_seq) {
-            copies.push((key, session.frame(event_seq, Arc::clone(&record))));
-        }
+        self.storage.keep(StoreOp::Append(Arc::clone(&record)));
+        let submitter = submitter.map(|(key, _)| key);
+        let mut others = Vec::new();
         for subscriber in &mut job.subscribers {
             match &mut subscriber.held {
                 Some(held) => held.records.push_back(Arc::clone(&record)),
-                None => copies.extend(copy_for(&mut self.sessions, subscriber.session, &record)),
+                None => others.push(subscriber.session),
             }
         }
-        for (session, frame) in copies {
-            self.hand_out(now, session, frame);
+        if let (Some(key), Some(event_seq)) = (submitter, event_seq) {
+            self.hand_out(now, key, event_seq, Copied { record: Arc::clone(&record), foreign: false });
+        }
+        for session in others {
+            self.send_copy(now, session, &record, true);
         }
         Some(record)
     }
 
-    /// Sends a numbered copy, once its record is stored.
-    fn hand_out(&mut self, now: Now, session: SessionKey, frame: Frame) {
-        if self.config.durable && self.stored < self.issued {
-            self.unstored.push_back((self.issued, Unstored::Copy(session, frame)));
-        } else if let Some(conn) = self.sessions.get(&session).and_then(|session| session.conn) {
-            self.push(now, conn, frame);
+    /// Sends a numbered copy, once it is stored.
+    fn hand_out(&mut self, now: Now, key: SessionKey, event_seq: u64, copied: Copied) {
+        if self.config.durable
+            && let Some(session) = self.sessions.get(&key)
+        {
+            let (session, record) = (Arc::clone(session.id()), Arc::clone(&copied.record));
+            self.storage.keep(StoreOp::Number { session, event_seq, record });
         }
+        self.gate(now, Gated::Copy(key, copied));
     }
 
-    /// Sends a kept record to one more session, under that session's next number.
-    pub(super) fn send_copy(&mut self, now: Now, session: SessionKey, record: &Arc<Record>) {
-        if let Some((session, frame)) = copy_for(&mut self.sessions, session, record) {
-            self.hand_out(now, session, frame);
-        }
+    /// Sends a kept record to one more session, under that session's next number; `foreign` when another session
+    /// submitted its job.
+    pub(super) fn send_copy(&mut self, now: Now, key: SessionKey, record: &Arc<Record>, foreign: bool) {
+        let Some(session) = self.sessions.get_mut(&key).filter(|session| session.sees(record.feature)) else { return };
+        let event_seq = session.next_seq();
+        self.hand_out(now, key, event_seq, Copied { record: Arc::clone(record), foreign });
     }
-}
-
-fn copy_for(
-    sessions: &mut HashMap<SessionKey, Session>,
-    key: SessionKey,
-    record: &Arc<Record>,
-) -> Option<(SessionKey, Frame)> {
-    let session = sessions.get_mut(&key)?;
-    if !session.sees(record.feature) {
-        return None;
-    }
-    let event_seq = session.next_seq();
-    Some((key, session.frame(event_seq, Arc::clone(record))))
 }

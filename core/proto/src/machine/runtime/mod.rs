@@ -5,17 +5,20 @@ mod config;
 mod connections;
 mod emission;
 mod requests;
+mod resume;
+mod storage;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use config::{BufferCap, CancelPolicy, ProfileChoice, RuntimeConfig};
+pub use resume::ResumeRefusal;
 
 use self::agents::Agents;
 use self::connections::{Conn, ConnState};
 use self::requests::Idempotency;
-use super::frame::Frame;
+use self::storage::Storage;
 use super::job::{Ending, Job, JobStart, Outcome};
 use super::kept::StoreOp;
 use super::session::Session;
@@ -23,7 +26,7 @@ use super::timers::Timers;
 use crate::error::Error;
 use crate::id::{Entropy, IdGenerator};
 use crate::json::RawJson;
-use crate::message::{AgentEntry, Closed};
+use crate::message::AgentEntry;
 use crate::time::Now;
 
 /// One connection of a runtime.
@@ -90,15 +93,6 @@ pub enum RuntimeEvent {
     },
 }
 
-/// What must not leave before the records it follows are stored.
-#[derive(Debug)]
-enum Unstored {
-    /// A numbered copy.
-    Copy(SessionKey, Frame),
-    /// The answer to a close.
-    Closed(ConnKey, Closed),
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Timer {
     Handshake(ConnKey),
@@ -118,6 +112,9 @@ pub struct RuntimeMachine {
     agents: Agents,
     conns: HashMap<ConnKey, Conn>,
     sessions: HashMap<SessionKey, Session>,
+    sessions_by_id: HashMap<Arc<str>, SessionKey>,
+    /// Sessions without a connection, the longest lost first (D-21).
+    detached: BTreeSet<(Duration, SessionKey)>,
     session_counts: HashMap<Arc<str>, usize>,
     jobs: HashMap<JobKey, Job>,
     jobs_by_id: HashMap<Arc<str>, JobKey>,
@@ -127,16 +124,9 @@ pub struct RuntimeMachine {
     idempotency: Idempotency,
     timers: Timers<Timer>,
     events: VecDeque<RuntimeEvent>,
-    store: VecDeque<(u64, StoreOp)>,
-    /// The last record handed to the store, and the last the store has kept.
-    issued: u64,
-    stored: u64,
-    /// What waits for its record to be stored, in order (D-18).
-    unstored: VecDeque<(u64, Unstored)>,
-    /// Sessions whose emitters wait for the store.
-    held_by_store: BTreeSet<SessionKey>,
-    /// Why the store refuses to keep records, while it does.
-    store_fault: Option<String>,
+    storage: Storage,
+    /// Jobs that were alive when the process before this one ended.
+    orphans: Vec<JobKey>,
     /// History tickets to the job and subscriber they serve.
     history: BTreeMap<u64, (JobKey, SessionKey)>,
     next_key: u64,
@@ -152,6 +142,8 @@ impl RuntimeMachine {
             agents: Agents::default(),
             conns: HashMap::new(),
             sessions: HashMap::new(),
+            sessions_by_id: HashMap::new(),
+            detached: BTreeSet::new(),
             session_counts: HashMap::new(),
             jobs: HashMap::new(),
             jobs_by_id: HashMap::new(),
@@ -161,12 +153,8 @@ impl RuntimeMachine {
             idempotency: Idempotency::default(),
             timers: Timers::new(),
             events: VecDeque::new(),
-            store: VecDeque::new(),
-            issued: 0,
-            stored: 0,
-            unstored: VecDeque::new(),
-            held_by_store: BTreeSet::new(),
-            store_fault: None,
+            storage: Storage::default(),
+            orphans: Vec::new(),
             history: BTreeMap::new(),
             next_key: 0,
             shutting_down: false,
@@ -233,12 +221,6 @@ impl RuntimeMachine {
         self.running + self.waiting.len()
     }
 
-    /// Hands an operation to the store.
-    fn keep(&mut self, op: StoreOp) {
-        self.issued += 1;
-        self.store.push_back((self.issued, op));
-    }
-
     fn fresh_key(&mut self) -> u64 {
         self.next_key += 1;
         self.next_key
@@ -270,38 +252,22 @@ impl RuntimeMachine {
         }
     }
 
-    /// A session whose window is over is forgotten; its jobs go on without it, and its cancel authority passes to the
-    /// principal (D-22).
-    fn expire_session(&mut self, key: SessionKey) {
-        let Some(session) = self.sessions.remove(&key) else { return };
-        for job in &session.running {
-            if let Some(job) = self.jobs.get_mut(job) {
-                job.session = None;
-            }
-        }
-        for job in &session.subscriptions {
-            if let Some(job) = self.jobs.get_mut(job) {
-                job.subscribers.retain(|subscriber| subscriber.session != key);
-            }
-        }
-    }
-
     fn forget_job(&mut self, now: Now, key: JobKey) {
         self.timers.clear(Timer::Retention(key));
         self.ended.retain(|ended| *ended != key);
         if let Some(job) = self.jobs.remove(&key) {
-            self.idempotency.keep_terminal(&job);
+            self.keep_terminal(&job);
             // Whoever still waits for its history gets the end at least.
             for subscriber in &job.subscribers {
                 if let Some(session) = self.sessions.get_mut(&subscriber.session) {
                     session.subscriptions.remove(&key);
                 }
                 if let Some(terminal) = &job.terminal {
-                    self.send_copy(now, subscriber.session, terminal);
+                    self.send_copy(now, subscriber.session, terminal, true);
                 }
             }
             self.jobs_by_id.remove(&job.start.job_id);
-            self.keep(StoreOp::ForgetJob(Arc::clone(&job.start.job_id)));
+            self.storage.keep(StoreOp::ForgetJob(Arc::clone(&job.start.job_id)));
         }
     }
 }

@@ -5,21 +5,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
 
-use super::{CancelPolicy, ConnKey, JobKey, RuntimeEvent, RuntimeMachine, SessionKey, Timer, Unstored, details};
+use super::storage::Gated;
+use super::{CancelPolicy, ConnKey, JobKey, RuntimeEvent, RuntimeMachine, SessionKey, Timer, details};
 use crate::agent_ref::AgentRef;
-use crate::envelope::Head;
+use crate::envelope::{Head, Header, write_frame};
 use crate::error::{Error, ErrorCode};
 use crate::feature::Feature;
-use crate::json::{self, RawJson};
+use crate::id::IdGenerator;
+use crate::json::{self, Limits, RawJson};
 use crate::lease::{self, Lease};
 use crate::machine::frame::{Frame, Record, WireProfile};
 use crate::machine::job::Ending;
 use crate::machine::job::{Held, Job, JobStart, LeaseEnd, Subscriber};
+use crate::machine::kept::{KeptKey, StoreOp};
+use crate::machine::session::Session;
 use crate::message::{
-    Accepted, Cancel, Cancelled, ClientMessage, Closed, JobStatus, Pong, Submit, Subscribe, Subscribed, kind,
+    Accepted, Cancel, Cancelled, ClientMessage, Closed, Pong, RuntimeMessage, SessionError, Submit, Subscribe,
+    Subscribed, kind,
 };
-use crate::time::Now;
+use crate::time::{Now, Timestamp};
 
 /// Idempotency keys per principal.
 #[derive(Debug, Default)]
@@ -28,28 +35,43 @@ pub(super) struct Idempotency {
     by_number: HashMap<u64, (Arc<str>, String)>,
 }
 
+/// What a key was used for. Kept apart from the job, which may be forgotten before the key is.
 #[derive(Debug)]
 struct Used {
-    fingerprint: Bytes,
-    job: JobKey,
+    fingerprint: [u8; 32],
+    job_id: Arc<str>,
+    /// The answer to the submit, without `request_id`.
     accepted: Accepted,
-    /// Kept apart from the job, which may be forgotten before the key is.
     trace_id: Arc<str>,
+    expires_at: Timestamp,
     terminal: Option<Arc<Record>>,
 }
 
-impl Idempotency {
-    pub(super) fn forget(&mut self, number: u64) {
-        if let Some(key) = self.by_number.remove(&number) {
-            self.by_key.remove(&key);
+impl Used {
+    fn kept(&self, claim: &(Arc<str>, String)) -> KeptKey {
+        KeptKey {
+            principal: Arc::clone(&claim.0),
+            key: claim.1.clone(),
+            fingerprint: self.fingerprint,
+            job_id: Arc::clone(&self.job_id),
+            trace_id: Arc::clone(&self.trace_id),
+            accepted: RawJson::from_serialize(&self.accepted).unwrap_or_else(|_| RawJson::empty_object()),
+            expires_at: self.expires_at,
+            terminal: self.terminal.clone(),
         }
     }
+}
 
-    /// The job is about to be forgotten: a repeat still gets its end.
-    pub(super) fn keep_terminal(&mut self, job: &Job) {
-        if let Some(used) = job.claim.as_ref().and_then(|claim| self.by_key.get_mut(claim)) {
-            used.terminal = job.terminal.clone();
-        }
+impl Idempotency {
+    fn insert(&mut self, number: u64, claim: (Arc<str>, String), used: Used) {
+        self.by_number.insert(number, claim.clone());
+        self.by_key.insert(claim, used);
+    }
+
+    fn forget(&mut self, number: u64) -> Option<(Arc<str>, String)> {
+        let claim = self.by_number.remove(&number)?;
+        self.by_key.remove(&claim);
+        Some(claim)
     }
 }
 
@@ -82,8 +104,13 @@ impl RuntimeMachine {
                 self.answer_error(now, conn, error, Some(id.to_owned()));
             }
             ClientMessage::Submit(_) | ClientMessage::Cancel(_) | ClientMessage::Subscribe(_) => {
-                // The same message again has no second effect.
-                if self.sessions.get_mut(&key).is_none_or(|session| session.is_repeat(id)) {
+                let Some(session) = self.sessions.get_mut(&key) else { return };
+                // The same message again has no second effect; over another connection it is asked again
+                // because its answer may have been lost (D-17).
+                if session.is_repeat(id) {
+                    if let Some(frame) = session.answer_again(id, conn) {
+                        self.gate(now, Gated::Answer(key, conn, frame));
+                    }
                     return;
                 }
                 let done = match message {
@@ -93,7 +120,8 @@ impl RuntimeMachine {
                     _ => Ok(()),
                 };
                 if let Err(error) = done {
-                    self.answer_error(now, conn, error, Some(id.to_owned()));
+                    let refusal = SessionError { error, request_id: Some(id.to_owned()) };
+                    self.answer_request(now, conn, key, id, kind::SESSION_ERROR, None, &refusal);
                 }
             }
         }
@@ -102,17 +130,38 @@ impl RuntimeMachine {
     fn handle_ack(&mut self, key: SessionKey, last_processed_seq: u64) {
         let Some(session) = self.sessions.get_mut(&key) else { return };
         if session.features.has(Feature::Ack) {
+            let freed = session.log.freed;
             session.ack(last_processed_seq);
+            let (id, through) = (Arc::clone(session.id()), session.log.freed);
+            if through > freed {
+                self.keep_durable(|| StoreOp::Free { session: id, through });
+            }
             self.events.push_back(RuntimeEvent::Drained(key));
         }
     }
 
+    /// Answers a request that made something: once that is stored, and again if it is asked over another connection
+    /// (D-17).
+    #[allow(clippy::too_many_arguments, reason = "one message, each part from elsewhere")]
+    pub(super) fn answer_request(
+        &mut self,
+        now: Now,
+        conn: ConnKey,
+        key: SessionKey,
+        request_id: &str,
+        kind: &'static str,
+        job: Option<(Arc<str>, Arc<str>)>,
+        payload: &impl Serialize,
+    ) {
+        let Some(session) = self.sessions.get_mut(&key) else { return };
+        let frame = answer_frame(&mut self.ids, now, session, kind, job, payload);
+        session.remember_answer(request_id, conn, frame.clone());
+        self.gate(now, Gated::Answer(key, conn, frame));
+    }
+
     fn handle_close(&mut self, now: Now, conn: ConnKey, id: &str, reason: Option<String>) {
         let closed = Closed { reason: reason.filter(|text| !text.is_empty()), request_id: Some(id.to_owned()) };
-        if self.config.durable && self.stored < self.issued {
-            return self.unstored.push_back((self.issued, Unstored::Closed(conn, closed)));
-        }
-        self.say_closed(now, conn, &closed);
+        self.gate(now, Gated::Closed(conn, closed));
     }
 
     pub(super) fn say_closed(&mut self, now: Now, conn: ConnKey, closed: &Closed) {
@@ -142,40 +191,56 @@ impl RuntimeMachine {
                 if let Some(used) = self.idempotency.by_key.get(&claim) {
                     return self.repeat_accepted(now, conn, key, id, &claim, used.fingerprint == fingerprint);
                 }
+                if self.idempotency.by_key.len() >= self.config.max_idempotency_keys {
+                    let cap = self.config.max_idempotency_keys;
+                    let error = Error::internal(format!("{cap} idempotency keys are kept already; submit again later"));
+                    return Err(error.with_details(details("cap", "idempotency_keys")));
+                }
                 Some((claim, fingerprint))
             }
             None => None,
         };
         let mut job = self.check_submit(now, key, principal, head, &submit)?;
         let job_key = JobKey(self.fresh_key());
-        let accepted = job.accepted.clone();
-        let job_id = Arc::clone(&job.start.job_id);
-        let trace_id = Arc::clone(&job.start.trace_id);
         if let Some(end) = job.lease_end {
             self.timers.set(Timer::LeaseEnd(job_key), end.mono.saturating_add(self.config.lease_grace));
         }
+        job.claim = claim.as_ref().map(|(claim, _)| claim.clone());
+        self.keep_durable(|| StoreOp::SaveJob(Box::new(job.kept(id))));
         if let Some((claim, fingerprint)) = claim {
-            let number = self.fresh_key();
-            job.claim = Some(claim.clone());
-            let (accepted, trace_id) = (accepted.clone(), Arc::clone(&trace_id));
-            let used = Used { fingerprint, job: job_key, accepted, trace_id, terminal: None };
-            self.idempotency.by_key.insert(claim.clone(), used);
-            self.idempotency.by_number.insert(number, claim);
             let ttl = self.config.idempotency_ttl.max(self.config.retention);
+            let used = Used {
+                fingerprint,
+                job_id: Arc::clone(&job.start.job_id),
+                accepted: job.accepted.clone(),
+                trace_id: Arc::clone(&job.start.trace_id),
+                expires_at: now.wall.after(ttl),
+                terminal: None,
+            };
+            self.keep_durable(|| StoreOp::SaveKey(Box::new(used.kept(&claim))));
+            let number = self.fresh_key();
+            self.idempotency.insert(number, claim, used);
             self.timers.set(Timer::Idempotency(number), now.mono + ttl);
         }
+        let (job_id, trace_id) = (Arc::clone(&job.start.job_id), Arc::clone(&job.start.trace_id));
+        let accepted = job.accepted.clone();
         self.jobs_by_id.insert(Arc::clone(&job_id), job_key);
         self.jobs.insert(job_key, job);
         if let Some(session) = self.sessions.get_mut(&key) {
             session.running.insert(job_key);
         }
-        self.answer_accepted(now, conn, key, id, job_id, trace_id, accepted);
-        if self.running < self.config.max_concurrent_jobs {
-            self.start_job(now, job_key);
-        } else {
-            self.waiting.push_back(job_key);
-        }
+        self.answer_accepted(now, conn, key, id, (job_id, trace_id), accepted);
+        self.enqueue(now, job_key);
         Ok(())
+    }
+
+    /// Starts a job, or makes it wait for a slot.
+    pub(super) fn enqueue(&mut self, now: Now, job: JobKey) {
+        if self.running < self.config.max_concurrent_jobs {
+            self.start_job(now, job);
+        } else {
+            self.waiting.push_back(job);
+        }
     }
 
     /// Everything that can refuse a submit, before anything is kept of it.
@@ -212,7 +277,8 @@ impl RuntimeMachine {
             submit.max_runtime_sec.map(|seconds| Duration::from_secs(seconds).min(self.config.max_runtime_cap));
         let trace_id: Arc<str> = match &head.trace_id {
             Some(trace_id) => (**trace_id).into(),
-            None => self.ids.trace_id().into(),
+            // A context without an envelope's id still names the trace.
+            None => head.trace_context().map_or_else(|| self.ids.trace_id(), |context| context.trace_id()).into(),
         };
         let session_id = self.sessions.get(&key).map(|session| Arc::clone(session.id())).unwrap_or_default();
         let start = JobStart {
@@ -222,60 +288,27 @@ impl RuntimeMachine {
             agent,
             version,
             trace_id: Arc::clone(&trace_id),
+            trace_context: head.trace_context(),
             lease: Arc::new(lease),
             lease_constraints: submit.lease_constraints.clone().filter(|constraints| constraints.expires_at.is_some()),
             input: submit.input.clone(),
             max_runtime_sec: max_runtime.map(|limit| limit.as_secs()),
         };
-        let accepted = Accepted {
-            job_id: start.job_id.to_string(),
-            agent: Some(start.agent_ref()),
-            lease: RawJson::parse(&start.lease.to_json())?,
-            lease_constraints: start.lease_constraints.clone(),
-            budget: budget.as_ref().map(|budget| RawJson::parse(&budget.to_json())).transpose()?,
-            credentials: None,
-            accepted_at: Some(now.wall),
-            trace_id: Some(trace_id.to_string()),
-            parent_job_id: None,
-            delegate_id: None,
-            request_id: None,
-            max_runtime_sec: start.max_runtime_sec,
-        };
-        Ok(Job {
-            start: Arc::new(start),
-            session: Some(key),
-            status: JobStatus::Pending,
-            created_at: now.wall,
-            accepted,
-            lease_end,
-            budget,
-            max_runtime,
-            job_seq: 0,
-            source_seq: 0,
-            subscribers: Vec::new(),
-            ending: None,
-            terminal: None,
-            claim: None,
-        })
+        Job::new(start, Some(key), now.wall, lease_end, budget)
     }
 
-    #[allow(clippy::too_many_arguments, reason = "one message, each part from elsewhere")]
     fn answer_accepted(
         &mut self,
         now: Now,
         conn: ConnKey,
         key: SessionKey,
         request_id: &str,
-        job_id: Arc<str>,
-        trace_id: Arc<str>,
-        mut accepted: Accepted,
+        job: (Arc<str>, Arc<str>),
+        accepted: Accepted,
     ) {
-        accepted.request_id = Some(request_id.to_owned());
         let profile = self.sessions.get(&key).map(|session| session.name.profile).unwrap_or_default();
-        if profile == WireProfile::Py11 {
-            accepted.budget = accepted.budget.as_ref().and_then(text_budget);
-        }
-        self.answer(now, conn, kind::JOB_ACCEPTED, Some(job_id), Some(trace_id), &accepted);
+        let accepted = in_profile(profile, accepted, request_id);
+        self.answer_request(now, conn, key, request_id, kind::JOB_ACCEPTED, Some(job), &accepted);
     }
 
     /// Same key, same parameters: the same answer, and the terminal again if the job has ended.
@@ -291,40 +324,76 @@ impl RuntimeMachine {
         let Some(used) = self.idempotency.by_key.get(claim) else { return Ok(()) };
         if !same {
             let message = format!("idempotency_key {} was used with other parameters", claim.1);
-            let details = details("existing_job_id", &used.accepted.job_id);
+            let details = details("existing_job_id", &used.job_id);
             return Err(Error::new(ErrorCode::DuplicateKey, message).with_details(details));
         }
-        let (job_key, accepted, trace_id) = (used.job, used.accepted.clone(), Arc::clone(&used.trace_id));
-        let job_id: Arc<str> = accepted.job_id.as_str().into();
-        self.answer_accepted(now, conn, key, request_id, Arc::clone(&job_id), trace_id, accepted);
-        let awaits_store = self.awaits_store(key, &job_id);
-        let kept = self.idempotency.by_key.get(claim).and_then(|used| used.terminal.clone());
-        let Some(job) = self.jobs.get_mut(&job_key) else {
+        let (job_id, trace_id) = (Arc::clone(&used.job_id), Arc::clone(&used.trace_id));
+        let (accepted, kept) = (used.accepted.clone(), used.terminal.clone());
+        self.answer_accepted(now, conn, key, request_id, (Arc::clone(&job_id), trace_id), accepted);
+        let awaits_store = self.storage.holds_copies(key, &job_id);
+        let known = self.jobs_by_id.get(&job_id).copied().and_then(|key| self.jobs.get_mut(&key).map(|job| (key, job)));
+        let Some((job_key, job)) = known else {
             if let Some(terminal) = kept {
-                self.send_copy(now, key, &terminal);
+                self.send_copy(now, key, &terminal, true);
             }
             return Ok(());
         };
+        let foreign = job.session != Some(key);
         if awaits_store || job.subscribers.iter().any(|subscriber| subscriber.session == key) {
             // The terminal is on its way already, behind the events.
         } else if let Some(terminal) = job.terminal.clone() {
-            self.send_copy(now, key, &terminal);
-        } else if job.session != Some(key) {
+            self.send_copy(now, key, &terminal, foreign);
+        } else if foreign {
             job.subscribers.push(Subscriber { session: key, held: None });
-            if let Some(session) = self.sessions.get_mut(&key) {
-                session.subscriptions.insert(job_key);
+            self.follow(key, job_key, &job_id);
+        }
+        Ok(())
+    }
+
+    /// This session follows the job from now on.
+    fn follow(&mut self, key: SessionKey, job: JobKey, job_id: &Arc<str>) {
+        let Some(session) = self.sessions.get_mut(&key) else { return };
+        session.subscriptions.insert(job);
+        let session = Arc::clone(session.id());
+        self.keep_durable(|| StoreOp::Subscription { session, job_id: Arc::clone(job_id), follows: true });
+    }
+
+    /// The job is about to be forgotten: a repeat under its key still gets its end.
+    pub(super) fn keep_terminal(&mut self, job: &Job) {
+        if let Some(claim) = &job.claim
+            && let Some(used) = self.idempotency.by_key.get_mut(claim)
+        {
+            used.terminal = job.terminal.clone();
+            if self.config.durable {
+                self.storage.keep(StoreOp::SaveKey(Box::new(used.kept(claim))));
             }
         }
+    }
+
+    /// Takes back an idempotency key after a restart.
+    pub(super) fn restore_key(&mut self, now: Now, kept: KeptKey) -> Result<(), Error> {
+        let number = self.fresh_key();
+        let left = kept.expires_at.0.saturating_sub(now.wall.0).max(0).unsigned_abs();
+        self.timers.set(Timer::Idempotency(number), now.mono + Duration::from_millis(left));
+        let used = Used {
+            fingerprint: kept.fingerprint,
+            job_id: kept.job_id,
+            accepted: read_accepted(&kept.accepted, &self.config.limits)?,
+            trace_id: kept.trace_id,
+            expires_at: kept.expires_at,
+            terminal: kept.terminal,
+        };
+        self.idempotency.insert(number, (kept.principal, kept.key), used);
         Ok(())
     }
 
     /// A key lives at least as long as its job is kept.
     pub(super) fn expire_idempotency(&mut self, now: Now, number: u64) {
         let used = self.idempotency.by_number.get(&number).and_then(|claim| self.idempotency.by_key.get(claim));
-        if used.is_some_and(|used| self.jobs.contains_key(&used.job)) {
+        if used.is_some_and(|used| self.jobs_by_id.contains_key(&used.job_id)) {
             self.timers.set(Timer::Idempotency(number), now.mono + self.config.retention);
-        } else {
-            self.idempotency.forget(number);
+        } else if let Some((principal, key)) = self.idempotency.forget(number) {
+            self.keep_durable(|| StoreOp::ForgetKey { principal, key });
         }
     }
 
@@ -348,8 +417,8 @@ impl RuntimeMachine {
             current_status: status.is_terminal().then_some(status),
             request_id: Some(id.to_owned()),
         };
-        let (job_id, trace_id) = (Arc::clone(&job.start.job_id), Arc::clone(&job.start.trace_id));
-        self.answer(now, conn, kind::JOB_CANCELLED, Some(job_id), Some(trace_id), &answer);
+        let job = (Arc::clone(&job.start.job_id), Arc::clone(&job.start.trace_id));
+        self.answer_request(now, conn, key, id, kind::JOB_CANCELLED, Some(job), &answer);
         let reason = cancel.reason.unwrap_or_else(|| "no reason given".to_owned());
         self.end_job(now, job_key, Ending::Cancelled { reason });
         Ok(())
@@ -380,7 +449,7 @@ impl RuntimeMachine {
         }
         let job_key = self.visible_job(key, &subscribe.job_id)?;
         let ticket = self.fresh_key();
-        let awaits_store = self.awaits_store(key, &subscribe.job_id);
+        let awaits_store = self.storage.holds_copies(key, &subscribe.job_id);
         let Some(job) = self.jobs.get_mut(&job_key) else { return Ok(()) };
         let ended = job.status.is_terminal();
         // Each event reaches a session once: its own running job's are on their way already, and a second
@@ -408,24 +477,14 @@ impl RuntimeMachine {
         if fresh && (replay || !ended) {
             let held = replay.then(|| Held { ticket, records: VecDeque::new() });
             job.subscribers.push(Subscriber { session: key, held });
-            if let Some(session) = self.sessions.get_mut(&key) {
-                session.subscriptions.insert(job_key);
-            }
+            self.follow(key, job_key, &job_id);
         }
-        self.answer(now, conn, kind::JOB_SUBSCRIBED, Some(Arc::clone(&job_id)), Some(trace_id), &answer);
+        self.answer_request(now, conn, key, id, kind::JOB_SUBSCRIBED, Some((Arc::clone(&job_id), trace_id)), &answer);
         if replay {
             self.history.insert(ticket, (job_key, key));
             self.events.push_back(RuntimeEvent::ReadHistory { ticket, job_id, after_source_seq: after });
         }
         Ok(())
-    }
-
-    /// Whether copies of this job for this session still wait for the store.
-    fn awaits_store(&self, key: SessionKey, job_id: &str) -> bool {
-        self.unstored.iter().any(|(_, waiting)| match waiting {
-            Unstored::Copy(session, Frame::Event { record, .. }) => *session == key && *record.job_id == *job_id,
-            _ => false,
-        })
     }
 
     /// Kept records, in order, for the subscription this ticket names; what happened meanwhile follows them.
@@ -452,10 +511,11 @@ impl RuntimeMachine {
         {
             entry.replaying = true;
         }
+        let foreign = job.session != Some(session);
         let known: HashSet<u64> = records.iter().map(|record| record.job_seq).collect();
         let late = held.iter().filter(|record| !known.contains(&record.job_seq));
         for record in records.iter().chain(late) {
-            self.send_copy(now, session, record);
+            self.send_copy(now, session, record, foreign);
         }
     }
 
@@ -465,20 +525,66 @@ impl RuntimeMachine {
         if let Some(job) = self.jobs.get_mut(&job_key) {
             job.subscribers.retain(|subscriber| subscriber.session != key);
         }
-        if let Some(session) = self.sessions.get_mut(&key) {
-            session.subscriptions.remove(&job_key);
+        if let Some(session) = self.sessions.get_mut(&key)
+            && session.subscriptions.remove(&job_key)
+        {
+            let (session, job_id) = (Arc::clone(session.id()), job_id.into());
+            self.keep_durable(|| StoreOp::Subscription { session, job_id, follows: false });
         }
     }
 }
 
+/// A message that answers a request, under a new message id.
+fn answer_frame(
+    ids: &mut IdGenerator,
+    now: Now,
+    session: &Session,
+    kind: &'static str,
+    job: Option<(Arc<str>, Arc<str>)>,
+    payload: &impl Serialize,
+) -> Frame {
+    // Serialising our own structs of strings and numbers does not fail.
+    let payload = Bytes::from(serde_json::to_vec(payload).unwrap_or_else(|_| b"{}".to_vec()));
+    let (job_id, trace_id) = job.unzip();
+    let session_id = Some(Arc::clone(session.id()));
+    Frame::Message { session_id, kind, id: ids.message_id(now.wall), job_id, trace_id, payload }
+}
+
+/// The answer to a submit, as it can be repeated after a restart.
+pub(super) fn accepted_frame(ids: &mut IdGenerator, now: Now, session: &Session, request_id: &str, job: &Job) -> Frame {
+    let accepted = in_profile(session.name.profile, job.accepted.clone(), request_id);
+    let names = (Arc::clone(&job.start.job_id), Arc::clone(&job.start.trace_id));
+    answer_frame(ids, now, session, kind::JOB_ACCEPTED, Some(names), &accepted)
+}
+
+/// Reads a kept `job.accepted` payload as it would be read from the wire.
+fn read_accepted(payload: &RawJson, limits: &Limits) -> Result<Accepted, Error> {
+    let mut frame = Vec::new();
+    let header = Header { kind: kind::JOB_ACCEPTED, id: "kept", ..Header::default() };
+    write_frame(&mut frame, &header, payload.get().as_bytes());
+    let head = Head::parse(&frame, limits).map_err(|refusal| refusal.error)?;
+    match RuntimeMessage::parse(&head)? {
+        RuntimeMessage::Accepted(accepted) => Ok(accepted),
+        _ => Err(Error::internal("a kept job.accepted is something else")),
+    }
+}
+
+fn in_profile(profile: WireProfile, mut accepted: Accepted, request_id: &str) -> Accepted {
+    accepted.request_id = Some(request_id.to_owned());
+    if profile == WireProfile::Py11 {
+        accepted.budget = accepted.budget.as_ref().and_then(text_budget);
+    }
+    accepted
+}
+
 /// What "same parameters" compares.
-fn fingerprint(submit: &Submit) -> Result<Bytes, Error> {
+fn fingerprint(submit: &Submit) -> Result<[u8; 32], Error> {
     let constraints = submit.lease_constraints.as_ref().and_then(|constraints| constraints.expires_at.as_deref());
     let parts = serde_json::json!([submit.agent, constraints, submit.max_runtime_sec]);
     let mut text = json::canonical(&parts.to_string())?;
     text.extend(json::canonical(submit.input.get())?);
     text.extend(json::canonical(submit.lease_request.get())?);
-    Ok(text.into())
+    Ok(Sha256::digest(&text).into())
 }
 
 /// `{"USD":5}` as `{"USD":"USD:5"}`, which is what the published Python client reads (D-43).
