@@ -120,7 +120,9 @@ impl fmt::Display for Loss {
             Loss::Bye(reason) if reason.is_empty() => f.write_str("the runtime ended the session"),
             Loss::Bye(reason) => write!(f, "the runtime ended the session: {reason}"),
             Loss::Refused(error) => write!(f, "the runtime refused the new connection: {error}"),
-            Loss::GaveUp { attempts, why } => write!(f, "gave up after {attempts} new connections: {why}"),
+            Loss::GaveUp { attempts, why } => {
+                write!(f, "the connection was lost and could not be made anew in {attempts} attempts: {why}")
+            }
         }
     }
 }
