@@ -9,10 +9,10 @@ pub use arcp_engine::transport::{
     pair_memory_transports,
 };
 pub use arcp_engine::{
-    Agent, AgentFuture, AuditFile, AuditLog, AuditSink, ChainVerifier, Client, ConnectionState, Error, EventQueue,
-    JobContext, JobHandle, JwksOptions, JwtKey, JwtOptions, JwtVerifier, ListenOptions, Listener, Monitor, Observed,
-    Runtime, StaticBearerVerifier, Subscription, Token, TokenSource, TransportError, Verifier, VerifierError,
-    VerifyFuture,
+    Agent, AgentFuture, AuditFile, AuditLog, AuditSink, ChainVerifier, ChildHandle, Client, ConnectionState, Delegate,
+    Error, EventQueue, JobContext, JobHandle, JwksOptions, JwtKey, JwtOptions, JwtVerifier, ListenOptions, Listener,
+    Monitor, Observed, ResultData, ResultWriter, Runtime, StaticBearerVerifier, Subscription, Token, TokenSource,
+    TransportError, Verifier, VerifierError, VerifyFuture, Written,
 };
 pub use arcp_proto::agent_ref::AgentRef;
 pub use arcp_proto::budget::{Budget, parse_amount as parse_budget_amount};
@@ -25,6 +25,7 @@ pub use arcp_proto::lease::{self, Lease, authorize as validate_lease_op, is_subs
 pub use arcp_proto::machine::audit::AuditEntry;
 pub use arcp_proto::machine::client::{Backoff, ClientConfig, CloseStyle, JobEvent};
 pub use arcp_proto::machine::job::{Ending, JobStart, Outcome};
+pub use arcp_proto::machine::result_stream::{ResultCaps, ResultOptions};
 pub use arcp_proto::machine::runtime::{CancelPolicy, ProfileChoice, RuntimeConfig};
 pub use arcp_proto::machine::stats::RuntimeStats;
 pub use arcp_proto::message::{

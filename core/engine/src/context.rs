@@ -6,12 +6,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arcp_proto::event::{self, EventKind};
 use arcp_proto::json::RawJson;
 use arcp_proto::machine::job::{Ending, JobStart};
+use arcp_proto::machine::result_stream::ResultOptions;
 use arcp_proto::machine::runtime::JobKey;
 use arcp_proto::trace::TraceContext;
 use arcp_proto::{Error, ErrorCode};
 use serde::Serialize;
 use tokio::sync::watch;
 
+use crate::result_writer::ResultWriter;
 use crate::runtime::Shared;
 use crate::span::JobTrace;
 
@@ -67,6 +69,14 @@ impl JobContext {
         trace: Arc<JobTrace>,
     ) -> Self {
         JobContext { shared, job, start, cancel, trace }
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    pub(crate) fn job(&self) -> JobKey {
+        self.job
     }
 
     /// What the job was started with: ids, principal, agent, lease, trace.
@@ -163,6 +173,33 @@ impl JobContext {
         }
     }
 
+    /// Opens the result of this job, to be written in parts: a job has one.
+    ///
+    /// # Errors
+    /// `INVALID_REQUEST` when the job's result was opened before, or chunks were emitted by hand.
+    pub fn stream_result(&self) -> Result<ResultWriter, Error> {
+        self.stream_result_with(ResultOptions::default())
+    }
+
+    /// As [`JobContext::stream_result`], under an id of the agent's own, or cut elsewhere than at 256 KiB.
+    ///
+    /// # Errors
+    /// As [`JobContext::stream_result`], and `INVALID_REQUEST` for an option out of bounds.
+    pub fn stream_result_with(&self, options: ResultOptions) -> Result<ResultWriter, Error> {
+        let opened = self.shared.act(|machine, now| machine.open_result(now, self.job, options))?;
+        Ok(ResultWriter::new(self.clone(), opened))
+    }
+
+    /// The job, and the runtime that runs it.
+    pub(crate) fn place(&self) -> (JobKey, &Arc<Shared>) {
+        (self.job, &self.shared)
+    }
+
+    /// Completes when the job is to give way, whoever looks out for it.
+    pub(crate) async fn given_up(&self) -> Ending {
+        self.cancel.wait().await
+    }
+
     /// Checks one operation against the lease.
     ///
     /// # Errors
@@ -209,7 +246,8 @@ impl JobContext {
         self.emit("artifact_ref", &event::artifact_ref(uri, content_type, byte_size, sha256)?).await
     }
 
-    /// A `result_chunk` event, as a plain event: the agent numbers its chunks and ends them itself.
+    /// A `result_chunk` event by hand: the agent numbers its chunks and ends them itself, and what breaks the order is
+    /// refused. [`JobContext::stream_result`] does this for it.
     pub async fn result_chunk(&self, result_id: &str, chunk_seq: u64, data: &[u8], more: bool) -> Result<(), Error> {
         self.emit("result_chunk", &event::result_chunk(result_id, chunk_seq, data, more)?).await
     }

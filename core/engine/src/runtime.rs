@@ -9,6 +9,7 @@ use arcp_proto::Error;
 use arcp_proto::machine::RuntimeMachine;
 use arcp_proto::machine::frame::{Frame, Record};
 use arcp_proto::machine::job::{Job, JobStart, Outcome};
+use arcp_proto::machine::policy::Policy;
 use arcp_proto::machine::runtime::{ConnKey, JobKey, RuntimeConfig, RuntimeEvent};
 use arcp_proto::machine::stats::RuntimeStats;
 use arcp_proto::message::AgentEntry;
@@ -18,7 +19,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
 use parking_lot::{Mutex, RwLock};
 use tokio::runtime::Handle;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::{AbortHandle, spawn_blocking};
 use tokio::time::{sleep_until, timeout};
 
@@ -27,9 +28,11 @@ use crate::audit::AuditSink;
 use crate::clock::{Clock, OsEntropy};
 use crate::connection::{Endpoint, Signal, drive};
 use crate::context::{CancelSignal, JobContext};
+use crate::delegation::ChildOutcome;
 use crate::metrics::CommitHistogram;
 use crate::monitor::Observed;
 use crate::notes::Notes;
+use crate::result_writer::write_value;
 use crate::server::Listener;
 use crate::span::{self, JobTrace, say};
 use crate::transport::{Received, Transport};
@@ -54,6 +57,8 @@ pub(crate) struct Shared {
     verifier: Arc<dyn Verifier>,
     signals: Mutex<HashMap<ConnKey, Arc<Signal>>>,
     jobs: Mutex<HashMap<JobKey, RunningJob>>,
+    /// Delegated children whose end is waited for.
+    children: Mutex<HashMap<JobKey, watch::Sender<ChildOutcome>>>,
     drained: Notify,
     timer: Arc<Timer>,
     /// Where timers run, since an emitter may call from a thread that is none of tokio's.
@@ -91,6 +96,9 @@ const LAST_WORDS: Duration = Duration::from_secs(3);
 
 /// How long a shutdown waits for the store.
 const LAST_WRITES: Duration = Duration::from_secs(10);
+
+/// Frames of this many bytes are not copied once more to share a buffer with others.
+const OWN_BUFFER: usize = 16 << 10;
 
 /// Frames a connection takes from the machine under one lock.
 const TRANSMIT_BATCH: usize = 256;
@@ -134,6 +142,7 @@ impl Runtime {
             verifier,
             signals: Mutex::default(),
             jobs: Mutex::default(),
+            children: Mutex::default(),
             drained: Notify::new(),
             timer: Arc::default(),
             tokio: OnceLock::new(),
@@ -184,6 +193,18 @@ impl Runtime {
     /// `AGENT_NOT_AVAILABLE`, `AGENT_VERSION_NOT_AVAILABLE`.
     pub fn set_default_agent_version(&self, name: &str, version: &str) -> Result<(), Error> {
         self.shared.machine.lock().set_default_agent_version(name, version)
+    }
+
+    /// Decides from now on who may watch and cancel which job, and ends the subscriptions it does not allow.
+    /// By default a principal sees its own jobs and nobody else's. To be set before [`Runtime::begin`], so that what an
+    /// earlier process left is judged by it too.
+    pub fn set_policy(&self, policy: impl Policy + 'static) {
+        self.shared.act(|machine, _| machine.set_policy(Box::new(policy)));
+    }
+
+    /// The policy's answers may have changed: subscriptions it no longer allows end at once.
+    pub fn policy_changed(&self) {
+        self.shared.act(|machine, _| machine.policy_changed());
     }
 
     /// Agents as the welcome shows them.
@@ -397,6 +418,10 @@ impl Endpoint for ServerEnd<'_> {
         for frame in self.frames.drain(..) {
             let mut text = Vec::with_capacity(frame.cost() + 320);
             frame.write(&mut text);
+            if text.len() >= OWN_BUFFER {
+                frames.push(text.into());
+                continue;
+            }
             self.text.extend_from_slice(&text);
             frames.push(self.text.split().freeze());
         }
@@ -406,6 +431,16 @@ impl Endpoint for ServerEnd<'_> {
 impl Shared {
     pub(crate) fn drained(&self) -> &Notify {
         &self.drained
+    }
+
+    /// Tells this channel how the child ends.
+    pub(crate) fn watch_child(&self, child: JobKey, ended: watch::Sender<ChildOutcome>) {
+        self.children.lock().insert(child, ended);
+    }
+
+    /// The present, on both clocks.
+    pub(crate) fn now(&self) -> Now {
+        self.clock.now()
     }
 
     /// Reads the machine.
@@ -421,12 +456,13 @@ impl Shared {
         let result = decide(&mut machine, now);
         loop {
             // Before any history is read, so that it holds everything decided so far.
-            while let Some((ticket, op)) = machine.poll_store() {
+            self.store.apply_all(&mut std::iter::from_fn(|| {
+                let (ticket, op) = machine.poll_store()?;
                 if self.store.is_durable() {
                     self.notes.applied(ticket, now.mono);
                 }
-                self.store.apply(ticket, op);
-            }
+                Some((ticket, op))
+            }));
             match machine.poll_event() {
                 Some(RuntimeEvent::ReadHistory { ticket, job_id, after_source_seq }) => {
                     if let Some(records) = self.store.history(ticket, &job_id, after_source_seq) {
@@ -484,6 +520,11 @@ impl Shared {
                 // Emitters of an ended job have nothing to wait for.
                 self.drained.notify_waiters();
             }
+            RuntimeEvent::ChildEnded { child, outcome, .. } => {
+                if let Some(ended) = self.children.lock().remove(&child) {
+                    ended.send_replace(Some(outcome));
+                }
+            }
             // Done under the lock.
             RuntimeEvent::Cancel { .. } | RuntimeEvent::ReadHistory { .. } => {}
         }
@@ -527,9 +568,20 @@ impl Shared {
         let context = JobContext::new(Arc::clone(self), job, Arc::clone(&start), Arc::clone(&cancel), trace.clone());
         let shared = Arc::clone(self);
         let task = self.tokio().spawn(async move {
-            let run = AssertUnwindSafe(async move { agent.run(start.input.clone(), context).await });
+            let inner = context.clone();
+            let run = AssertUnwindSafe(async move { agent.run(start.input.clone(), inner).await });
             let outcome = trace.span().around(run_to_end(run.catch_unwind(), &cancel)).await;
-            shared.act(|machine, now| machine.finish(now, job, outcome));
+            let long = shared.act(|machine, now| match outcome {
+                Outcome::Success(value) if machine.should_stream(job, value.get().len()) => Some(value),
+                outcome => {
+                    machine.finish(now, job, outcome);
+                    None
+                }
+            });
+            if let Some(value) = long {
+                let outcome = write_value(&context, &value).await;
+                shared.act(|machine, now| machine.finish(now, job, outcome));
+            }
         });
         if let Some(running) = self.jobs.lock().get_mut(&job) {
             running.task = Some(task.abort_handle());

@@ -13,6 +13,8 @@ pub mod frame;
 mod heartbeat;
 pub mod job;
 pub mod kept;
+pub mod policy;
+pub mod result_stream;
 pub mod runtime;
 pub mod session;
 pub mod stats;

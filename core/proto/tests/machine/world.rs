@@ -1,7 +1,7 @@
 //! A runtime machine with everything around it: peers, agents, a verifier, a store, clocks.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use arcp_proto::event::{self, EventKind};
 use arcp_proto::feature::Feature;
@@ -9,8 +9,11 @@ use arcp_proto::json::RawJson;
 use arcp_proto::machine::RuntimeMachine;
 use arcp_proto::machine::frame::{Frame, Record};
 use arcp_proto::machine::job::{JobStart, Outcome};
+use arcp_proto::machine::policy::{Decision, JobFacts, Policy};
+use arcp_proto::machine::result_stream::ResultOptions;
 use arcp_proto::machine::runtime::{
-    BufferCap, CancelPolicy, ConnKey, JobKey, ProfileChoice, RuntimeConfig, RuntimeEvent, SessionKey,
+    BufferCap, CancelPolicy, ConnKey, Delegated, Delegation, JobKey, OpenedResult, ProfileChoice, RuntimeConfig,
+    RuntimeEvent, SessionKey,
 };
 use arcp_proto::message::PeerInfo;
 use arcp_proto::{Error, ErrorCode};
@@ -55,15 +58,47 @@ pub(crate) struct World {
     pub(crate) asked: VecDeque<RuntimeEvent>,
     pub(crate) store: Store,
     pub(crate) witness: Witness,
+    policy: Arc<Mutex<Value>>,
     /// Every job that was started.
     started: BTreeMap<Arc<str>, JobKey>,
     ended: BTreeSet<JobKey>,
+    /// Results that agents write.
+    results: BTreeMap<JobKey, OpenedResult>,
     tokens: BTreeMap<String, String>,
     verifier_waits: bool,
     history_waits: bool,
     pub(crate) unverified: VecDeque<ConnKey>,
     /// Questions for history, and what was kept when they were asked.
     pub(crate) unanswered: VecDeque<Question>,
+}
+
+/// A policy written down as `{"bob": {"sees": ["alice"], "knows": [], "cancels": [], "not": ["agent"]}}`: whose jobs bob
+/// may observe, know of and cancel besides his own, and which agents' jobs he may not see at all.
+struct Table(Arc<Mutex<Value>>);
+
+impl Table {
+    fn says(&self, principal: &str, what: &str, about: &str) -> bool {
+        let table = self.0.lock().unwrap();
+        table[principal][what].as_array().is_some_and(|list| list.iter().any(|name| name == about))
+    }
+}
+
+impl Policy for Table {
+    fn may_observe(&self, principal: &str, job: &JobFacts<'_>) -> Decision {
+        if self.says(principal, "not", job.agent) {
+            Decision::Hidden
+        } else if principal == job.principal || self.says(principal, "sees", job.principal) {
+            Decision::Allowed
+        } else if self.says(principal, "knows", job.principal) {
+            Decision::Known
+        } else {
+            Decision::Hidden
+        }
+    }
+
+    fn may_cancel(&self, principal: &str, job: &JobFacts<'_>) -> bool {
+        self.says(principal, "cancels", job.principal)
+    }
 }
 
 /// How a runtime is set up: `config`, `agents`, `tokens`, and which answers the case gives by hand.
@@ -85,12 +120,23 @@ pub(crate) fn config(settings: &Map<String, Value>) -> Result<RuntimeConfig> {
             "max_concurrent_jobs" => config.max_concurrent_jobs = count()?,
             "max_waiting_jobs" => config.max_waiting_jobs = count()?,
             "max_ended_jobs" => config.max_ended_jobs = count()?,
+            "max_delegation_depth" => config.max_delegation_depth = count()?,
+            "max_live_children" => config.max_live_children = count()?,
+            "max_delegated_jobs" => config.max_delegated_jobs = count()?,
             "max_sessions_per_principal" => config.max_sessions_per_principal = count()?,
             "store_high_water" => config.store_high_water = count()?,
             "outgoing_high_water" => config.outgoing_high_water = count()?,
             "buffer_cap_events" => config.buffer_cap = BufferCap { events: count()?, ..config.buffer_cap },
             "buffer_cap_bytes" => config.buffer_cap = BufferCap { bytes: count()?, ..config.buffer_cap },
+            "max_messages_per_second" => config.max_messages_per_second = count()?.try_into().unwrap_or(u32::MAX),
+            "backpressure_threshold" => config.backpressure_threshold = count()? as u64,
+            "cursor_key" => config.cursor_key = Some([u8::try_from(count()?).map_err(|e| e.to_string())?; 32]),
+            "idle_windows" => config.idle_windows = count()?.try_into().unwrap_or(u32::MAX),
             "max_message_bytes" => config.limits.max_bytes = count()?,
+            "result_chunk_cap" => config.results.chunk = count()?,
+            "result_cap" => config.results.total = count()? as u64,
+            "inline_result_cap" => config.results.inline = count()?,
+            "result_cut" => config.results.cut = count()?,
             "durable" => config.durable = value == true,
             "cancel_policy" if value == "principal" => config.cancel_policy = CancelPolicy::Principal,
             "profile" if value == "auto" => config.profile = ProfileChoice::Auto,
@@ -123,6 +169,10 @@ impl World {
         for agent in agents(given) {
             register(&mut machine, &agent).map_err(|error| error.message)?;
         }
+        let policy = Arc::new(Mutex::new(given["policy"].clone()));
+        if !given["policy"].is_null() {
+            machine.set_policy(Box::new(Table(Arc::clone(&policy))));
+        }
         let tokens = given["tokens"].as_object().unwrap_or(&none);
         let mut tokens: BTreeMap<String, String> =
             tokens.iter().map(|(token, name)| (token.clone(), name.as_str().unwrap_or_default().to_owned())).collect();
@@ -139,8 +189,10 @@ impl World {
             asked: VecDeque::new(),
             store: Store::default(),
             witness,
+            policy,
             started: BTreeMap::new(),
             ended: BTreeSet::new(),
+            results: BTreeMap::new(),
             tokens,
             verifier_waits: given["verifier"] == "waits",
             history_waits: given["history"] == "waits",
@@ -169,6 +221,9 @@ impl World {
         self.ended.clear();
         let kept = self.store.reopen();
         self.machine.restore(self.clock.0, kept).map_err(|error| error.message)?;
+        if !given["policy"].is_null() {
+            self.machine.set_policy(Box::new(Table(Arc::clone(&self.policy))));
+        }
         self.machine.recover(self.clock.0, |start| restartable.contains(&start.agent_ref()));
         self.settle()
     }
@@ -207,6 +262,15 @@ impl World {
     pub(crate) fn send_bytes(&mut self, name: &str, frame: &[u8]) -> Result<()> {
         let key = self.peer(name)?.key;
         self.machine.handle_frame(self.clock.0, key, frame);
+        self.settle()
+    }
+
+    /// The host changes its mind about who may see what, and tells the machine, unless it is about to end.
+    pub(crate) fn change_policy(&mut self, policy: &Value, told: bool) -> Result<()> {
+        *self.policy.lock().unwrap() = policy.clone();
+        if told {
+            self.machine.policy_changed();
+        }
         self.settle()
     }
 
@@ -348,9 +412,9 @@ impl World {
         self.asked(|event| matches!(event, RuntimeEvent::Drained(key) if *key == session).then_some(())).is_some()
     }
 
-    /// A job whose agent runs.
+    /// A job whose agent runs: the youngest, since a job waits for its children.
     pub(crate) fn alive(&self) -> Option<JobKey> {
-        self.started.values().copied().find(|job| !self.ended.contains(job))
+        self.started.values().copied().filter(|job| !self.ended.contains(job)).max()
     }
 
     pub(crate) fn has_ended(&self, job: JobKey) -> bool {
@@ -383,8 +447,60 @@ impl World {
         Ok(outcome)
     }
 
+    /// As an agent's own call does.
+    pub(crate) fn delegate(&mut self, job: JobKey, delegation: &Delegation) -> Result<Result<Delegated, Error>> {
+        let outcome = self.machine.delegate(self.clock.0, job, delegation);
+        self.settle()?;
+        Ok(outcome)
+    }
+
     pub(crate) fn authorize(&mut self, job: JobKey, namespace: &str, target: &str) -> Result<Result<(), Error>> {
         let outcome = self.machine.authorize(self.clock.0, job, namespace, target);
+        self.settle()?;
+        Ok(outcome)
+    }
+
+    /// Opens a job's result; returns its id.
+    pub(crate) fn open_result(&mut self, job: JobKey, options: ResultOptions) -> Result<Result<String, Error>> {
+        let opened = self.machine.open_result(self.clock.0, job, options);
+        self.settle()?;
+        Ok(opened.map(|opened| {
+            let result_id = opened.cutter.result_id().to_owned();
+            self.results.insert(job, opened);
+            result_id
+        }))
+    }
+
+    /// As a writer does: cuts text, or bytes, and hands part after part to the machine.
+    pub(crate) fn write_result(&mut self, job: JobKey, data: Result<&str, &[u8]>) -> Result<Result<(), Error>> {
+        let now = self.clock.0;
+        let OpenedResult { cutter, inline } = self.results.get_mut(&job).ok_or("no result is open")?;
+        let (mut text, mut bytes) = (data.unwrap_or_default(), data.err().unwrap_or_default());
+        let mut outcome = Ok(());
+        if *inline {
+            outcome = self.machine.collect_result(job, [text.as_bytes(), bytes].concat().as_slice());
+        } else {
+            while outcome.is_ok() && !(text.is_empty() && bytes.is_empty()) {
+                let part;
+                if text.is_empty() {
+                    (part, bytes) = cutter.next_bytes(now.wall, bytes);
+                } else {
+                    (part, text) = cutter.next_text(now.wall, text);
+                }
+                outcome = self.machine.write_result(now, job, part);
+            }
+        }
+        self.settle()?;
+        Ok(outcome)
+    }
+
+    pub(crate) fn flush_result(&mut self, job: JobKey) -> Result<()> {
+        self.machine.flush_result(self.clock.0, job);
+        self.settle()
+    }
+
+    pub(crate) fn close_result(&mut self, job: JobKey, summary: Option<&str>) -> Result<Result<(), Error>> {
+        let outcome = self.machine.close_result(self.clock.0, job, summary);
         self.settle()?;
         Ok(outcome)
     }
@@ -437,6 +553,9 @@ impl World {
         // Ending one job may start a waiting one.
         while let Some(job) = self.alive() {
             self.finish(job, Outcome::Cancelled)?;
+            if self.alive().is_none() {
+                self.store_all()?;
+            }
         }
         self.store_all()?;
         while !self.unanswered.is_empty() {

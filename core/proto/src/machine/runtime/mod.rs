@@ -3,24 +3,36 @@
 mod agents;
 mod config;
 mod connections;
+mod cursor;
+mod delegation;
 mod emission;
+mod flow;
+mod listing;
 mod requests;
+mod results;
 mod resume;
 mod storage;
+mod visibility;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use config::{BufferCap, CancelPolicy, ProfileChoice, RuntimeConfig};
+pub use delegation::{Delegated, Delegation};
+pub use results::OpenedResult;
 pub use resume::ResumeRefusal;
 
 use self::agents::Agents;
 use self::connections::{Conn, ConnState};
+use self::cursor::CursorKey;
+pub(super) use self::flow::Rate;
+use self::listing::Index;
 use self::requests::Idempotency;
 use self::storage::Storage;
-use super::job::{Ending, Job, JobStart, Outcome};
+use super::job::{Ending, Job, JobStart};
 use super::kept::StoreOp;
+use super::policy::{Policy, SamePrincipal};
 use super::session::Session;
 use super::timers::Timers;
 use crate::error::Error;
@@ -80,6 +92,17 @@ pub enum RuntimeEvent {
     },
     /// The job has its terminal; an agent still running is to be dropped.
     Ended(JobKey),
+    /// A job an agent delegated has ended: tell that agent.
+    ChildEnded {
+        /// The delegating job; it may have ended before a detached child.
+        parent: JobKey,
+        /// The job that ended.
+        child: JobKey,
+        /// What the delegating job calls it.
+        delegate_id: String,
+        /// Its result, or why there is none.
+        outcome: Result<RawJson, Error>,
+    },
     /// Emitters of this session's jobs may go on.
     Drained(SessionKey),
     /// Read kept records and answer with `handle_history`.
@@ -97,6 +120,7 @@ pub enum RuntimeEvent {
 pub(super) enum Timer {
     Handshake(ConnKey),
     Heartbeat(ConnKey),
+    Idle(ConnKey),
     SessionWindow(SessionKey),
     MaxRuntime(JobKey),
     LeaseEnd(JobKey),
@@ -118,8 +142,13 @@ pub struct RuntimeMachine {
     session_counts: HashMap<Arc<str>, usize>,
     jobs: HashMap<JobKey, Job>,
     jobs_by_id: HashMap<Arc<str>, JobKey>,
+    index: Index,
+    cursor_key: CursorKey,
+    policy: Box<dyn Policy>,
     waiting: VecDeque<JobKey>,
     running: usize,
+    /// Delegated jobs that have not ended; they take no slot (D-25).
+    delegated: usize,
     ended: VecDeque<JobKey>,
     idempotency: Idempotency,
     timers: Timers<Timer>,
@@ -135,7 +164,12 @@ pub struct RuntimeMachine {
 
 impl RuntimeMachine {
     /// A runtime without agents or connections.
-    pub fn new(config: RuntimeConfig, entropy: Box<dyn Entropy>) -> Self {
+    pub fn new(config: RuntimeConfig, mut entropy: Box<dyn Entropy>) -> Self {
+        let cursor_key = config.cursor_key.unwrap_or_else(|| {
+            let mut random = [0; 32];
+            entropy.fill(&mut random);
+            random
+        });
         RuntimeMachine {
             config,
             ids: IdGenerator::new(entropy),
@@ -147,8 +181,12 @@ impl RuntimeMachine {
             session_counts: HashMap::new(),
             jobs: HashMap::new(),
             jobs_by_id: HashMap::new(),
+            index: Index::default(),
+            cursor_key: CursorKey::new(cursor_key),
+            policy: Box::new(SamePrincipal),
             waiting: VecDeque::new(),
             running: 0,
+            delegated: 0,
             ended: VecDeque::new(),
             idempotency: Idempotency::default(),
             timers: Timers::new(),
@@ -218,7 +256,7 @@ impl RuntimeMachine {
 
     /// Jobs that have not ended.
     pub fn live_jobs(&self) -> usize {
-        self.running + self.waiting.len()
+        self.running + self.delegated + self.waiting.len()
     }
 
     fn fresh_key(&mut self) -> u64 {
@@ -242,10 +280,11 @@ impl RuntimeMachine {
                     self.close_conn(now, conn);
                 }
                 Timer::Heartbeat(conn) => self.check_heartbeat(now, conn),
+                Timer::Idle(conn) => self.check_idleness(now, conn),
                 Timer::SessionWindow(key) => self.expire_session(key),
                 Timer::MaxRuntime(job) => self.end_job(now, job, Ending::TimedOut),
                 Timer::LeaseEnd(job) => self.end_job(now, job, Ending::LeaseExpired),
-                Timer::Grace(job) => self.finish(now, job, Outcome::Cancelled),
+                Timer::Grace(job) => self.abandon(now, job),
                 Timer::Retention(job) => self.forget_job(now, job),
                 Timer::Idempotency(number) => self.expire_idempotency(now, number),
             }
@@ -253,6 +292,10 @@ impl RuntimeMachine {
     }
 
     fn forget_job(&mut self, now: Now, key: JobKey) {
+        if self.jobs.get(&key).is_some_and(|job| job.family.heirs > 0) {
+            // Its counter still bounds a detached descendant.
+            return self.timers.set(Timer::Retention(key), now.mono + self.retention());
+        }
         self.timers.clear(Timer::Retention(key));
         self.ended.retain(|ended| *ended != key);
         if let Some(job) = self.jobs.remove(&key) {
@@ -263,16 +306,18 @@ impl RuntimeMachine {
                     session.subscriptions.remove(&key);
                 }
                 if let Some(terminal) = &job.terminal {
-                    self.send_copy(now, subscriber.session, terminal, true);
+                    let receiver = self.receiver(subscriber.session, &job);
+                    self.send_copy(now, subscriber.session, terminal, receiver);
                 }
             }
             self.jobs_by_id.remove(&job.start.job_id);
+            self.index.forget(&job);
             self.storage.keep(StoreOp::ForgetJob(Arc::clone(&job.start.job_id)));
         }
     }
 }
 
 /// `{"name": "value"}`, as the details of an error.
-pub(super) fn details(name: &str, value: &str) -> RawJson {
+pub(in crate::machine) fn details(name: &str, value: &str) -> RawJson {
     RawJson::from_serialize(&BTreeMap::from([(name, value)])).unwrap_or_else(|_| RawJson::empty_object())
 }

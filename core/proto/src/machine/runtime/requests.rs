@@ -9,7 +9,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::storage::Gated;
-use super::{CancelPolicy, ConnKey, JobKey, RuntimeEvent, RuntimeMachine, SessionKey, Timer, details};
+use super::{ConnKey, JobKey, RuntimeEvent, RuntimeMachine, SessionKey, Timer, details};
 use crate::agent_ref::AgentRef;
 use crate::envelope::{Head, Header, write_frame};
 use crate::error::{Error, ErrorCode};
@@ -17,16 +17,17 @@ use crate::feature::Feature;
 use crate::id::IdGenerator;
 use crate::json::{self, Limits, RawJson};
 use crate::lease::{self, Lease};
-use crate::machine::frame::{Frame, Record, WireProfile};
+use crate::machine::frame::{Frame, Receiver, Record, WireProfile};
 use crate::machine::job::Ending;
-use crate::machine::job::{Held, Job, JobStart, LeaseEnd, Subscriber};
+use crate::machine::job::{Family, Held, Job, JobStart, LeaseEnd, Subscriber};
 use crate::machine::kept::{KeptKey, StoreOp};
 use crate::machine::session::Session;
 use crate::message::{
-    Accepted, Cancel, Cancelled, ClientMessage, Closed, Pong, RuntimeMessage, SessionError, Submit, Subscribe,
-    Subscribed, kind,
+    Accepted, Cancel, Cancelled, ClientMessage, Closed, LeaseConstraints, Pong, RuntimeMessage, SessionError, Submit,
+    Subscribe, Subscribed, kind,
 };
 use crate::time::{Now, Timestamp};
+use crate::trace::TraceContext;
 
 /// Idempotency keys per principal.
 #[derive(Debug, Default)]
@@ -75,6 +76,23 @@ impl Idempotency {
     }
 }
 
+/// What a job is made of, whether a client submits it or an agent delegates it.
+pub(super) struct Order<'a> {
+    pub(super) session: Option<SessionKey>,
+    pub(super) session_id: Arc<str>,
+    pub(super) principal: Arc<str>,
+    pub(super) trace_id: Arc<str>,
+    pub(super) trace_context: Option<TraceContext>,
+    pub(super) agent: &'a str,
+    pub(super) input: &'a RawJson,
+    pub(super) lease_request: &'a RawJson,
+    pub(super) lease_constraints: Option<&'a LeaseConstraints>,
+    pub(super) max_runtime_sec: Option<u64>,
+    /// The delegating job, whose lease and counters bound this one.
+    pub(super) parent: Option<JobKey>,
+    pub(super) delegate_id: Option<&'a str>,
+}
+
 impl RuntimeMachine {
     pub(super) fn handle_message(
         &mut self,
@@ -99,10 +117,7 @@ impl RuntimeMachine {
                 self.answer_error(now, conn, error, Some(id.to_owned()));
             }
             ClientMessage::Unsubscribe(unsubscribe) => self.unsubscribe(key, &unsubscribe.job_id),
-            ClientMessage::ListJobs(_) => {
-                let error = Error::invalid("list_jobs was not negotiated; the welcome lists what was");
-                self.answer_error(now, conn, error, Some(id.to_owned()));
-            }
+            ClientMessage::ListJobs(asked) => self.list_jobs(now, conn, key, id, asked),
             ClientMessage::Submit(_) | ClientMessage::Cancel(_) | ClientMessage::Subscribe(_) => {
                 let Some(session) = self.sessions.get_mut(&key) else { return };
                 // The same message again has no second effect; over another connection it is asked again
@@ -137,6 +152,7 @@ impl RuntimeMachine {
                 self.keep_durable(|| StoreOp::Free { session: id, through });
             }
             self.events.push_back(RuntimeEvent::Drained(key));
+            self.lag_fell(key);
         }
     }
 
@@ -201,19 +217,17 @@ impl RuntimeMachine {
             None => None,
         };
         let mut job = self.check_submit(now, key, principal, head, &submit)?;
-        let job_key = JobKey(self.fresh_key());
-        if let Some(end) = job.lease_end {
-            self.timers.set(Timer::LeaseEnd(job_key), end.mono.saturating_add(self.config.lease_grace));
-        }
+        let (job_id, trace_id) = (Arc::clone(&job.start.job_id), Arc::clone(&job.start.trace_id));
+        let accepted = job.accepted.clone();
         job.claim = claim.as_ref().map(|(claim, _)| claim.clone());
-        self.keep_durable(|| StoreOp::SaveJob(Box::new(job.kept(id))));
+        let job_key = self.keep_job(job, id);
         if let Some((claim, fingerprint)) = claim {
             let ttl = self.config.idempotency_ttl.max(self.config.retention);
             let used = Used {
                 fingerprint,
-                job_id: Arc::clone(&job.start.job_id),
-                accepted: job.accepted.clone(),
-                trace_id: Arc::clone(&job.start.trace_id),
+                job_id: Arc::clone(&job_id),
+                accepted: accepted.clone(),
+                trace_id: Arc::clone(&trace_id),
                 expires_at: now.wall.after(ttl),
                 terminal: None,
             };
@@ -221,13 +235,6 @@ impl RuntimeMachine {
             let number = self.fresh_key();
             self.idempotency.insert(number, claim, used);
             self.timers.set(Timer::Idempotency(number), now.mono + ttl);
-        }
-        let (job_id, trace_id) = (Arc::clone(&job.start.job_id), Arc::clone(&job.start.trace_id));
-        let accepted = job.accepted.clone();
-        self.jobs_by_id.insert(Arc::clone(&job_id), job_key);
-        self.jobs.insert(job_key, job);
-        if let Some(session) = self.sessions.get_mut(&key) {
-            session.running.insert(job_key);
         }
         self.answer_accepted(now, conn, key, id, (job_id, trace_id), accepted);
         self.enqueue(now, job_key);
@@ -252,49 +259,101 @@ impl RuntimeMachine {
         head: &Head<'_>,
         submit: &Submit,
     ) -> Result<Job, Error> {
-        let (agent, version) = self.agents.resolve(&AgentRef::parse(&submit.agent)?)?;
-        let lease = Lease::parse(submit.lease_request.get())?;
-        let lease_end =
-            match submit.lease_constraints.as_ref().and_then(|constraints| constraints.expires_at.as_deref()) {
-                Some(text) => Some(LeaseEnd::new(lease::future_expires_at(text, now.wall)?, now)),
-                None => None,
-            };
-        let budget = lease.budget();
-        if let Some(parent) = &submit.parent_job_id {
-            return Err(Error::invalid(format!(
-                "parent_job_id \"{parent}\" names a delegating job; this runtime does not delegate, submit without it"
-            )));
-        }
-        if self.shutting_down {
-            return Err(Error::internal("the runtime is shutting down; submit again later"));
-        }
+        let parent = submit.parent_job_id.as_deref().map(|parent| self.own_parent(now, key, parent)).transpose()?;
+        let above = parent.and_then(|parent| self.jobs.get(&parent)).map(|parent| Arc::clone(&parent.start));
+        let own = head.trace_context();
+        let trace_id: Arc<str> = match (&head.trace_id, &own, &above) {
+            (Some(trace_id), ..) => (**trace_id).into(),
+            // A context without an envelope's id still names the trace.
+            (None, Some(context), _) => context.trace_id().into(),
+            (None, None, Some(parent)) => Arc::clone(&parent.trace_id),
+            (None, None, None) => self.ids.trace_id().into(),
+        };
+        // A parent's context goes with its trace.
+        let inherited = above.filter(|parent| parent.trace_id == trace_id);
+        let trace_context = own.or_else(|| inherited.and_then(|parent| parent.trace_context.clone()));
+        let order = Order {
+            session: Some(key),
+            session_id: self.sessions.get(&key).map(|session| Arc::clone(session.id())).unwrap_or_default(),
+            principal,
+            trace_id,
+            trace_context,
+            agent: &submit.agent,
+            input: &submit.input,
+            lease_request: &submit.lease_request,
+            lease_constraints: submit.lease_constraints.as_ref(),
+            max_runtime_sec: submit.max_runtime_sec,
+            parent,
+            delegate_id: submit.delegate_id.as_deref().filter(|_| parent.is_some()),
+        };
+        let job = self.make_job(now, order)?;
         if self.running >= self.config.max_concurrent_jobs && self.waiting.len() >= self.config.max_waiting_jobs {
             let cap = self.config.max_waiting_jobs;
             let error = Error::internal(format!("{cap} jobs are waiting already; submit again later"));
             return Err(error.with_details(details("cap", "waiting_jobs")));
         }
-        let max_runtime =
-            submit.max_runtime_sec.map(|seconds| Duration::from_secs(seconds).min(self.config.max_runtime_cap));
-        let trace_id: Arc<str> = match &head.trace_id {
-            Some(trace_id) => (**trace_id).into(),
-            // A context without an envelope's id still names the trace.
-            None => head.trace_context().map_or_else(|| self.ids.trace_id(), |context| context.trace_id()).into(),
+        Ok(job)
+    }
+
+    /// Checks what is asked for against agents and leases, and makes a job of it; nothing is kept of it yet.
+    pub(super) fn make_job(&mut self, now: Now, order: Order<'_>) -> Result<Job, Error> {
+        let (agent, version) = self.agents.resolve(&AgentRef::parse(order.agent)?)?;
+        let lease = Lease::parse(order.lease_request.get())?;
+        let constraints = order.lease_constraints.filter(|constraints| constraints.expires_at.is_some());
+        let expires_at = match constraints.and_then(|constraints| constraints.expires_at.as_deref()) {
+            Some(text) => Some(lease::future_expires_at(text, now.wall)?),
+            None => None,
         };
-        let session_id = self.sessions.get(&key).map(|session| Arc::clone(session.id())).unwrap_or_default();
+        let inherited = order.parent.map(|parent| self.inherit(now, parent, &lease, expires_at)).transpose()?;
+        let parent = order.parent.and_then(|parent| self.jobs.get(&parent));
+        let constraints = constraints.or(parent.and_then(|parent| parent.start.lease_constraints.as_ref())).cloned();
+        let (lease, lease_end) =
+            inherited.unwrap_or_else(|| (lease, expires_at.map(|expires_at| LeaseEnd::new(expires_at, now))));
+        let parent_job_id = parent.map(|parent| Arc::clone(&parent.start.job_id));
+        let budget = lease.budget();
+        if self.shutting_down {
+            return Err(Error::internal("the runtime is shutting down; submit again later"));
+        }
+        let max_runtime =
+            order.max_runtime_sec.map(|seconds| Duration::from_secs(seconds).min(self.config.max_runtime_cap));
+        let family = Family {
+            ancestors: order.parent.map(|parent| self.line_of(parent)).unwrap_or_default(),
+            delegate_id: order.delegate_id.map(str::to_owned),
+            ..Family::default()
+        };
         let start = JobStart {
             job_id: self.ids.job_id(now.wall).into(),
-            session_id,
-            principal,
+            session_id: order.session_id,
+            principal: order.principal,
             agent,
             version,
-            trace_id: Arc::clone(&trace_id),
-            trace_context: head.trace_context(),
+            trace_id: order.trace_id,
+            trace_context: order.trace_context,
             lease: Arc::new(lease),
-            lease_constraints: submit.lease_constraints.clone().filter(|constraints| constraints.expires_at.is_some()),
-            input: submit.input.clone(),
+            lease_constraints: constraints,
+            input: order.input.clone(),
             max_runtime_sec: max_runtime.map(|limit| limit.as_secs()),
+            parent_job_id,
         };
-        Job::new(start, Some(key), now.wall, lease_end, budget)
+        Job::new(start, order.session, now.wall, lease_end, budget, family)
+    }
+
+    /// Keeps an accepted job, also in the store; whoever called starts it, or lets it wait. `request_id` names the
+    /// submit, and is empty for a delegated job.
+    pub(super) fn keep_job(&mut self, job: Job, request_id: &str) -> JobKey {
+        let key = JobKey(self.fresh_key());
+        if let Some(end) = job.lease_end {
+            self.timers.set(Timer::LeaseEnd(key), end.mono.saturating_add(self.config.lease_grace));
+        }
+        self.keep_durable(|| StoreOp::SaveJob(Box::new(job.kept(request_id))));
+        if let Some(session) = job.session.and_then(|session| self.sessions.get_mut(&session)) {
+            session.running.insert(key);
+        }
+        self.join_family(key, &job.family);
+        self.jobs_by_id.insert(Arc::clone(&job.start.job_id), key);
+        self.index.insert(key, &job);
+        self.jobs.insert(key, job);
+        key
     }
 
     fn answer_accepted(
@@ -307,7 +366,7 @@ impl RuntimeMachine {
         accepted: Accepted,
     ) {
         let profile = self.sessions.get(&key).map(|session| session.name.profile).unwrap_or_default();
-        let accepted = in_profile(profile, accepted, request_id);
+        let accepted = in_profile(profile, accepted, Some(request_id));
         self.answer_request(now, conn, key, request_id, kind::JOB_ACCEPTED, Some(job), &accepted);
     }
 
@@ -330,11 +389,11 @@ impl RuntimeMachine {
         let (job_id, trace_id) = (Arc::clone(&used.job_id), Arc::clone(&used.trace_id));
         let (accepted, kept) = (used.accepted.clone(), used.terminal.clone());
         self.answer_accepted(now, conn, key, request_id, (Arc::clone(&job_id), trace_id), accepted);
-        let awaits_store = self.storage.holds_copies(key, &job_id);
+        let awaits_store = self.storage.holds_terminal(key, &job_id);
         let known = self.jobs_by_id.get(&job_id).copied().and_then(|key| self.jobs.get_mut(&key).map(|job| (key, job)));
         let Some((job_key, job)) = known else {
             if let Some(terminal) = kept {
-                self.send_copy(now, key, &terminal, true);
+                self.send_copy(now, key, &terminal, Receiver::Principal);
             }
             return Ok(());
         };
@@ -342,7 +401,8 @@ impl RuntimeMachine {
         if awaits_store || job.subscribers.iter().any(|subscriber| subscriber.session == key) {
             // The terminal is on its way already, behind the events.
         } else if let Some(terminal) = job.terminal.clone() {
-            self.send_copy(now, key, &terminal, foreign);
+            let receiver = if foreign { Receiver::Principal } else { Receiver::Submitter };
+            self.send_copy(now, key, &terminal, receiver);
         } else if foreign {
             job.subscribers.push(Subscriber { session: key, held: None });
             self.follow(key, job_key, &job_id);
@@ -402,11 +462,7 @@ impl RuntimeMachine {
     fn cancel(&mut self, now: Now, conn: ConnKey, key: SessionKey, id: &str, cancel: Cancel) -> Result<(), Error> {
         let job_key = self.visible_job(key, &cancel.job_id)?;
         let Some(job) = self.jobs.get(&job_key) else { return Ok(()) };
-        let allowed = match (job.session, self.config.cancel_policy) {
-            (Some(owner), CancelPolicy::Session) => owner == key,
-            _ => true,
-        };
-        if !allowed {
+        if !self.may_cancel(key, job) {
             let message = "only the session that submitted a job may cancel it";
             return Err(Error::new(ErrorCode::PermissionDenied, message));
         }
@@ -422,16 +478,6 @@ impl RuntimeMachine {
         let reason = cancel.reason.unwrap_or_else(|| "no reason given".to_owned());
         self.end_job(now, job_key, Ending::Cancelled { reason });
         Ok(())
-    }
-
-    /// A job the session's principal may know of; any other looks like one that does not exist.
-    fn visible_job(&self, key: SessionKey, job_id: &str) -> Result<JobKey, Error> {
-        let principal = self.sessions.get(&key).map(|session| &*session.principal);
-        self.jobs_by_id
-            .get(job_id)
-            .copied()
-            .filter(|job| self.jobs.get(job).is_some_and(|job| Some(&*job.start.principal) == principal))
-            .ok_or_else(|| Error::new(ErrorCode::JobNotFound, format!("no job \"{job_id}\" that you may see")))
     }
 
     // ---- subscribe ---------------------------------------------------------------------------------------------
@@ -467,7 +513,7 @@ impl RuntimeMachine {
             lease_constraints: job.start.lease_constraints.clone(),
             budget: job.budget_json(),
             credentials: None,
-            parent_job_id: None,
+            parent_job_id: job.start.parent_job_id.as_deref().map(str::to_owned),
             trace_id: Some(job.start.trace_id.to_string()),
             subscribed_from: job.source_seq,
             replayed: replay,
@@ -511,26 +557,18 @@ impl RuntimeMachine {
         {
             entry.replaying = true;
         }
-        let foreign = job.session != Some(session);
+        let receiver = self.jobs.get(&job_key).map(|job| self.receiver(session, job)).unwrap_or_default();
         let known: HashSet<u64> = records.iter().map(|record| record.job_seq).collect();
         let late = held.iter().filter(|record| !known.contains(&record.job_seq));
         for record in records.iter().chain(late) {
-            self.send_copy(now, session, record, foreign);
+            self.send_copy(now, session, record, receiver);
         }
     }
 
     /// Unknown jobs are ignored, and there is no answer.
     fn unsubscribe(&mut self, key: SessionKey, job_id: &str) {
         let Some(job_key) = self.jobs_by_id.get(job_id).copied() else { return };
-        if let Some(job) = self.jobs.get_mut(&job_key) {
-            job.subscribers.retain(|subscriber| subscriber.session != key);
-        }
-        if let Some(session) = self.sessions.get_mut(&key)
-            && session.subscriptions.remove(&job_key)
-        {
-            let (session, job_id) = (Arc::clone(session.id()), job_id.into());
-            self.keep_durable(|| StoreOp::Subscription { session, job_id, follows: false });
-        }
+        self.unfollow(key, job_key);
     }
 }
 
@@ -550,8 +588,14 @@ fn answer_frame(
     Frame::Message { session_id, kind, id: ids.message_id(now.wall), job_id, trace_id, payload }
 }
 
-/// The answer to a submit, as it can be repeated after a restart.
-pub(super) fn accepted_frame(ids: &mut IdGenerator, now: Now, session: &Session, request_id: &str, job: &Job) -> Frame {
+/// The answer to a submit, as it can be repeated after a restart; without `request_id` the word of a delegation.
+pub(super) fn accepted_frame(
+    ids: &mut IdGenerator,
+    now: Now,
+    session: &Session,
+    request_id: Option<&str>,
+    job: &Job,
+) -> Frame {
     let accepted = in_profile(session.name.profile, job.accepted.clone(), request_id);
     let names = (Arc::clone(&job.start.job_id), Arc::clone(&job.start.trace_id));
     answer_frame(ids, now, session, kind::JOB_ACCEPTED, Some(names), &accepted)
@@ -569,8 +613,8 @@ fn read_accepted(payload: &RawJson, limits: &Limits) -> Result<Accepted, Error> 
     }
 }
 
-fn in_profile(profile: WireProfile, mut accepted: Accepted, request_id: &str) -> Accepted {
-    accepted.request_id = Some(request_id.to_owned());
+fn in_profile(profile: WireProfile, mut accepted: Accepted, request_id: Option<&str>) -> Accepted {
+    accepted.request_id = request_id.map(str::to_owned);
     if profile == WireProfile::Py11 {
         accepted.budget = accepted.budget.as_ref().and_then(text_budget);
     }
@@ -588,7 +632,7 @@ fn fingerprint(submit: &Submit) -> Result<[u8; 32], Error> {
 }
 
 /// `{"USD":5}` as `{"USD":"USD:5"}`, which is what the published Python client reads (D-43).
-fn text_budget(budget: &RawJson) -> Option<RawJson> {
+pub(super) fn text_budget(budget: &RawJson) -> Option<RawJson> {
     let numbers: std::collections::BTreeMap<&str, &serde_json::value::RawValue> =
         serde_json::from_str(budget.get()).ok()?;
     let texts: std::collections::BTreeMap<&str, String> =

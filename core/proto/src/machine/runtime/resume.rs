@@ -217,6 +217,7 @@ impl RuntimeMachine {
         }
         self.timers.clear(Timer::Handshake(conn));
         self.timers.clear(Timer::SessionWindow(key));
+        self.watch_idleness(now, conn);
         if let Some(since) = detached_since {
             self.detached.remove(&(since, key));
         }
