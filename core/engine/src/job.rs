@@ -12,9 +12,10 @@ use arcp_proto::message::{Accepted, JobResult, Subscribed};
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use crate::client::{Client, Owner, Shared};
+use crate::client::Client;
 use crate::error::Error;
 use crate::events::{EventQueue, Load};
+use crate::session::{Owner, Shared};
 
 /// One view of a job; dropping it lets the client forget the job.
 pub(crate) struct View {

@@ -18,6 +18,7 @@ mod notes;
 mod result_writer;
 mod runtime;
 mod server;
+mod session;
 mod span;
 mod token;
 pub mod transport;
@@ -28,7 +29,7 @@ pub use arcp_store as store;
 
 pub use agent::{Agent, AgentFuture};
 pub use audit::{AuditFile, AuditLog, AuditSink, MAX_WAITING as MAX_WAITING_AUDIT_ENTRIES};
-pub use client::{Client, ConnectionState};
+pub use client::Client;
 pub use context::JobContext;
 pub use delegation::{ChildHandle, Delegate};
 pub use error::{Error, TransportError};
@@ -38,6 +39,7 @@ pub use monitor::{Monitor, Observed};
 pub use result_writer::{ResultData, ResultWriter, Written};
 pub use runtime::Runtime;
 pub use server::{ListenOptions, Listener};
+pub use session::ConnectionState;
 pub use token::{Token, TokenSource};
 pub use verifier::{
     ChainVerifier, JwksOptions, JwtKey, JwtOptions, JwtVerifier, StaticBearerVerifier, Verifier, VerifierError,

@@ -11,9 +11,9 @@ use arcp_proto::machine::ClientMachine;
 use bytes::Bytes;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
-use crate::client::Shared;
 use crate::connection::{Endpoint, drive};
 use crate::error::Error;
+use crate::session::Shared;
 use crate::token::Token;
 use crate::transport::{Received, Reopen, Transport};
 
