@@ -42,6 +42,7 @@ Examples:
   arcp submit --url ws://127.0.0.1:7777/arcp --token tok --agent echo --input '{\"hi\":1}'
   arcp tail --url ws://127.0.0.1:7777/arcp --token tok --job-id job_…
   arcp cancel --url ws://127.0.0.1:7777/arcp --token tok --job-id job_…
+  arcp jobs --url ws://127.0.0.1:7777/arcp --token tok --status running
   arcp sessions --db arcp.db
   arcp replay --db arcp.db --session sess_… --after-seq 0";
 
@@ -51,6 +52,7 @@ pub(crate) enum Command {
     Submit(SubmitArgs),
     Tail(TailArgs),
     Cancel(CancelArgs),
+    Jobs(JobsArgs),
     Sessions(SessionsArgs),
     Replay(ReplayArgs),
     Db(DbArgs),
@@ -64,6 +66,7 @@ impl Command {
             Command::Submit(args) => args.output,
             Command::Tail(args) => args.output,
             Command::Cancel(args) => args.output,
+            Command::Jobs(args) => args.output,
             Command::Sessions(args) => args.file.output,
             Command::Replay(args) => args.file.output,
             Command::Db(args) => args.command.file().output,
@@ -205,13 +208,16 @@ pub(crate) struct SessionArgs {
     /// Trust the certificates in this file (PEM) besides the system's
     #[arg(long, value_name = "FILE")]
     pub(crate) ca_file: Option<PathBuf>,
+    /// For how long a lost connection is tried anew, for the session to go on where it was; 0 gives up at once
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(..=86_400))]
+    pub(crate) reconnect: u64,
 }
 
 /// Run an agent and print its result
 ///
 /// The job id is printed on stderr, so that `arcp tail` and `arcp cancel` can be used; on a terminal, the job's events
-/// and a progress bar too. Stdout gets the payload of job.result. Ctrl-C cancels the job and waits for its end; a
-/// second one leaves at once.
+/// and a progress bar too. Stdout gets the payload of job.result; of a result that was streamed its bytes, as they are.
+/// Ctrl-C cancels the job and waits for its end; a second one leaves at once.
 #[derive(Args)]
 #[command(after_help = format!(
     "Examples:
@@ -305,6 +311,47 @@ pub(crate) struct CancelArgs {
     /// Form of what stdout gets
     #[arg(long, value_enum, default_value = "text")]
     pub(crate) output: OutputForm,
+}
+
+/// List the jobs you may see, the newest first
+#[derive(Args)]
+#[command(after_help = format!(
+    "Examples:
+  arcp jobs --url ws://127.0.0.1:7777/arcp --token tok
+  arcp jobs --url ws://127.0.0.1:7777/arcp --status running --status pending --agent report --all
+
+Lines of --output json: {{\"job\":{{job_id,agent,status,lease,parent_job_id,created_at,last_event_seq,…}}}} as the runtime
+tells it, or {{\"error\":{{code,message,retryable,details}}}}. Codes in lower case are the program's own.\n\n{EXIT_STATUS}"
+))]
+pub(crate) struct JobsArgs {
+    #[command(flatten)]
+    pub(crate) session: SessionArgs,
+    /// Only jobs in this state; may be repeated, then any of them
+    #[arg(long, value_enum)]
+    pub(crate) status: Vec<StatusArg>,
+    /// Only jobs of this agent, as NAME for all its versions or NAME@VERSION
+    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) agent: Option<String>,
+    /// At most so many jobs, up to 1000
+    #[arg(long, value_name = "NUMBER", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    pub(crate) limit: u64,
+    /// Every job there is, --limit of them asked for at a time
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Form of what stdout gets
+    #[arg(long, value_enum, default_value = "text")]
+    pub(crate) output: OutputForm,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub(crate) enum StatusArg {
+    Pending,
+    Running,
+    Success,
+    Error,
+    Cancelled,
+    TimedOut,
 }
 
 /// Print a script that completes this program's arguments in a shell

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::args::{DbCommand, DbFileArgs, OutputForm, ReplayArgs, SessionsArgs};
 use crate::exit::Failure;
-use crate::output::{member, note, print, shown};
+use crate::output::{columns, member, note, print, shown};
 use crate::store::default_database;
 
 impl DbFileArgs {
@@ -85,17 +85,6 @@ fn table(sessions: &[SessionSummary]) -> Vec<String> {
         ]
     }));
     columns(&rows)
-}
-
-/// Cells of equal width, two spaces apart.
-pub(crate) fn columns<const N: usize>(rows: &[[String; N]]) -> Vec<String> {
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: [usize; N] = std::array::from_fn(width);
-    let line = |row: &[String; N]| {
-        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
-        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
-    };
-    rows.iter().map(line).collect()
 }
 
 pub(crate) fn replay(args: &ReplayArgs) -> Result<(), Failure> {

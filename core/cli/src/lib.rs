@@ -6,6 +6,7 @@ mod cancel;
 mod completions;
 mod db;
 mod exit;
+mod jobs;
 mod limits;
 mod log;
 mod output;
@@ -91,6 +92,7 @@ fn run_command(cli: Cli) -> Result<(), Failure> {
             Command::Submit(args) => submit::run(args).await,
             Command::Tail(args) => tail::run(args).await,
             Command::Cancel(args) => cancel::run(args).await,
+            Command::Jobs(args) => jobs::run(args).await,
             Command::Sessions(args) => db::sessions(&args),
             Command::Replay(args) => db::replay(&args),
             Command::Db(args) => db::run(&args.command),

@@ -102,6 +102,30 @@ async fn a_job_that_died_with_its_process_ends_in_a_kept_retryable_error() {
 }
 
 #[tokio::test]
+async fn a_follower_goes_on_when_a_killed_server_is_back() {
+    let folder = Folder::new("back");
+    let db = folder.at("arcp.db");
+    let (process, url) = doomed(&db).await;
+    let submit = session("submit", &url, &["--agent", "endless", "--output", "json", "--reconnect", "20"]);
+    let mut submit = Running::start(&submit);
+    let job_id = submit.out_line().await;
+    assert!(submit.out_line().await.contains("half way"));
+    process.kill().await;
+    let port = url.trim_start_matches("ws://127.0.0.1:").trim_end_matches("/arcp");
+    let mut server =
+        Running::start(&["serve", "--port", port, "--token", TOKEN, "--db", &db, "--synchronous", "normal"]);
+    assert!(server.err_line().await.contains(port));
+    let ended = submit.end().await;
+    assert!(one_line(&ended, 6).starts_with("arcp: INTERNAL_ERROR: "), "{ended:?}");
+    // The event came once, the end after it.
+    assert_eq!(ended.json_lines().len(), 1, "{ended:?}");
+    assert_eq!(ended.json()["error"]["retryable"], true);
+    let job_id = serde_json::from_str::<serde_json::Value>(&job_id).unwrap()["accepted"]["job_id"].clone();
+    let listed = run(&session("jobs", &url, &["--status", "error", "--output", "json"])).await;
+    assert_eq!(listed.json()["job"]["job_id"], job_id);
+}
+
+#[tokio::test]
 async fn jobs_and_keys_survive_a_killed_server() {
     let folder = Folder::new("killed");
     let db = folder.at("deep/er/arcp.db");

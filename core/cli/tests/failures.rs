@@ -61,6 +61,8 @@ async fn wrong_arguments_are_told_before_anything_is_opened() {
         (vec!["replay", "--db", "a.db", "--session", "s", "--after-seq", "x"], "--after-seq"),
         (vec!["db", "backup", "--db", "a.db"], "<TO>"),
         (vec!["completions", "tcsh"], "zsh"),
+        (session("jobs", "ws://127.0.0.1:1/arcp", &["--status", "done"]), "timed_out"),
+        (session("jobs", "ws://127.0.0.1:1/arcp", &["--limit", "0"]), "--limit"),
     ];
     for (args, expected) in cases {
         let line = fails(args, 2).await;
@@ -74,6 +76,7 @@ async fn no_connection_is_status_3() {
         session("submit", "ws://127.0.0.1:1/arcp", &["--agent", "echo"]),
         session("tail", "ws://127.0.0.1:1/arcp", &["--job-id", "job_1"]),
         session("cancel", "ws://127.0.0.1:1/arcp", &["--job-id", "job_1"]),
+        session("jobs", "ws://127.0.0.1:1/arcp", &[]),
     ] {
         let line = fails(&command, 3).await;
         assert!(line.contains("ws://127.0.0.1:1/arcp") && line.contains("arcp serve"), "{line}");
@@ -145,7 +148,7 @@ async fn a_job_that_fails_or_runs_too_long_has_its_status() {
 async fn a_lost_runtime_is_told() {
     let mut host = Host::start(CancelPolicy::Session).await;
     let url = host.url.clone();
-    let submit = Running::start(&session("submit", &url, &["--agent", "waits"]));
+    let submit = Running::start(&session("submit", &url, &["--agent", "waits", "--reconnect", "1"]));
     assert_eq!(host.hear().await, "started");
     host.vanish().await;
     let line = one_line(&submit.end().await, 3);

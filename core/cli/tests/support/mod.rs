@@ -197,6 +197,7 @@ impl Host {
         let gate = (say, Arc::clone(&release));
         runtime.register_agent("waits", with(&gate, waits)).unwrap();
         runtime.register_agent("lingers", with(&gate, lingers)).unwrap();
+        runtime.register_agent("streams", |_: RawJson, ctx: JobContext| streams(ctx)).unwrap();
         runtime
             .register_agent("fails", |_: RawJson, _: JobContext| async { Err(ProtocolError::internal("boom\nbang")) })
             .unwrap();
@@ -240,6 +241,15 @@ where
 {
     let gate = gate.clone();
     move |_, ctx| agent(ctx, gate.clone())
+}
+
+/// Its result comes in parts, one of them no text.
+async fn streams(ctx: JobContext) -> Result<RawJson, ProtocolError> {
+    let mut result = ctx.stream_result()?;
+    result.write_text("one,").await?;
+    result.write_bytes(b"two,\n").await?;
+    result.write_text("three").await?;
+    Ok(RawJson::null())
 }
 
 /// Works until it is released or cancelled; cleans up.
