@@ -313,7 +313,7 @@ pub(crate) struct CancelArgs {
     pub(crate) output: OutputForm,
 }
 
-/// List the jobs you may see, the newest first
+/// List the jobs you may see, the oldest first
 #[derive(Args)]
 #[command(after_help = format!(
     "Examples:

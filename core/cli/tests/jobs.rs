@@ -146,7 +146,7 @@ async fn jobs_are_listed_page_by_page() {
         ran.json_lines().into_iter().map(|line| line["job"].clone()).collect::<Vec<_>>()
     };
     let all = list(&[]).await;
-    assert_eq!(all.len(), 4);
+    assert_eq!((all.len(), &all[0]["job_id"]), (4, &json!(waiting)));
     assert_eq!(list(&["--limit", "1"]).await.len(), 1);
     assert_eq!(list(&["--limit", "1", "--all"]).await, all);
     assert_eq!(list(&["--agent", "fails"]).await.len(), 3);
