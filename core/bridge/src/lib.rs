@@ -17,6 +17,7 @@ mod options;
 mod port;
 mod runtime;
 mod transport;
+mod verifier;
 
 pub use crate::client::Client;
 pub use crate::core::Core;
@@ -29,5 +30,6 @@ pub use crate::options::{ClientOptions, ConnectOptions, JwtOptions, ListenOption
 pub use crate::port::{Item, Port, Value, Wake};
 pub use crate::runtime::{Runtime, VerifierChoice};
 pub use crate::transport::{Frames, ListenerHandle, TransportHandle};
+pub use crate::verifier::TokenVerifier;
 
 pub use arcp::{Ending, IMPL_VERSION, JobEvent, PROTOCOL_VERSION, ResultData, Written};
