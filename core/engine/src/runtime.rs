@@ -215,19 +215,12 @@ impl Runtime {
     /// Hands every audit entry from now on to this sink. There is none by default.
     pub fn set_audit(&self, sink: Arc<dyn AuditSink>) {
         self.shared.notes.set_audit(sink);
+        self.shared.machine.lock().set_audited(true);
     }
 
     /// The figures of this moment.
     pub fn stats(&self) -> RuntimeStats {
-        let shared = &self.shared;
-        let running = shared.jobs.lock().len();
-        let live = shared.peek(RuntimeMachine::live_jobs);
-        shared.notes.fill(RuntimeStats {
-            sessions_connected: shared.signals.lock().len() as u64,
-            jobs_pending: live.saturating_sub(running) as u64,
-            jobs_running: running as u64,
-            ..RuntimeStats::default()
-        })
+        self.shared.notes.fill(self.shared.peek(RuntimeMachine::stats))
     }
 
     /// Runs one whole session: returns after a close, a bye or a lost link, and never fails.
@@ -506,6 +499,7 @@ impl Shared {
                     signal.close();
                 }
             }
+            RuntimeEvent::Audit(entry) => self.notes.audit(&entry),
             RuntimeEvent::Drained(_) => self.drained.notify_waiters(),
             RuntimeEvent::Verify { conn, token } => self.verify(conn, &token.0),
             RuntimeEvent::Start { job, start } => self.start(job, start),

@@ -13,6 +13,7 @@ mod corpus;
 mod cuts;
 mod delegation;
 mod disk;
+mod healing;
 mod listing;
 mod runtime;
 mod schedule;

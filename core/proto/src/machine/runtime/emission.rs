@@ -144,6 +144,9 @@ impl RuntimeMachine {
         let ancestors = entry.family.ancestors.iter().rev();
         let budgets = ancestors.filter_map(|ancestor| self.jobs.get(ancestor)?.budget.as_ref());
         let verdict = entry.authorize(now, budgets, namespace, target);
+        if let Err(error) = &verdict {
+            self.audit_operation(now, job, namespace, target, error);
+        }
         if let Err(error) = &verdict
             && error.code == ErrorCode::LeaseExpired
         {
@@ -275,7 +278,11 @@ impl RuntimeMachine {
             return;
         }
         job.ending = Some(ending.clone());
-        if !job.started {
+        let started = job.started;
+        if ending == Ending::LeaseExpired {
+            self.audit_expiry(now, key);
+        }
+        if !started {
             return self.finish(now, key, Outcome::Cancelled);
         }
         self.cancel_children(now, key);
@@ -322,6 +329,7 @@ impl RuntimeMachine {
             feature,
             payload,
         });
+        self.totals.events_emitted += 1;
         self.storage.keep(StoreOp::Append(Arc::clone(&record)));
         let submitter = submitter.map(|(key, _)| key);
         let mut others = Vec::new();

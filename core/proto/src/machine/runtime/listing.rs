@@ -180,6 +180,9 @@ struct Page<'a> {
     request_id: &'a str,
     jobs: Vec<Box<RawValue>>,
     next_cursor: Option<String>,
+    /// How many of them are other principals'.
+    #[serde(skip)]
+    others: usize,
 }
 
 impl RuntimeMachine {
@@ -200,7 +203,11 @@ impl RuntimeMachine {
             return;
         }
         match self.page(session, &request_id, asked) {
-            Ok(page) => self.answer(now, conn, kind::SESSION_JOBS, None, None, &page),
+            Ok(page) => {
+                self.answer(now, conn, kind::SESSION_JOBS, None, None, &page);
+                let others = page.others;
+                self.audit_listing(now, session, others);
+            }
             Err(error) => self.answer_error(now, conn, error, Some(request_id)),
         }
     }
@@ -216,7 +223,7 @@ impl RuntimeMachine {
         let cursor = asked.cursor.as_deref().map(|text| self.cursor_key.read(text, principal, &seal)).transpose()?;
         let limit = asked.limit.unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT);
         let most = PAGE_BYTES.min(self.config.limits.max_bytes / 2);
-        let mut page = Page { request_id, jobs: Vec::new(), next_cursor: None };
+        let mut page = Page { request_id, jobs: Vec::new(), next_cursor: None, others: 0 };
         let own_only = self.policy.sees_own_only(principal);
         let shelf = if own_only { self.index.by_principal.get(principal) } else { self.index.everybody.as_ref() };
         let Some(shelf) = shelf else { return Ok(page) };
@@ -239,7 +246,10 @@ impl RuntimeMachine {
                 let entry = if full { None } else { Some(entry(job, session.name.profile)?) };
                 let size = entry.as_ref().map_or(0, |entry| entry.get().len());
                 match entry {
-                    Some(entry) if page.jobs.is_empty() || bytes + size <= most => page.jobs.push(entry),
+                    Some(entry) if page.jobs.is_empty() || bytes + size <= most => {
+                        page.others += usize::from(job.start.principal != *principal);
+                        page.jobs.push(entry);
+                    }
                     _ => {
                         page.next_cursor = last.map(|last| self.cursor_key.write(last, principal, &seal));
                         break;

@@ -1,6 +1,7 @@
 //! The runtime machine: owns connections, sessions and jobs, and routes between them.
 
 mod agents;
+mod auditing;
 mod config;
 mod connections;
 mod cursor;
@@ -21,7 +22,6 @@ use std::time::Duration;
 pub use config::{BufferCap, CancelPolicy, ProfileChoice, RuntimeConfig};
 pub use delegation::{Delegated, Delegation};
 pub use results::OpenedResult;
-pub use resume::ResumeRefusal;
 
 use self::agents::Agents;
 use self::connections::{Conn, ConnState};
@@ -30,10 +30,12 @@ pub(super) use self::flow::Rate;
 use self::listing::Index;
 use self::requests::Idempotency;
 use self::storage::Storage;
+use super::audit::{AuditEntry, SessionEnd};
 use super::job::{Ending, Job, JobStart};
 use super::kept::StoreOp;
 use super::policy::{Policy, SamePrincipal};
 use super::session::Session;
+use super::stats::{RuntimeStats, Totals};
 use super::timers::Timers;
 use crate::error::Error;
 use crate::id::{Entropy, IdGenerator};
@@ -105,6 +107,8 @@ pub enum RuntimeEvent {
     },
     /// Emitters of this session's jobs may go on.
     Drained(SessionKey),
+    /// For the audit log, and to be counted.
+    Audit(AuditEntry),
     /// Read kept records and answer with `handle_history`.
     ReadHistory {
         /// To be returned.
@@ -160,6 +164,9 @@ pub struct RuntimeMachine {
     history: BTreeMap<u64, (JobKey, SessionKey)>,
     next_key: u64,
     shutting_down: bool,
+    /// Whether somebody reads what is noted.
+    audited: bool,
+    totals: Totals,
 }
 
 impl RuntimeMachine {
@@ -196,6 +203,8 @@ impl RuntimeMachine {
             history: BTreeMap::new(),
             next_key: 0,
             shutting_down: false,
+            audited: false,
+            totals: Totals::default(),
         }
     }
 
@@ -254,6 +263,24 @@ impl RuntimeMachine {
         self.jobs.get(&job)?.budget_json()
     }
 
+    /// How the runtime fares, as far as the machine knows.
+    pub fn stats(&self) -> RuntimeStats {
+        let queued = self.conns.values().map(|conn| (conn.out.len(), conn.out_bytes));
+        let (frames, bytes) = queued.fold((0, 0), |(frames, bytes), (more, weight)| (frames + more, bytes + weight));
+        RuntimeStats {
+            sessions_connected: self.session_counts.values().sum::<usize>() as u64,
+            sessions_detached: self.detached.len() as u64,
+            jobs_pending: self.waiting.len() as u64,
+            jobs_running: (self.live_jobs() - self.waiting.len()) as u64,
+            subscriptions: self.sessions.values().map(|session| session.subscriptions.len() as u64).sum(),
+            frames_queued: frames as u64,
+            bytes_queued: bytes as u64,
+            unstored_ops: if self.config.durable { self.storage.unstored() } else { 0 },
+            totals: self.totals.clone(),
+            ..RuntimeStats::default()
+        }
+    }
+
     /// Jobs that have not ended.
     pub fn live_jobs(&self) -> usize {
         self.running + self.delegated + self.waiting.len()
@@ -281,7 +308,10 @@ impl RuntimeMachine {
                 }
                 Timer::Heartbeat(conn) => self.check_heartbeat(now, conn),
                 Timer::Idle(conn) => self.check_idleness(now, conn),
-                Timer::SessionWindow(key) => self.expire_session(key),
+                Timer::SessionWindow(key) => {
+                    self.audit_session_end(now, key, SessionEnd::WindowOver);
+                    self.expire_session(key);
+                }
                 Timer::MaxRuntime(job) => self.end_job(now, job, Ending::TimedOut),
                 Timer::LeaseEnd(job) => self.end_job(now, job, Ending::LeaseExpired),
                 Timer::Grace(job) => self.abandon(now, job),

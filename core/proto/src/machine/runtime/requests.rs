@@ -8,6 +8,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+use super::auditing::Audited;
 use super::storage::Gated;
 use super::{ConnKey, JobKey, RuntimeEvent, RuntimeMachine, SessionKey, Timer, details};
 use crate::agent_ref::AgentRef;
@@ -17,6 +18,7 @@ use crate::feature::Feature;
 use crate::id::IdGenerator;
 use crate::json::{self, Limits, RawJson};
 use crate::lease::{self, Lease};
+use crate::machine::audit::SessionEnd;
 use crate::machine::frame::{Frame, Receiver, Record, WireProfile};
 use crate::machine::job::Ending;
 use crate::machine::job::{Family, Held, Job, JobStart, LeaseEnd, Subscriber};
@@ -128,12 +130,19 @@ impl RuntimeMachine {
                     }
                     return;
                 }
+                let audited = match &message {
+                    ClientMessage::Submit(submit) => Audited::Submit { agent: submit.agent.clone() },
+                    ClientMessage::Cancel(cancel) => Audited::Cancel { job_id: cancel.job_id.clone() },
+                    ClientMessage::Subscribe(subscribe) => Audited::Subscribe { job_id: subscribe.job_id.clone() },
+                    _ => return,
+                };
                 let done = match message {
                     ClientMessage::Submit(submit) => self.submit(now, conn, key, head, submit),
                     ClientMessage::Cancel(cancel) => self.cancel(now, conn, key, id, cancel),
                     ClientMessage::Subscribe(subscribe) => self.subscribe(now, conn, key, id, subscribe),
                     _ => Ok(()),
                 };
+                self.audit_request(now, key, &audited, &done);
                 if let Err(error) = done {
                     let refusal = SessionError { error, request_id: Some(id.to_owned()) };
                     self.answer_request(now, conn, key, id, kind::SESSION_ERROR, None, &refusal);
@@ -177,6 +186,9 @@ impl RuntimeMachine {
 
     fn handle_close(&mut self, now: Now, conn: ConnKey, id: &str, reason: Option<String>) {
         let closed = Closed { reason: reason.filter(|text| !text.is_empty()), request_id: Some(id.to_owned()) };
+        if let Some(key) = self.session_of(conn).map(|(key, _)| key) {
+            self.audit_session_end(now, key, SessionEnd::Closed);
+        }
         self.gate(now, Gated::Closed(conn, closed));
     }
 
@@ -236,6 +248,7 @@ impl RuntimeMachine {
             self.idempotency.insert(number, claim, used);
             self.timers.set(Timer::Idempotency(number), now.mono + ttl);
         }
+        self.audit_accepted(now, key, &job_id, accepted.agent.as_deref().unwrap_or_default(), false);
         self.answer_accepted(now, conn, key, id, (job_id, trace_id), accepted);
         self.enqueue(now, job_key);
         Ok(())
@@ -388,6 +401,7 @@ impl RuntimeMachine {
         }
         let (job_id, trace_id) = (Arc::clone(&used.job_id), Arc::clone(&used.trace_id));
         let (accepted, kept) = (used.accepted.clone(), used.terminal.clone());
+        self.audit_accepted(now, key, &job_id, accepted.agent.as_deref().unwrap_or_default(), true);
         self.answer_accepted(now, conn, key, request_id, (Arc::clone(&job_id), trace_id), accepted);
         let awaits_store = self.storage.holds_terminal(key, &job_id);
         let known = self.jobs_by_id.get(&job_id).copied().and_then(|key| self.jobs.get_mut(&key).map(|job| (key, job)));

@@ -85,6 +85,11 @@ impl Storage {
         self.gated.len() <= config.store_high_water / 2 && self.gated_bytes <= config.buffer_cap.bytes / 8
     }
 
+    /// Operations the store has not kept yet.
+    pub(super) fn unstored(&self) -> u64 {
+        self.issued - self.stored
+    }
+
     /// Makes this session's emitters wait for the store.
     pub(super) fn hold(&mut self, session: SessionKey) {
         self.holds.insert(session);
