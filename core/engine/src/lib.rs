@@ -9,6 +9,7 @@ mod context;
 mod error;
 mod events;
 mod job;
+pub mod provision;
 mod runtime;
 mod server;
 pub mod transport;

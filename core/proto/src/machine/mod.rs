@@ -12,6 +12,7 @@ pub mod frame;
 mod heartbeat;
 pub mod job;
 pub mod kept;
+pub mod provision;
 pub mod runtime;
 pub mod session;
 mod timers;
