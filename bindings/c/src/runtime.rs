@@ -105,7 +105,7 @@ pub unsafe extern "C" fn arcp_runtime_register_agent(
         guard(error, || {
             let (runtime, port) = (reference(runtime, "runtime")?, reference(port, "port")?);
             let (name, version) = (text(name, "name")?, optional_text(version, "version")?);
-            Ok(runtime.runtime.register_agent(port.bridge(), name, version)?)
+            Ok(runtime.runtime.register_agent(port.bridge(), name, version, false)?)
         })
     }
 }

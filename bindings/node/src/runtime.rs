@@ -33,7 +33,7 @@ impl NativeRuntime {
     /// Its invocations arrive on `port`.
     #[napi]
     pub fn register_agent(&self, port: &NativePort, name: String, version: Option<String>) -> napi::Result<()> {
-        thrown(self.runtime.register_agent(&port.port, &name, version.as_deref()))
+        thrown(self.runtime.register_agent(&port.port, &name, version.as_deref(), false))
     }
 
     /// Sets the version a bare name means.

@@ -32,7 +32,7 @@ impl Runtime {
     /// The agent's invocations arrive at `port`.
     #[pyo3(signature = (port, name, version = None))]
     fn register_agent(&self, py: Python<'_>, port: &Port, name: &str, version: Option<&str>) -> PyResult<()> {
-        self.0.get(py)?.register_agent(port.bridge(py)?, name, version).or_raise(py)
+        self.0.get(py)?.register_agent(port.bridge(py)?, name, version, false).or_raise(py)
     }
 
     fn set_default_agent_version(&self, py: Python<'_>, name: &str, version: &str) -> PyResult<()> {

@@ -2,13 +2,16 @@
 //!
 //! A [`Runtime`] hosts agents; a [`Client`] opens a session, submits jobs and follows their events.
 
+pub use arcp_engine::store::{self, MemoryStore, SqliteOptions, SqliteStore, Store, StoreError, Synchronous};
 pub use arcp_engine::transport;
 pub use arcp_engine::transport::{
-    ConnectOptions, MemoryTransport, StdioTransport, Transport, WebSocketTransport, pair_memory_transports,
+    AllowCleartext, ConnectOptions, MemoryTransport, StdioTransport, Transport, WebSocketTransport,
+    pair_memory_transports,
 };
 pub use arcp_engine::{
-    Agent, AgentFuture, Client, Error, EventQueue, JobContext, JobHandle, ListenOptions, Listener, Runtime,
-    StaticBearerVerifier, Subscription, TransportError, Verifier, VerifyFuture,
+    Agent, AgentFuture, ChainVerifier, Client, Error, EventQueue, JobContext, JobHandle, JwksOptions, JwtKey,
+    JwtOptions, JwtVerifier, ListenOptions, Listener, Runtime, StaticBearerVerifier, Subscription, TransportError,
+    Verifier, VerifierError, VerifyFuture,
 };
 pub use arcp_proto::agent_ref::AgentRef;
 pub use arcp_proto::budget::{Budget, parse_amount as parse_budget_amount};

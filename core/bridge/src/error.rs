@@ -104,6 +104,12 @@ impl From<arcp::TransportError> for ErrorInfo {
     }
 }
 
+impl From<arcp::StoreError> for ErrorInfo {
+    fn from(error: arcp::StoreError) -> Self {
+        ErrorInfo::argument(error.0)
+    }
+}
+
 impl std::fmt::Display for ErrorInfo {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         if self.code.is_empty() { f.write_str(&self.message) } else { write!(f, "{}: {}", self.code, self.message) }

@@ -24,7 +24,7 @@ pub use crate::functions::call_function;
 pub use crate::invocation::{Invocation, VerifyRequest};
 pub use crate::job::{JobView, NextBatch};
 pub use crate::log::{LogLevel, LogRecord};
-pub use crate::options::{ClientOptions, ConnectOptions, ListenOptions, RuntimeOptions};
+pub use crate::options::{ClientOptions, ConnectOptions, JwtOptions, ListenOptions, RuntimeOptions};
 pub use crate::port::{Item, Port, Value, Wake};
 pub use crate::runtime::{Runtime, VerifierChoice};
 pub use crate::transport::{Frames, ListenerHandle, TransportHandle};

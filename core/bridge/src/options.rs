@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use arcp::message::PeerInfo;
-use arcp::{CancelPolicy, ClientConfig, CloseStyle, ProfileChoice, RuntimeConfig};
+use arcp::{
+    AllowCleartext, CancelPolicy, ClientConfig, CloseStyle, JwksOptions, JwtKey, JwtVerifier, MemoryStore,
+    ProfileChoice, RuntimeConfig, SqliteOptions, SqliteStore, Store, Synchronous,
+};
 use serde::Deserialize;
 
 use crate::error::{ErrorInfo, read};
@@ -74,6 +77,12 @@ pub struct RuntimeOptions {
     /// `auto`, `draft` or `py-1.1`; `auto`.
     #[serde(default)]
     pub wire_profile: Option<String>,
+    /// Path of a SQLite file that sessions, jobs and events are kept in; absent or `memory`: kept in memory.
+    #[serde(default)]
+    pub db: Option<String>,
+    /// `normal` (survives the process) or `full` (survives a power loss too); `normal`.
+    #[serde(default)]
+    pub synchronous: Option<String>,
 }
 
 /// How to connect a WebSocket. JSON members have the same names. Headers may be secret, so there is no `Debug`.
@@ -92,6 +101,43 @@ pub struct ConnectOptions {
     /// Seconds; 10.
     #[serde(default)]
     pub timeout_sec: Option<f64>,
+    /// What to do about `ws://` to another machine: `warn`, `refuse` or `silent`; `warn` (R-6.1.10).
+    #[serde(default)]
+    pub allow_cleartext: Option<String>,
+}
+
+/// Which signed tokens a runtime takes. JSON members have the same names; exactly one of `secret`, `public_key_pem` and
+/// `jwks_url` is given. The secret is one, so there is no `Debug`.
+#[derive(Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JwtOptions {
+    /// Shared with the issuer, at least 32 bytes of UTF-8.
+    #[serde(default, deserialize_with = "secret")]
+    pub secret: Option<String>,
+    /// PEM text.
+    #[serde(default)]
+    pub public_key_pem: Option<String>,
+    /// `https`, or `http` on this machine.
+    #[serde(default)]
+    pub jwks_url: Option<String>,
+    /// PEM text of certificates to trust for `jwks_url` besides the platform's.
+    #[serde(default)]
+    pub ca_pem: Option<String>,
+    /// One or a list; the token must name one of them. Absent: it must name none.
+    #[serde(default, deserialize_with = "one_or_more")]
+    pub audience: Vec<String>,
+    /// Any.
+    #[serde(default)]
+    pub issuer: Option<String>,
+    /// Seconds, up to 3600; 30.
+    #[serde(default)]
+    pub leeway_sec: Option<f64>,
+    /// `sub`.
+    #[serde(default)]
+    pub principal_claim: Option<String>,
+    /// Names such as `RS256`; all the keys allow.
+    #[serde(default)]
+    pub algorithms: Option<Vec<String>>,
 }
 
 /// How to listen. JSON members have the same names. The key is secret, so there is no `Debug`.
@@ -135,7 +181,7 @@ macro_rules! from_json {
     )*};
 }
 
-from_json!(ClientOptions, RuntimeOptions, ConnectOptions, ListenOptions);
+from_json!(ClientOptions, RuntimeOptions, ConnectOptions, JwtOptions, ListenOptions);
 
 impl ClientOptions {
     pub(crate) fn into_config(self) -> Result<ClientConfig, ErrorInfo> {
@@ -154,6 +200,20 @@ impl ClientOptions {
 }
 
 impl RuntimeOptions {
+    /// Where the runtime keeps what it keeps.
+    pub(crate) fn store(&self) -> Result<Box<dyn Store>, ErrorInfo> {
+        let synchronous = match self.synchronous.as_deref() {
+            None | Some("normal") => Synchronous::Normal,
+            Some("full") => Synchronous::Full,
+            Some(other) => return Err(choice("synchronous", other, "normal, full")),
+        };
+        Ok(match self.db.as_deref() {
+            None | Some("memory") => Box::new(MemoryStore::default()),
+            Some("") => return Err(ErrorInfo::argument("db must be a path or \"memory\"")),
+            Some(path) => Box::new(SqliteStore::new(path, SqliteOptions { synchronous, ..SqliteOptions::default() })),
+        })
+    }
+
     pub(crate) fn into_config(self) -> Result<RuntimeConfig, ErrorInfo> {
         let mut config = RuntimeConfig::new(peer(self.name, self.version)?);
         set(&mut config.features, self.features);
@@ -205,7 +265,34 @@ impl ConnectOptions {
             tls,
             max_message_bytes: self.max_message_bytes,
             timeout: seconds("timeout_sec", self.timeout_sec)?,
+            allow_cleartext: match self.allow_cleartext.as_deref() {
+                None | Some("warn") => AllowCleartext::Warn,
+                Some("refuse") => AllowCleartext::Refuse,
+                Some("silent") => AllowCleartext::Silent,
+                Some(other) => return Err(choice("allow_cleartext", other, "warn, refuse, silent")),
+            },
         })
+    }
+}
+
+impl JwtOptions {
+    pub(crate) fn into_verifier(self) -> Result<JwtVerifier, ErrorInfo> {
+        if self.ca_pem.is_some() && self.jwks_url.is_none() {
+            return Err(ErrorInfo::argument("ca_pem goes with jwks_url"));
+        }
+        let key = match (self.secret, self.public_key_pem, self.jwks_url) {
+            (Some(secret), None, None) => JwtKey::Secret(secret.into_bytes()),
+            (None, Some(pem), None) => JwtKey::PublicKeyPem(pem.into_bytes()),
+            (None, None, Some(url)) => JwtKey::Jwks(JwksOptions { url, ca_pem: self.ca_pem.map(String::into_bytes) }),
+            _ => return Err(ErrorInfo::argument("give exactly one of secret, public_key_pem and jwks_url")),
+        };
+        let mut options = arcp::JwtOptions::new(key);
+        options.algorithms = self.algorithms;
+        options.audience = self.audience;
+        options.issuer = self.issuer;
+        set(&mut options.leeway, seconds("leeway_sec", self.leeway_sec)?);
+        set(&mut options.principal_claim, self.principal_claim);
+        JwtVerifier::new(options).map_err(|error| ErrorInfo::argument(error.to_string()))
     }
 }
 
@@ -233,6 +320,30 @@ impl ListenOptions {
 fn pairs<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<(String, String)>, D::Error> {
     Vec::deserialize(deserializer)
         .map_err(|_| serde::de::Error::custom("must be a list of [name, value] pairs of text"))
+}
+
+/// Reads a secret; the error does not repeat what stands in its place.
+fn secret<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    Option::deserialize(deserializer).map_err(|_| serde::de::Error::custom("must be text"))
+}
+
+fn one_or_more<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Form {
+        None(()),
+        One(String),
+        More(Vec<String>),
+    }
+    Ok(
+        match Form::deserialize(deserializer)
+            .map_err(|_| serde::de::Error::custom("must be text or a list of texts"))?
+        {
+            Form::None(()) => Vec::new(),
+            Form::One(one) => vec![one],
+            Form::More(more) => more,
+        },
+    )
 }
 
 fn set<T>(place: &mut T, value: Option<T>) {
@@ -281,5 +392,39 @@ mod tests {
         assert!(endless.into_config().is_err());
         let negative = ClientOptions::from_json(r#"{"name":"x","version":"1","request_timeout_sec":-1}"#).unwrap();
         assert!(negative.into_config().unwrap_err().message.contains("request_timeout_sec"));
+    }
+
+    #[test]
+    fn signed_tokens_have_one_source_of_keys_and_no_option_shows_a_secret() {
+        let wrong = |text: &str| JwtOptions::from_json(text).and_then(JwtOptions::into_verifier).unwrap_err().message;
+        let long = "0123456789abcdef0123456789abcdef";
+        for (text, expected) in [
+            ("{}".to_owned(), "exactly one"),
+            (format!(r#"{{"secret":"{long}","jwks_url":"https://x/"}}"#), "exactly one"),
+            (r#"{"secret":"s3cret"}"#.to_owned(), "at least 32"),
+            (r#"{"secret":["s3cret"]}"#.to_owned(), "secret"),
+            (r#"{"jwks_url":"http://issuer.example/"}"#.to_owned(), "https"),
+            (r#"{"public_key_pem":"x"}"#.to_owned(), "public_key_pem"),
+            (format!(r#"{{"secret":"{long}","audience":7}}"#), "audience"),
+            (format!(r#"{{"secret":"{long}","leeway_sec":-1}}"#), "leeway_sec"),
+            (format!(r#"{{"secret":"{long}","ca_pem":"x"}}"#), "jwks_url"),
+            (format!(r#"{{"secret":"{long}","algorithms":["none"]}}"#), "none"),
+        ] {
+            let told = wrong(&text);
+            assert!(told.contains(expected) && !told.contains("s3cret") && !told.contains(long), "{told}");
+        }
+        for audience in [r#""a""#, r#"["a","b"]"#, "null"] {
+            let text = format!(r#"{{"secret":"{long}","audience":{audience},"issuer":"i","leeway_sec":5}}"#);
+            assert!(JwtOptions::from_json(&text).unwrap().into_verifier().is_ok(), "{text}");
+        }
+    }
+
+    #[test]
+    fn cleartext_is_warned_of_refused_or_let_be() {
+        let read = |text: &str| ConnectOptions::from_json(text).unwrap().into_options().map(|o| o.allow_cleartext);
+        assert_eq!(read("{}"), Ok(AllowCleartext::Warn));
+        assert_eq!(read(r#"{"allow_cleartext":"refuse"}"#), Ok(AllowCleartext::Refuse));
+        assert_eq!(read(r#"{"allow_cleartext":"silent"}"#), Ok(AllowCleartext::Silent));
+        assert!(read(r#"{"allow_cleartext":"no"}"#).unwrap_err().message.contains("refuse"));
     }
 }

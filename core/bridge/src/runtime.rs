@@ -8,7 +8,7 @@ use arcp::{Agent, AgentFuture, JobContext, ProtocolError, RawJson, StaticBearerV
 use crate::core::Core;
 use crate::error::ErrorInfo;
 use crate::invocation::{VerifyRequest, run_in_host};
-use crate::options::RuntimeOptions;
+use crate::options::{JwtOptions, RuntimeOptions};
 use crate::port::{Item, Port, Value};
 use crate::transport::{ListenerHandle, TransportHandle};
 
@@ -25,6 +25,8 @@ pub enum VerifierChoice {
     Static(Vec<(String, String)>),
     /// The host, through [`Item::Verify`].
     Host(Port),
+    /// Signed tokens: the JSON text of [`JwtOptions`].
+    Jwt(String),
 }
 
 impl Runtime {
@@ -34,11 +36,14 @@ impl Runtime {
     /// Names the option that is wrong.
     pub fn new(core: &Core, options: RuntimeOptions, verifier: VerifierChoice) -> Result<Self, ErrorInfo> {
         core.handle()?;
+        let store = options.store()?;
         let config = options.into_config()?;
-        let runtime = match verifier {
-            VerifierChoice::Static(tokens) => arcp::Runtime::new(config, StaticBearerVerifier::new(tokens)),
-            VerifierChoice::Host(port) => arcp::Runtime::new(config, HostVerifier { port }),
+        let verifier: Arc<dyn Verifier> = match verifier {
+            VerifierChoice::Static(tokens) => Arc::new(StaticBearerVerifier::new(tokens)),
+            VerifierChoice::Host(port) => Arc::new(HostVerifier { port }),
+            VerifierChoice::Jwt(options) => Arc::new(JwtOptions::from_json(&options)?.into_verifier()?),
         };
+        let runtime = arcp::Runtime::with_store(config, verifier, store)?;
         Ok(Runtime { core: core.clone(), runtime })
     }
 
@@ -47,13 +52,20 @@ impl Runtime {
         &self.runtime
     }
 
-    /// Adds an agent that runs behind `port`, or replaces it.
+    /// Adds an agent that runs behind `port`, or replaces it. A `restartable` one is run again, under the same job id, for
+    /// a job that died with an earlier process over the same database (D-26).
     ///
     /// # Errors
     /// `INVALID_REQUEST` when name or version is outside the grammar.
-    pub fn register_agent(&self, port: &Port, name: &str, version: Option<&str>) -> Result<(), ErrorInfo> {
+    pub fn register_agent(
+        &self,
+        port: &Port,
+        name: &str,
+        version: Option<&str>,
+        restartable: bool,
+    ) -> Result<(), ErrorInfo> {
         let agent = HostAgent { core: self.core.clone(), port: port.clone() };
-        Ok(self.runtime.register(name, version, Arc::new(agent), false)?)
+        Ok(self.runtime.register(name, version, Arc::new(agent), restartable)?)
     }
 
     /// Sets the version a bare name means.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
+use crate::access::JwtArgs;
 use crate::exit::{EXIT_STATUS, Failure};
 
 /// Completed by the name in front (`arcp, version …`); a test holds it to the protocol crate's number.
@@ -83,6 +84,11 @@ pub(crate) struct TokenArgs {
 }
 
 impl TokenArgs {
+    /// Whether an option names it, the environment aside.
+    pub(crate) fn is_given(&self) -> bool {
+        self.token.is_some() || self.token_file.is_some()
+    }
+
     /// The token, without the line break that ends a file.
     pub(crate) fn read(&self) -> Result<String, Failure> {
         let (token, source) = match (&self.token, &self.token_file) {
@@ -104,11 +110,15 @@ impl TokenArgs {
 ///
 /// Says on stderr where it listens. Ctrl-C or SIGTERM cancels what runs, says goodbye to every client and leaves with
 /// status 0; a second one leaves at once.
+///
+/// Tokens of --token or --token-file, of --tokens and signed ones are all taken when given together; ARCP_TOKEN counts
+/// only when it stands alone.
 #[derive(Args)]
 #[command(after_help = format!(
     "Examples:
   arcp serve --token tok --principal me@example.com
   ARCP_TOKEN=tok arcp serve --host 0.0.0.0 --tls-cert cert.pem --tls-key key.pem
+  arcp serve --tokens tokens.txt --jwks-url https://issuer.example/jwks --jwt-audience arcp
   arcp serve --app my_agents:runtime\n\n{EXIT_STATUS}"
 ))]
 pub(crate) struct ServeArgs {
@@ -123,7 +133,12 @@ pub(crate) struct ServeArgs {
     pub(crate) path: String,
     #[command(flatten)]
     pub(crate) token: TokenArgs,
-    /// Who the token belongs to
+    /// Take the tokens in this file too: lines of a principal and a token, and comments that begin with #
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tokens: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) jwt: JwtArgs,
+    /// Who the token of --token, --token-file or ARCP_TOKEN belongs to
     #[arg(long, default_value = "cli-user", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) principal: String,
     /// Who may cancel a job
@@ -131,7 +146,7 @@ pub(crate) struct ServeArgs {
     pub(crate) cancel_policy: CancelPolicyArg,
     /// Host this Python runtime, which brings its own agents and tokens
     #[arg(long, value_name = "MODULE:ATTRIBUTE", value_parser = app,
-          conflicts_with_all = ["token", "token_file", "principal", "cancel_policy"])]
+          conflicts_with_all = ["token", "token_file", "principal", "cancel_policy", "tokens", "jwt"])]
     pub(crate) app: Option<String>,
     /// Serve wss:// with this certificate chain (PEM)
     #[arg(long, value_name = "FILE", requires = "tls_key")]

@@ -1,5 +1,6 @@
 //! The program `arcp`, as a library: the binary and the Python wheel both call [`run`].
 
+mod access;
 mod args;
 mod cancel;
 mod exit;

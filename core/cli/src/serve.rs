@@ -5,7 +5,7 @@ use std::time::Duration;
 use arcp::transport::tls;
 use arcp::{
     CancelPolicy, IMPL_VERSION, JobContext, ListenOptions, Listener, ProtocolError, RawJson, Runtime, RuntimeConfig,
-    RuntimeInfo, StaticBearerVerifier,
+    RuntimeInfo,
 };
 use serde_json::json;
 use tokio::task::JoinSet;
@@ -71,8 +71,7 @@ impl ServeArgs {
             CancelPolicyArg::Principal => CancelPolicy::Principal,
             CancelPolicyArg::Session => CancelPolicy::Session,
         };
-        let verifier = StaticBearerVerifier::new([(self.token.read()?, self.principal.clone())]);
-        let runtime = Runtime::new(config, verifier);
+        let runtime = Runtime::new(config, self.verifier()?);
         runtime.register_agent("echo", echo).map_err(|error| Failure::Other(error.to_string()))?;
         Ok(runtime)
     }
@@ -92,6 +91,7 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
         OutputForm::Text => note(&format!("arcp serve listening on {}", listener.url())),
         OutputForm::Json => print(&member("listening", &json!({"url": listener.url()}).to_string()))?,
     }
+    args.warn_of_open_files();
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {

@@ -35,6 +35,17 @@ async fn wrong_arguments_are_told_before_anything_is_opened() {
         (vec!["serve", "--app", "a:b", "--token", TOKEN], "--app"),
         (vec!["serve", "--path", "arcp", "--token", TOKEN], "must begin with /"),
         (vec!["serve", "--token", TOKEN, "--tls-cert", "c.pem"], "--tls-key"),
+        (vec!["serve", "--tokens", "no-such-file.txt"], "no-such-file.txt"),
+        (vec!["serve", "--jwt-secret-file", "no-such-file"], "--jwt-secret-file: cannot read no-such-file"),
+        (vec!["serve", "--jwt-public-key", "no-such-file.pem"], "no-such-file.pem"),
+        (vec!["serve", "--jwks-url", "http://issuer.example/jwks"], "must be https"),
+        (vec!["serve", "--jwks-url", "issuer.example/jwks"], "--jwks-url"),
+        (vec!["serve", "--jwks-url", "https://x/", "--jwt-public-key", "k.pem"], "--jwt-public-key"),
+        (vec!["serve", "--jwks-url", "https://x/", "--jwt-leeway", "3601"], "3600"),
+        (vec!["serve", "--jwks-url", "https://x/", "--jwt-audience", ""], "--jwt-audience"),
+        (vec!["serve", "--token", TOKEN, "--jwt-audience", "arcp"], "--jwks-url"),
+        (vec!["serve", "--app", "a:b", "--jwks-url", "https://x/"], "--jwks-url"),
+        (vec!["serve", "--app", "a:b", "--tokens", "t.txt"], "--tokens"),
     ];
     for (args, expected) in cases {
         let line = fails(args, 2).await;

@@ -15,6 +15,9 @@ mod server;
 pub mod transport;
 mod verifier;
 
+/// What a runtime keeps, and where.
+pub use arcp_store as store;
+
 pub use agent::{Agent, AgentFuture};
 pub use client::Client;
 pub use context::JobContext;
@@ -23,4 +26,7 @@ pub use events::{Ended, EventQueue};
 pub use job::{JobHandle, Subscription};
 pub use runtime::Runtime;
 pub use server::{ListenOptions, Listener};
-pub use verifier::{StaticBearerVerifier, Verifier, VerifyFuture};
+pub use verifier::{
+    ChainVerifier, JwksOptions, JwtKey, JwtOptions, JwtVerifier, StaticBearerVerifier, Verifier, VerifierError,
+    VerifyFuture,
+};

@@ -436,6 +436,8 @@ impl Shared {
     }
 
     fn verify(self: &Arc<Self>, conn: ConnKey, token: &str) {
+        // Whichever thread brought the token, a verifier may use timers and tasks.
+        let _guard = self.tokio().enter();
         let mut verdict = self.verifier.verify(token);
         // A verifier that knows at once needs no task.
         if let Some(verdict) = (&mut verdict).now_or_never() {

@@ -1,5 +1,7 @@
 //! The provisioner for gateways with virtual keys, against a stand-in over a real socket.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a failed step is a failed test")]
+
 #[path = "support/gateway.rs"]
 mod gateway;
 

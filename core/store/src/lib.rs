@@ -1,6 +1,7 @@
 //! What ARCP remembers: the traits a store answers to, and the stores behind them.
 
 mod memory;
+pub mod sqlite;
 
 use std::sync::Arc;
 
@@ -8,6 +9,7 @@ use arcp_proto::machine::frame::Record;
 use arcp_proto::machine::kept::{Kept, StoreOp};
 
 pub use memory::{MemoryStore, PerJobCap};
+pub use sqlite::{SqliteOptions, SqliteStore, Synchronous};
 
 /// Why a store cannot be opened: one sentence with the remedy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

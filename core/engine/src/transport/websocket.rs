@@ -20,7 +20,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error as WsError, Message, Utf8Bytes};
 
-use super::{Received, Transport, TransportError, tls};
+use super::{AllowCleartext, Received, Transport, TransportError, tls};
 
 /// What a WebSocket runs over.
 pub(crate) enum Wire {
@@ -39,6 +39,8 @@ pub struct ConnectOptions {
     pub max_message_bytes: Option<usize>,
     /// For the whole of name lookup, connection, TLS and upgrade; 10 s.
     pub timeout: Option<Duration>,
+    /// For `ws` to another machine; a warning.
+    pub allow_cleartext: AllowCleartext,
 }
 
 /// One WebSocket, client or server side.
@@ -95,8 +97,8 @@ async fn open(url: &str, options: ConnectOptions) -> Result<WebSocketTransport, 
     let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(|| TransportError::new("the URL has no host"))?;
     let name = host.trim_start_matches('[').trim_end_matches(']');
     let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
-    if !secure && !is_loopback(name) {
-        tracing::warn!(host = name, "bearer token travels in clear: use wss:// beyond this machine");
+    if !secure {
+        options.allow_cleartext.check(name)?;
     }
     let mut request = url.into_client_request().map_err(TransportError::new)?;
     request.headers_mut().extend(options.headers);
@@ -118,10 +120,6 @@ async fn open(url: &str, options: ConnectOptions) -> Result<WebSocketTransport, 
         },
     )?;
     Ok(WebSocketTransport { socket })
-}
-
-fn is_loopback(host: &str) -> bool {
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 impl Transport for WebSocketTransport {

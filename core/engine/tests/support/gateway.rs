@@ -19,8 +19,6 @@ pub(crate) enum Mood {
     Answers(u16, String, usize),
     /// Never answers.
     Hangs,
-    /// The same key for everybody.
-    Repeats,
     /// Makes the key, and closes the connection instead of answering.
     LosesAnswers,
 }

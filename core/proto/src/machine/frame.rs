@@ -164,6 +164,10 @@ impl Frame {
         }
     }
 
+    pub(super) fn is_acceptance(&self) -> bool {
+        matches!(self, Frame::Message { kind: kind::JOB_ACCEPTED, .. })
+    }
+
     /// What it weighs in a bounded queue.
     pub fn cost(&self) -> usize {
         match self {

@@ -37,6 +37,10 @@ pub struct Session {
     /// Highest number the application has taken.
     pub(super) acked: u64,
     pub(super) log: Log,
+    /// Acceptances that no connection has taken yet: they go before the replay.
+    pub(super) untold: Vec<Frame>,
+    /// After a restart: acceptances, by job, of which nobody knows whether they were taken.
+    pub(super) unsure: HashMap<Arc<str>, Frame>,
     /// Jobs this session submitted that have not ended.
     pub(super) running: HashSet<JobKey>,
     /// Jobs of others it follows.
@@ -127,6 +131,8 @@ impl Session {
             event_seq: 0,
             acked: 0,
             log: Log::default(),
+            untold: Vec::new(),
+            unsure: HashMap::new(),
             running: HashSet::new(),
             subscriptions: HashSet::new(),
             seen: SeenIds::default(),

@@ -96,6 +96,16 @@ impl Store {
         kept.iter().filter(|record| after_source_seq == 0 || record.source_seq > after_source_seq).cloned().collect()
     }
 
+    /// The highest `x-n` a job's kept events carry.
+    pub(crate) fn last_n(&self, job_id: &str) -> u64 {
+        let kept = self.jobs.get(job_id).map(Vec::as_slice).unwrap_or_default();
+        let number = |record: &Arc<Record>| {
+            let payload: serde_json::Value = serde_json::from_slice(&record.payload).ok()?;
+            payload["body"]["x-n"].as_u64()
+        };
+        kept.iter().filter_map(number).max().unwrap_or(0)
+    }
+
     pub(crate) fn kept(&self, job_id: &str) -> usize {
         self.jobs.get(job_id).map_or(0, Vec::len)
     }

@@ -159,7 +159,11 @@ impl World {
         for agent in agents(&given) {
             register(&mut self.machine, &agent).map_err(|error| error.message)?;
         }
-        self.peers.values_mut().for_each(|peer| peer.gone = true);
+        for peer in self.peers.values_mut() {
+            // The next process counts its connections anew.
+            peer.key = ConnKey(u64::MAX);
+            peer.gone = true;
+        }
         self.asked.clear();
         self.started.clear();
         self.ended.clear();

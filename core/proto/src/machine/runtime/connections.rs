@@ -56,10 +56,10 @@ impl Conn {
         self.refused_in_row = 0;
     }
 
-    /// What waits is not sent: the session's log has it.
-    pub(super) fn drop_waiting(&mut self) {
-        self.out.clear();
+    /// What waits is not sent: the session's log has it, save the acceptances, which are returned.
+    pub(super) fn drop_waiting(&mut self) -> Vec<Frame> {
         self.out_bytes = 0;
+        self.out.drain(..).filter(Frame::is_acceptance).collect()
     }
 }
 
@@ -91,9 +91,9 @@ impl RuntimeMachine {
     pub fn disconnected(&mut self, now: Now, conn: ConnKey) {
         self.timers.clear(Timer::Handshake(conn));
         self.timers.clear(Timer::Heartbeat(conn));
-        let Some(gone) = self.conns.remove(&conn) else { return };
+        let Some(mut gone) = self.conns.remove(&conn) else { return };
         match gone.state {
-            ConnState::Open(key) => self.detach(now, key, conn),
+            ConnState::Open(key) => self.detach(now, key, conn, gone.drop_waiting()),
             ConnState::Welcoming(key) => self.abandon_welcome(key),
             ConnState::AwaitHello | ConnState::Verifying(_) | ConnState::Closing => {}
         }
@@ -205,7 +205,7 @@ impl RuntimeMachine {
         self.timers.clear(Timer::Handshake(conn));
         self.timers.clear(Timer::Heartbeat(conn));
         match previous {
-            ConnState::Open(key) => self.detach(now, key, conn),
+            ConnState::Open(key) => self.detach(now, key, conn, Vec::new()),
             ConnState::Welcoming(key) => self.abandon_welcome(key),
             ConnState::AwaitHello | ConnState::Verifying(_) | ConnState::Closing => {}
         }
@@ -251,8 +251,9 @@ impl RuntimeMachine {
 
     /// A peer that never reads loses its connection, not its jobs.
     fn drop_hopeless_consumer(&mut self, now: Now, conn: ConnKey) {
-        if let Some(entry) = self.conns.get_mut(&conn) {
-            entry.drop_waiting();
+        let untold = self.conns.get_mut(&conn).map(Conn::drop_waiting).unwrap_or_default();
+        if let Some(session) = self.session_of(conn).map(|(key, _)| key).and_then(|key| self.sessions.get_mut(&key)) {
+            session.untold.extend(untold);
         }
         let error = Error::internal("too much waits for this connection; read faster, then connect again");
         self.answer_error(now, conn, error.with_details(details("cap", "buffered_events")), None);

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use super::connections::{ConnState, PendingHello};
+use super::connections::{Conn, ConnState, PendingHello};
 use super::storage::Gated;
 use super::{ConnKey, RuntimeEvent, RuntimeMachine, SessionKey, Timer, details};
 use crate::error::{Error, ErrorCode};
 use crate::feature::{Feature, FeatureSet};
 use crate::id::IdGenerator;
-use crate::machine::frame::{SessionName, WireProfile};
+use crate::machine::frame::{Frame, SessionName, WireProfile};
 use crate::machine::heartbeat::Heartbeat;
 use crate::machine::kept::{ResumedBy, StoreOp, TokenHash};
 use crate::machine::session::Session;
@@ -189,7 +189,14 @@ impl RuntimeMachine {
     pub(super) fn welcome(&mut self, now: Now, welcoming: Welcoming) {
         let Welcoming { conn, session: key, welcome, replay_after } = welcoming;
         let waits = |state: &ConnState| matches!(state, ConnState::Welcoming(waiting) if *waiting == key);
-        let Some(entry) = self.conns.get_mut(&conn).filter(|entry| waits(&entry.state)) else { return };
+        if !self.conns.get(&conn).is_some_and(|entry| waits(&entry.state)) {
+            return;
+        }
+        if let Some(earlier) = self.sessions.get(&key).and_then(|session| session.conn) {
+            // The same resume was asked for twice, and both waited for the store.
+            self.cut(now, earlier);
+        }
+        let Some(entry) = self.conns.get_mut(&conn) else { return };
         let Some(session) = self.sessions.get_mut(&key) else { return };
         let heartbeat = self.config.heartbeat_interval.filter(|_| session.features.has(Feature::Heartbeat));
         entry.open(key, heartbeat.map(|interval| Heartbeat::new(interval, now.mono)));
@@ -197,22 +204,21 @@ impl RuntimeMachine {
             self.timers.set(Timer::Heartbeat(conn), heartbeat.first_check());
         }
         entry.replaying = replay_after.is_some();
-        let earlier = session.conn.replace(conn);
+        session.conn = Some(conn);
         session.detached_at = None;
         let detached_since = session.detached_since.take();
-        let replay: Vec<_> = replay_after
-            .into_iter()
-            .flat_map(|last| session.log.after_number(last))
-            .map(|(event_seq, copied)| session.frame(event_seq, copied))
-            .collect();
+        let mut replay = std::mem::take(&mut session.untold);
+        let mut unsure = std::mem::take(&mut session.unsure);
+        for (event_seq, copied) in replay_after.into_iter().flat_map(|last| session.log.after_number(last)) {
+            if copied.record.job_seq == 1 {
+                replay.extend(unsure.remove(&copied.record.job_id));
+            }
+            replay.push(session.frame(event_seq, copied));
+        }
         self.timers.clear(Timer::Handshake(conn));
         self.timers.clear(Timer::SessionWindow(key));
         if let Some(since) = detached_since {
             self.detached.remove(&(since, key));
-        }
-        if let Some(earlier) = earlier {
-            // The same resume was asked for twice, and both waited for the store.
-            self.cut(now, earlier);
         }
         self.answer(now, conn, kind::SESSION_WELCOME, None, None, &welcome);
         for frame in replay {
@@ -233,12 +239,14 @@ impl RuntimeMachine {
     // ---- loss and end ------------------------------------------------------------------------------------------
 
     /// A session lost its connection; it can be resumed until its window is over.
-    pub(super) fn detach(&mut self, now: Now, key: SessionKey, conn: ConnKey) {
+    /// `untold` are the acceptances the connection had not taken.
+    pub(super) fn detach(&mut self, now: Now, key: SessionKey, conn: ConnKey, untold: Vec<Frame>) {
         let Some(session) = self.sessions.get_mut(&key) else { return };
         if session.conn != Some(conn) {
             return;
         }
         session.conn = None;
+        session.untold.extend(untold);
         session.detached_at = Some(now.wall);
         session.detached_since = Some(now.mono);
         let kept = self.config.durable.then(|| StoreOp::SaveSession(Box::new(session.kept())));
@@ -257,8 +265,9 @@ impl RuntimeMachine {
 
     /// Another connection has taken over: what waits for this one goes the other way.
     fn cut(&mut self, now: Now, conn: ConnKey) {
-        if let Some(entry) = self.conns.get_mut(&conn) {
-            entry.drop_waiting();
+        let untold = self.conns.get_mut(&conn).map(Conn::drop_waiting).unwrap_or_default();
+        if let Some(session) = self.session_of(conn).map(|(key, _)| key).and_then(|key| self.sessions.get_mut(&key)) {
+            session.untold.extend(untold);
         }
         self.close_conn(now, conn);
     }

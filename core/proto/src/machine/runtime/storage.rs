@@ -100,8 +100,11 @@ impl RuntimeMachine {
         match gated {
             Gated::Copy(key, copied) => self.release_copy(now, key, copied),
             Gated::Answer(key, conn, frame) => {
-                if self.sessions.get(&key).is_some_and(|session| session.conn == Some(conn)) {
+                let Some(session) = self.sessions.get_mut(&key) else { return };
+                if session.conn == Some(conn) {
                     self.push(now, conn, frame);
+                } else if frame.is_acceptance() {
+                    session.untold.push(frame);
                 }
             }
             Gated::Welcome(welcoming) => self.welcome(now, *welcoming),
@@ -256,6 +259,7 @@ impl RuntimeMachine {
         {
             session.mark_seen(&kept.request_id);
             let frame = super::requests::accepted_frame(&mut self.ids, now, session, &kept.request_id, &job);
+            session.unsure.insert(Arc::clone(&kept.job_id), frame.clone());
             session.remember_answer(&kept.request_id, ConnKey(0), frame);
         }
         for session in followers.iter().filter(|_| terminal.is_none()) {

@@ -1,19 +1,10 @@
-//! Who a bearer token belongs to.
+//! A fixed table of tokens.
 
-use std::future::{Future, ready};
-use std::pin::Pin;
+use std::future::ready;
 
-use arcp_proto::{Error, ErrorCode};
 use subtle::ConstantTimeEq;
 
-/// A verifier's answer: the principal, or the error to send.
-pub type VerifyFuture = Pin<Box<dyn Future<Output = Result<String, Error>> + Send>>;
-
-/// Says which principal a token belongs to. The runtime bounds its time.
-pub trait Verifier: Send + Sync + 'static {
-    /// The principal of `token`; `UNAUTHENTICATED` for a wrong one, `INTERNAL_ERROR` for the verifier's own failures.
-    fn verify(&self, token: &str) -> VerifyFuture;
-}
+use super::{Verifier, VerifyFuture, unauthenticated};
 
 /// A fixed table of tokens.
 #[derive(Clone)]
@@ -47,11 +38,6 @@ impl Verifier for StaticBearerVerifier {
         let verdict = self.find(token).map(str::to_owned).ok_or_else(unauthenticated);
         Box::pin(ready(verdict))
     }
-}
-
-/// The one answer to every wrong token.
-pub(crate) fn unauthenticated() -> Error {
-    Error::new(ErrorCode::Unauthenticated, "the bearer token is not valid")
 }
 
 #[cfg(test)]
