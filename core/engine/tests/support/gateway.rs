@@ -125,8 +125,7 @@ impl Gateway {
         match path {
             "/key/generate" => {
                 state.made += 1;
-                let value =
-                    if matches!(mood, Mood::Repeats) { "sk-same".into() } else { format!("sk-made-{}", state.made) };
+                let value = format!("sk-made-{}", state.made);
                 let alias = asked["key_alias"].as_str().unwrap().to_owned();
                 if state.keys.insert(alias.clone(), (value.clone(), asked)).is_some() {
                     return Some((400, json!({"error": {"message": "alias exists"}}).to_string()));

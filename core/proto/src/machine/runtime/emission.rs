@@ -183,7 +183,7 @@ impl RuntimeMachine {
         let was_running = job.status == JobStatus::Running;
         job.status = status;
         job.terminal = record;
-        let session = job.session;
+        let (session, job_id) = (job.session, Arc::clone(&job.start.job_id));
         // A subscriber whose history is still on its way gets the terminal behind it.
         let (replaying, live): (Vec<_>, Vec<_>) =
             std::mem::take(&mut job.subscribers).into_iter().partition(|subscriber| subscriber.held.is_some());
@@ -202,6 +202,7 @@ impl RuntimeMachine {
         self.timers.set(Timer::Retention(key), now.mono + self.retention());
         self.ended.push_back(key);
         self.events.push_back(RuntimeEvent::Ended(key));
+        self.end_credentials(&job_id);
         if was_running {
             self.running -= 1;
         } else {
@@ -270,7 +271,7 @@ impl RuntimeMachine {
         self.events.push_back(RuntimeEvent::Cancel { job: key, ending });
     }
 
-    fn append_event(&mut self, now: Now, job: JobKey, kind: &str, feature: Option<Feature>, body: &RawJson) {
+    pub(super) fn append_event(&mut self, now: Now, job: JobKey, kind: &str, feature: Option<Feature>, body: &RawJson) {
         let mut payload = Vec::with_capacity(body.get().len() + kind.len() + 64);
         event::write_event_payload(&mut payload, kind, now.wall, body.get().as_bytes());
         self.append(now, job, RecordKind::Event, feature, payload.into());

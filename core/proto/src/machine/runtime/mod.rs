@@ -3,6 +3,7 @@
 mod agents;
 mod config;
 mod connections;
+mod credentials;
 mod emission;
 mod requests;
 mod resume;
@@ -13,17 +14,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use config::{BufferCap, CancelPolicy, ProfileChoice, RuntimeConfig};
+pub use credentials::Unrevoked;
 pub use resume::ResumeRefusal;
 
 use self::agents::Agents;
 use self::connections::{Conn, ConnState};
+use self::credentials::Credentials;
 use self::requests::Idempotency;
 use self::storage::Storage;
 use super::job::{Ending, Job, JobStart, Outcome};
 use super::kept::StoreOp;
+use super::provision::{IssueRequest, Revocation};
 use super::session::Session;
 use super::timers::Timers;
 use crate::error::Error;
+use crate::feature::Feature;
 use crate::id::{Entropy, IdGenerator};
 use crate::json::RawJson;
 use crate::message::AgentEntry;
@@ -82,6 +87,22 @@ pub enum RuntimeEvent {
     Ended(JobKey),
     /// Emitters of this session's jobs may go on.
     Drained(SessionKey),
+    /// Ask the provisioner for credentials, once, and answer with `handle_provisioned`.
+    Provision {
+        /// The job they are for.
+        job: JobKey,
+        /// What is wanted.
+        request: Box<IssueRequest>,
+    },
+    /// Ask the provisioner to take a value back, and answer with `handle_revoked`.
+    Revoke {
+        /// To be returned.
+        id: String,
+        /// What to revoke.
+        what: Revocation,
+    },
+    /// A value could not be taken back and may still work: operators must know (R-9.8.2.5).
+    RevocationFailed(Unrevoked),
     /// Read kept records and answer with `handle_history`.
     ReadHistory {
         /// To be returned.
@@ -103,6 +124,8 @@ pub(super) enum Timer {
     Grace(JobKey),
     Retention(JobKey),
     Idempotency(u64),
+    Provision(JobKey),
+    Revoke(u64),
 }
 
 /// See the module documentation.
@@ -125,6 +148,7 @@ pub struct RuntimeMachine {
     timers: Timers<Timer>,
     events: VecDeque<RuntimeEvent>,
     storage: Storage,
+    credentials: Credentials,
     /// Jobs that were alive when the process before this one ended.
     orphans: Vec<JobKey>,
     /// History tickets to the job and subscriber they serve.
@@ -154,10 +178,20 @@ impl RuntimeMachine {
             timers: Timers::new(),
             events: VecDeque::new(),
             storage: Storage::default(),
+            credentials: Credentials::default(),
             orphans: Vec::new(),
             history: BTreeMap::new(),
             next_key: 0,
             shutting_down: false,
+        }
+    }
+
+    /// There is somebody now who issues and revokes credentials. To be called before the first connection and before
+    /// [`RuntimeMachine::recover`].
+    pub fn set_provisions(&mut self) {
+        self.config.provisions = true;
+        if !self.config.features.iter().any(|name| name == Feature::ProvisionedCredentials.as_str()) {
+            self.config.features.push(Feature::ProvisionedCredentials.as_str().to_owned());
         }
     }
 
@@ -248,6 +282,8 @@ impl RuntimeMachine {
                 Timer::Grace(job) => self.finish(now, job, Outcome::Cancelled),
                 Timer::Retention(job) => self.forget_job(now, job),
                 Timer::Idempotency(number) => self.expire_idempotency(now, number),
+                Timer::Provision(job) => self.abandon_provisioning(now, job),
+                Timer::Revoke(number) => self.revoke_again(number),
             }
         }
     }

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+use super::credentials::{Draft, SubmitRequest};
 use super::storage::Gated;
 use super::{CancelPolicy, ConnKey, JobKey, RuntimeEvent, RuntimeMachine, SessionKey, Timer, details};
 use crate::agent_ref::AgentRef;
@@ -34,6 +35,9 @@ pub(super) struct Idempotency {
     by_key: HashMap<(Arc<str>, String), Used>,
     by_number: HashMap<u64, (Arc<str>, String)>,
 }
+
+/// An idempotency key with its principal, and the parameters it is used with.
+pub(super) type Claim = ((Arc<str>, String), [u8; 32]);
 
 /// What a key was used for. Kept apart from the job, which may be forgotten before the key is.
 #[derive(Debug)]
@@ -110,6 +114,8 @@ impl RuntimeMachine {
                 if session.is_repeat(id) {
                     if let Some(frame) = session.answer_again(id, conn) {
                         self.gate(now, Gated::Answer(key, conn, frame));
+                    } else {
+                        self.ask_again(key, id, conn);
                     }
                     return;
                 }
@@ -179,7 +185,29 @@ impl RuntimeMachine {
         head: &Head<'_>,
         submit: Submit,
     ) -> Result<(), Error> {
-        let id = &*head.id;
+        let trace_id = head.trace_id.as_ref().map(|trace_id| (**trace_id).into());
+        let request = SubmitRequest { conn, id: head.id.to_string(), trace_id, submit };
+        let Some(request) = self.hold_back(key, request)? else { return Ok(()) };
+        let behind = self.is_holding(key);
+        let taken = self.take_submit(now, key, request, false);
+        match taken {
+            Err(error) if behind => {
+                self.hold_refusal(key, conn, &head.id, error);
+                Ok(())
+            }
+            taken => taken,
+        }
+    }
+
+    /// Takes a submit whose turn it is; `in_front` of those that wait behind it, if it has to wait again.
+    pub(super) fn take_submit(
+        &mut self,
+        now: Now,
+        key: SessionKey,
+        request: SubmitRequest,
+        in_front: bool,
+    ) -> Result<(), Error> {
+        let SubmitRequest { conn, id, trace_id, submit } = request;
         let Some(principal) = self.sessions.get(&key).map(|session| Arc::clone(&session.principal)) else {
             return Ok(());
         };
@@ -189,7 +217,7 @@ impl RuntimeMachine {
                 let claim = (Arc::clone(&principal), name.clone());
                 let fingerprint = fingerprint(&submit)?;
                 if let Some(used) = self.idempotency.by_key.get(&claim) {
-                    return self.repeat_accepted(now, conn, key, id, &claim, used.fingerprint == fingerprint);
+                    return self.repeat_accepted(now, conn, key, &id, &claim, used.fingerprint == fingerprint);
                 }
                 if self.idempotency.by_key.len() >= self.config.max_idempotency_keys {
                     let cap = self.config.max_idempotency_keys;
@@ -200,13 +228,24 @@ impl RuntimeMachine {
             }
             None => None,
         };
-        let mut job = self.check_submit(now, key, principal, head, &submit)?;
-        let job_key = JobKey(self.fresh_key());
+        let job = self.check_submit(now, key, principal, trace_id, &submit)?;
+        let draft = Draft { key: JobKey(self.fresh_key()), conn, id, job, claim };
+        if self.wants_credentials(key) {
+            self.provision(now, key, draft, in_front);
+        } else {
+            self.accept_job(now, key, draft);
+        }
+        Ok(())
+    }
+
+    /// The job is kept, its submit answered, and its agent started.
+    pub(super) fn accept_job(&mut self, now: Now, key: SessionKey, draft: Draft) {
+        let Draft { key: job_key, conn, id, mut job, claim } = draft;
         if let Some(end) = job.lease_end {
             self.timers.set(Timer::LeaseEnd(job_key), end.mono.saturating_add(self.config.lease_grace));
         }
         job.claim = claim.as_ref().map(|(claim, _)| claim.clone());
-        self.keep_durable(|| StoreOp::SaveJob(Box::new(job.kept(id))));
+        self.keep_durable(|| StoreOp::SaveJob(Box::new(job.kept(&id))));
         if let Some((claim, fingerprint)) = claim {
             let ttl = self.config.idempotency_ttl.max(self.config.retention);
             let used = Used {
@@ -229,9 +268,8 @@ impl RuntimeMachine {
         if let Some(session) = self.sessions.get_mut(&key) {
             session.running.insert(job_key);
         }
-        self.answer_accepted(now, conn, key, id, (job_id, trace_id), accepted);
+        self.answer_accepted(now, conn, key, &id, (job_id, trace_id), accepted);
         self.enqueue(now, job_key);
-        Ok(())
     }
 
     /// Starts a job, or makes it wait for a slot.
@@ -249,7 +287,7 @@ impl RuntimeMachine {
         now: Now,
         key: SessionKey,
         principal: Arc<str>,
-        head: &Head<'_>,
+        trace_id: Option<Arc<str>>,
         submit: &Submit,
     ) -> Result<Job, Error> {
         let (agent, version) = self.agents.resolve(&AgentRef::parse(&submit.agent)?)?;
@@ -268,17 +306,15 @@ impl RuntimeMachine {
         if self.shutting_down {
             return Err(Error::internal("the runtime is shutting down; submit again later"));
         }
-        if self.running >= self.config.max_concurrent_jobs && self.waiting.len() >= self.config.max_waiting_jobs {
+        let taken = self.running + self.waiting.len() + self.credentials.pending();
+        if taken >= self.config.max_concurrent_jobs.saturating_add(self.config.max_waiting_jobs) {
             let cap = self.config.max_waiting_jobs;
             let error = Error::internal(format!("{cap} jobs are waiting already; submit again later"));
             return Err(error.with_details(details("cap", "waiting_jobs")));
         }
         let max_runtime =
             submit.max_runtime_sec.map(|seconds| Duration::from_secs(seconds).min(self.config.max_runtime_cap));
-        let trace_id: Arc<str> = match &head.trace_id {
-            Some(trace_id) => (**trace_id).into(),
-            None => self.ids.trace_id().into(),
-        };
+        let trace_id = trace_id.unwrap_or_else(|| self.ids.trace_id().into());
         let session_id = self.sessions.get(&key).map(|session| Arc::clone(session.id())).unwrap_or_default();
         let start = JobStart {
             job_id: self.ids.job_id(now.wall).into(),

@@ -9,10 +9,12 @@ use super::{ConnKey, JobKey, RuntimeEvent, RuntimeMachine, SessionKey, Timer};
 use crate::agent_ref::AgentRef;
 use crate::error::Error;
 use crate::feature::FeatureSet;
+use crate::json::RawJson;
 use crate::lease::{self, Lease};
 use crate::machine::frame::{Frame, SessionName};
 use crate::machine::job::{Job, JobStart, LeaseEnd, Outcome, Subscriber};
 use crate::machine::kept::{Kept, RestoredJob, RestoredSession, StoreOp};
+use crate::machine::provision::{IssueRequest, Revocation};
 use crate::machine::session::{Copied, Log, Session};
 use crate::message::{Closed, JobStatus, LeaseConstraints};
 use crate::time::Now;
@@ -30,6 +32,10 @@ pub(super) enum Gated {
     Closed(ConnKey, Closed),
     /// The agent of an accepted job starts.
     Start(JobKey),
+    /// The provisioner is asked for a job's credentials.
+    Provision { job: JobKey, request: Box<IssueRequest> },
+    /// A value that was replaced is revoked.
+    Revoke { id: String, job_id: Arc<str>, handle: RawJson },
 }
 
 /// The way to the store and back.
@@ -110,6 +116,8 @@ impl RuntimeMachine {
             Gated::Welcome(welcoming) => self.welcome(now, *welcoming),
             Gated::Closed(conn, closed) => self.say_closed(now, conn, &closed),
             Gated::Start(job) => self.start_agent(job),
+            Gated::Provision { job, request } => self.ask_provisioner(job, request),
+            Gated::Revoke { id, job_id, handle } => self.revoke(id, job_id, Revocation::Handle(handle)),
         }
     }
 
@@ -183,6 +191,7 @@ impl RuntimeMachine {
             let followers = followers.remove(&restored.job.job_id).unwrap_or_default();
             self.restore_job(now, restored, &followers)?;
         }
+        self.credentials.orphans = kept.credentials;
         for key in kept.keys {
             self.restore_key(now, key)?;
         }
@@ -288,6 +297,7 @@ impl RuntimeMachine {
     /// Settles the jobs that died with the process before this one: a restartable agent is started again under the same
     /// id, unless a part of its result was sent already (D-26); any other job ends in a kept `INTERNAL_ERROR` (D-8).
     pub fn recover(&mut self, now: Now, is_restartable: impl Fn(&JobStart) -> bool) {
+        self.revoke_orphans();
         for key in std::mem::take(&mut self.orphans) {
             let Some(job) = self.jobs.get_mut(&key) else { continue };
             let known = AgentRef::parse(&job.start.agent_ref()).is_ok_and(|agent| self.agents.resolve(&agent).is_ok());
