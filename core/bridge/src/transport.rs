@@ -77,6 +77,10 @@ impl Transport for Used {
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.transport.poll_close(cx)
     }
+
+    fn is_private(&self) -> bool {
+        self.transport.is_private()
+    }
 }
 
 impl TransportHandle {

@@ -6,18 +6,20 @@ use std::sync::{Arc, Once, OnceLock, Weak};
 use std::time::Duration;
 
 use arcp_proto::Error;
+use arcp_proto::json::RawJson;
 use arcp_proto::machine::RuntimeMachine;
 use arcp_proto::machine::frame::{Frame, Record};
 use arcp_proto::machine::job::{JobStart, Outcome};
-use arcp_proto::machine::runtime::{ConnKey, JobKey, RuntimeConfig, RuntimeEvent};
-use arcp_proto::message::AgentEntry;
+use arcp_proto::machine::provision::{IssueRequest, Revocation};
+use arcp_proto::machine::runtime::{ConnKey, JobKey, RuntimeConfig, RuntimeEvent, Unrevoked};
+use arcp_proto::message::{AgentEntry, SecretText};
 use arcp_proto::time::Now;
 use arcp_store::{MemoryStore, Store, StoreError, StoreSink};
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
 use parking_lot::{Mutex, RwLock};
 use tokio::runtime::Handle;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::{AbortHandle, spawn_blocking};
 use tokio::time::{sleep_until, timeout};
 
@@ -25,6 +27,7 @@ use crate::agent::Agent;
 use crate::clock::{Clock, OsEntropy};
 use crate::connection::{Endpoint, Signal, drive};
 use crate::context::{CancelSignal, JobContext};
+use crate::provision::Provisioner;
 use crate::server::Listener;
 use crate::transport::{Received, Transport};
 use crate::verifier::Verifier;
@@ -46,6 +49,10 @@ pub(crate) struct Shared {
     begun: Once,
     agents: RwLock<HashMap<String, Registered>>,
     verifier: Arc<dyn Verifier>,
+    provisioner: OnceLock<Arc<dyn Provisioner>>,
+    revocations: Semaphore,
+    /// A revocation was answered.
+    revoked: Notify,
     signals: Mutex<HashMap<ConnKey, Arc<Signal>>>,
     jobs: Mutex<HashMap<JobKey, RunningJob>>,
     drained: Notify,
@@ -78,6 +85,12 @@ struct RunningJob {
 
 /// A verifier that takes longer has failed.
 const VERIFY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A provisioner that takes longer has failed.
+const REVOKE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Revocations that run at a time.
+const REVOCATIONS: usize = 16;
 
 /// How long a shutdown waits for connections to end.
 const LAST_WORDS: Duration = Duration::from_secs(3);
@@ -125,6 +138,9 @@ impl Runtime {
             begun: Once::new(),
             agents: RwLock::default(),
             verifier,
+            provisioner: OnceLock::new(),
+            revocations: Semaphore::new(REVOCATIONS),
+            revoked: Notify::new(),
             signals: Mutex::default(),
             jobs: Mutex::default(),
             drained: Notify::new(),
@@ -178,6 +194,42 @@ impl Runtime {
         self.shared.machine.lock().set_default_agent_version(name, version)
     }
 
+    /// Has credentials made for jobs. To be called once, before the first connection. They are offered only over a store
+    /// that outlives the process, since what is not revoked before it ends must be afterwards (R-9.8.2.6).
+    ///
+    /// # Errors
+    /// `INVALID_REQUEST` when there is a provisioner already.
+    pub fn set_provisioner(&self, provisioner: Arc<dyn Provisioner>) -> Result<(), Error> {
+        let first = self.shared.provisioner.set(provisioner);
+        first.map_err(|_| Error::invalid("this runtime has a provisioner already; set one only"))?;
+        let mut machine = self.shared.machine.lock();
+        machine.set_provisions();
+        if !machine.config().durable {
+            tracing::warn!("credentials are not offered: the store does not outlive the process; use a durable one");
+        }
+        Ok(())
+    }
+
+    /// Replaces the value of a running job's credential: its client is told, then the old value is revoked (R-9.8.2.7).
+    /// The new one, by its handle, is revoked at once when it is not taken.
+    ///
+    /// # Errors
+    /// `JOB_NOT_FOUND` when there is no such job or credential, `INVALID_REQUEST` for a value that was used before,
+    /// `INTERNAL_ERROR` while the store cannot keep the handle.
+    pub fn rotate_credential(&self, job_id: &str, id: &str, value: SecretText, handle: RawJson) -> Result<(), Error> {
+        self.shared.act(|machine, now| machine.rotate(now, job_id, id, value, handle))
+    }
+
+    /// Credentials that could not be revoked and may still work (R-9.8.2.5).
+    pub fn unrevoked_credentials(&self) -> Vec<Unrevoked> {
+        self.shared.peek(RuntimeMachine::unrevoked)
+    }
+
+    /// Tries to revoke one of [`Runtime::unrevoked_credentials`] again; whether there is one of this id.
+    pub fn retry_revocation(&self, id: &str) -> bool {
+        self.shared.act(|machine, _| machine.retry_revocation(id))
+    }
+
     /// Agents as the welcome shows them.
     pub fn agent_inventory(&self) -> Vec<AgentEntry> {
         self.shared.machine.lock().agent_inventory()
@@ -190,6 +242,9 @@ impl Runtime {
         let signal = Arc::new(Signal::default());
         let conn = shared.act(|machine, now| {
             let conn = machine.connected(now);
+            if transport.is_private() {
+                machine.mark_secure(conn);
+            }
             shared.signals.lock().insert(conn, Arc::clone(&signal));
             conn
         });
@@ -256,6 +311,23 @@ impl Runtime {
         };
         if timeout(LAST_WORDS, all_closed).await.is_err() {
             tracing::warn!("a connection did not end in time");
+        }
+        // What is not revoked by then is, when the store is opened again.
+        let all_revoked = async {
+            loop {
+                let revoked = self.shared.revoked.notified();
+                tokio::pin!(revoked);
+                revoked.as_mut().enable();
+                let unsettled =
+                    |machine: &RuntimeMachine| machine.outstanding_revocations() > machine.unrevoked().len();
+                if !self.shared.peek(unsettled) {
+                    return;
+                }
+                revoked.await;
+            }
+        };
+        if timeout(LAST_WORDS, all_revoked).await.is_err() {
+            tracing::warn!("credentials were still to be revoked; the next start revokes them");
         }
         let shared = Arc::clone(&self.shared);
         // It waits for the disk.
@@ -417,6 +489,12 @@ impl Shared {
             RuntimeEvent::Drained(_) => self.drained.notify_waiters(),
             RuntimeEvent::Verify { conn, token } => self.verify(conn, &token.0),
             RuntimeEvent::Start { job, start } => self.start(job, start),
+            RuntimeEvent::Provision { job, request } => self.provision(job, *request),
+            RuntimeEvent::Revoke { id, what } => self.revoke(id, what),
+            RuntimeEvent::RevocationFailed(Unrevoked { id, job_id, error }) => {
+                tracing::error!(id, %job_id, error, "a credential could not be revoked and may still work");
+                self.revoked.notify_waiters();
+            }
             RuntimeEvent::Ended(job) => {
                 if let Some(task) = self.jobs.lock().remove(&job).and_then(|running| running.task) {
                     task.abort();
@@ -449,6 +527,46 @@ impl Shared {
                 .await
                 .unwrap_or_else(|_| Err(Error::internal("the token could not be verified in time")));
             shared.act(|machine, now| machine.handle_verified(now, conn, verdict));
+        });
+    }
+
+    fn provision(self: &Arc<Self>, job: JobKey, request: IssueRequest) {
+        let Some(provisioner) = self.provisioner.get().map(Arc::clone) else {
+            let error = Err(Error::internal("this runtime has no provisioner"));
+            return self.act(|machine, now| machine.handle_provisioned(now, job, error));
+        };
+        // Longer than the submit waits: what is issued too late must be known to be revoked.
+        let patience = self.peek(|machine| machine.config().provision_timeout) * 2;
+        let shared = Arc::clone(self);
+        self.tokio().spawn(async move {
+            let issue = AssertUnwindSafe(async move { provisioner.issue(request).await }).catch_unwind();
+            let answer = match timeout(patience, issue).await {
+                Ok(Ok(answer)) => answer,
+                Ok(Err(_)) => Err(Error::internal("the provisioner panicked")),
+                Err(_) => Err(Error::internal("the provisioner gave no answer in time")),
+            };
+            if let Err(error) = &answer {
+                tracing::warn!(error = error.message, "no credentials could be issued");
+            }
+            shared.act(|machine, now| machine.handle_provisioned(now, job, answer));
+        });
+    }
+
+    fn revoke(self: &Arc<Self>, id: String, what: Revocation) {
+        let Some(provisioner) = self.provisioner.get().map(Arc::clone) else { return };
+        let shared = Arc::clone(self);
+        self.tokio().spawn(async move {
+            // Never closed, so that the permit is always had.
+            let permit = shared.revocations.acquire().await;
+            let revoke = AssertUnwindSafe(async move { provisioner.revoke(what).await }).catch_unwind();
+            let outcome = match timeout(REVOKE_TIMEOUT, revoke).await {
+                Ok(Ok(outcome)) => outcome,
+                Ok(Err(_)) => Err(Error::internal("the provisioner panicked")),
+                Err(_) => Err(Error::internal("the provisioner gave no answer in time")),
+            };
+            drop(permit);
+            shared.act(|machine, now| machine.handle_revoked(now, &id, outcome));
+            shared.revoked.notify_waiters();
         });
     }
 

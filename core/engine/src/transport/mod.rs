@@ -45,6 +45,12 @@ pub trait Transport: Send + 'static {
 
     /// Ends the connection, politely where the transport knows how.
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<()>;
+
+    /// Whether secrets may travel over it: it is encrypted, or does not leave this machine (R-9.8.2.11). Asked once, before
+    /// anything is received. No, unless it says so.
+    fn is_private(&self) -> bool {
+        false
+    }
 }
 
 impl Transport for Box<dyn Transport> {
@@ -66,5 +72,9 @@ impl Transport for Box<dyn Transport> {
 
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         (**self).poll_close(cx)
+    }
+
+    fn is_private(&self) -> bool {
+        (**self).is_private()
     }
 }

@@ -154,6 +154,13 @@ impl Transport for WebSocketTransport {
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         Pin::new(&mut self.socket).poll_close(cx).map(|_| ())
     }
+
+    fn is_private(&self) -> bool {
+        match self.socket.get_ref() {
+            Wire::Tls(_) => true,
+            Wire::Plain(stream) => stream.peer_addr().is_ok_and(|peer| peer.ip().to_canonical().is_loopback()),
+        }
+    }
 }
 
 impl AsyncRead for Wire {

@@ -82,8 +82,9 @@ pub struct RuntimeConfig {
     pub provisions: bool,
     /// 30 s a provisioner has to issue a job's credentials before the submit is refused.
     pub provision_timeout: Duration,
-    /// Whether a lease without `model.use` forbids every model; `None`: it does when `provisions` is set.
-    pub forbid_unnamed_models: Option<bool>,
+    /// Whether a lease without `model.use` forbids every model; true. It is asked where models are gated, by agents'
+    /// checks and in credentials; with neither nothing is enforced.
+    pub forbid_unnamed_models: bool,
 }
 
 /// A bound by count and by bytes.
@@ -128,12 +129,7 @@ impl RuntimeConfig {
             durable: false,
             provisions: false,
             provision_timeout: Duration::from_secs(30),
-            forbid_unnamed_models: None,
+            forbid_unnamed_models: true,
         }
-    }
-
-    /// Whether a lease without `model.use` forbids every model.
-    pub fn forbids_unnamed_models(&self) -> bool {
-        self.forbid_unnamed_models.unwrap_or(self.provisions)
     }
 }

@@ -214,22 +214,22 @@ impl RuntimeMachine {
     pub fn rotate(
         &mut self,
         now: Now,
-        job: JobKey,
+        job_id: &str,
         id: &str,
         new_value: SecretText,
         new_handle: RawJson,
     ) -> Result<(), Error> {
-        let job_id = self.jobs.get(&job).map(|job| Arc::clone(&job.start.job_id));
-        if let Err(error) = self.check_rotation(job_id.as_ref(), id, &new_value, &new_handle) {
+        let job = self.jobs_by_id.get(job_id).copied();
+        let job_id: Arc<str> = job_id.into();
+        if let Err(error) = self.check_rotation(&job_id, id, &new_value, &new_handle) {
             // A value that serves somebody already must go on serving them.
             if !self.credentials.live_value(&new_value) && check_handle(&new_handle, &new_value).is_ok() {
-                let job_id = job_id.unwrap_or_default();
                 let kept_id = self.keep_credential(now, &job_id, new_handle.clone());
                 self.revoke(kept_id, job_id, Revocation::Handle(new_handle));
             }
             return Err(error);
         }
-        let Some(job_id) = job_id else { return Ok(()) };
+        let Some(job) = job else { return Ok(()) };
         let kept_id = self.keep_credential(now, &job_id, new_handle.clone());
         self.credentials.values.insert(&new_value);
         let Some(live) = self.credentials.live.get_mut(&job_id).and_then(|entry| entry.find(id)) else { return Ok(()) };
@@ -246,14 +246,8 @@ impl RuntimeMachine {
         Ok(())
     }
 
-    fn check_rotation(
-        &self,
-        job_id: Option<&Arc<str>>,
-        id: &str,
-        value: &SecretText,
-        handle: &RawJson,
-    ) -> Result<(), Error> {
-        let entry = job_id.and_then(|job_id| self.credentials.live.get(job_id)).filter(|entry| !entry.ended);
+    fn check_rotation(&self, job_id: &str, id: &str, value: &SecretText, handle: &RawJson) -> Result<(), Error> {
+        let entry = self.credentials.live.get(job_id).filter(|entry| !entry.ended);
         if !entry.is_some_and(|entry| entry.list.iter().any(|live| live.credential.id == id)) {
             let message = "no job that runs has a credential of this id; the new value is revoked";
             return Err(Error::new(ErrorCode::JobNotFound, message));

@@ -13,6 +13,7 @@ use crate::error::{Error, ErrorCode};
 use crate::event::{self, EventBody, EventKind};
 use crate::feature::Feature;
 use crate::json::RawJson;
+use crate::lease::MODEL_USE;
 use crate::machine::frame::{Record, RecordKind};
 use crate::machine::job::{Ending, Outcome};
 use crate::machine::kept::StoreOp;
@@ -74,6 +75,10 @@ impl RuntimeMachine {
                 self.append_event(now, job, kind.as_str(), Some(Feature::ResultChunk), body);
                 Ok(())
             }
+            // It would put a secret into the log, and name a value nobody could revoke (R-9.8.2.10).
+            EventKind::Status if is_rotation(body) => Err(Error::invalid(
+                "the phase credential_rotated is the runtime's own; rotate the credential instead of telling of it",
+            )),
             EventKind::Delegate => Err(Error::invalid("this runtime does not delegate jobs; submit the child instead")),
             _ => {
                 self.append_event(now, job, kind.as_str(), None, body);
@@ -133,7 +138,11 @@ impl RuntimeMachine {
         let Some(entry) = self.jobs.get(&job) else {
             return Err(Error::new(ErrorCode::PermissionDenied, "the job has ended, and its lease with it"));
         };
-        let verdict = entry.authorize(now, namespace, target);
+        let mut verdict = entry.authorize(now, namespace, target);
+        let denied = verdict.as_ref().is_err_and(|error| error.code == ErrorCode::PermissionDenied);
+        if denied && namespace == MODEL_USE && !self.config.forbid_unnamed_models {
+            verdict = entry.authorize_unnamed_model(target).unwrap_or(verdict);
+        }
         if let Err(error) = &verdict
             && error.code == ErrorCode::LeaseExpired
         {
@@ -345,5 +354,12 @@ impl RuntimeMachine {
         let Some(session) = self.sessions.get_mut(&key).filter(|session| session.sees(record.feature)) else { return };
         let event_seq = session.next_seq();
         self.hand_out(now, key, event_seq, Copied { record: Arc::clone(record), foreign });
+    }
+}
+
+fn is_rotation(body: &RawJson) -> bool {
+    match EventBody::read("status", body.as_raw()) {
+        EventBody::Status { phase, .. } => phase == "credential_rotated",
+        _ => false,
     }
 }

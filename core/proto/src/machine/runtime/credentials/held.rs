@@ -134,7 +134,7 @@ impl RuntimeMachine {
             agent: start.agent_ref(),
             lease: Arc::clone(&start.lease),
             budget: draft.job.budget.clone(),
-            models: patterns.or_else(|| self.config.forbids_unnamed_models().then(Vec::new)),
+            models: patterns.or_else(|| self.config.forbid_unnamed_models.then(Vec::new)),
             expires_at: draft.job.lease_end.map(|end| end.wall),
             parent_job_id: None,
             asked_at: now.wall,
