@@ -9,9 +9,10 @@ pub use arcp_engine::transport::{
     pair_memory_transports,
 };
 pub use arcp_engine::{
-    Agent, AgentFuture, ChainVerifier, Client, Error, EventQueue, JobContext, JobHandle, JwksOptions, JwtKey,
-    JwtOptions, JwtVerifier, ListenOptions, Listener, Runtime, StaticBearerVerifier, Subscription, TransportError,
-    Verifier, VerifierError, VerifyFuture,
+    Agent, AgentFuture, AuditFile, AuditLog, AuditSink, ChainVerifier, ChildHandle, Client, Delegate, Error,
+    EventQueue, JobContext, JobHandle, JwksOptions, JwtKey, JwtOptions, JwtVerifier, ListenOptions, Listener, Monitor,
+    Observed, ResultData, ResultWriter, Runtime, StaticBearerVerifier, Subscription, TransportError, Verifier,
+    VerifierError, VerifyFuture, Written,
 };
 pub use arcp_proto::agent_ref::AgentRef;
 pub use arcp_proto::budget::{Budget, parse_amount as parse_budget_amount};
@@ -21,14 +22,18 @@ pub use arcp_proto::error::{Error as ProtocolError, ErrorCode};
 pub use arcp_proto::feature::{self, intersect as intersect_features};
 pub use arcp_proto::json::{self, RawJson};
 pub use arcp_proto::lease::{self, Lease, authorize as validate_lease_op, is_subset as is_lease_subset};
+pub use arcp_proto::machine::audit::AuditEntry;
 pub use arcp_proto::machine::client::{ClientConfig, CloseStyle, JobEvent};
 pub use arcp_proto::machine::job::{Ending, JobStart, Outcome};
+pub use arcp_proto::machine::result_stream::{ResultCaps, ResultOptions};
 pub use arcp_proto::machine::runtime::{CancelPolicy, ProfileChoice, RuntimeConfig};
+pub use arcp_proto::machine::stats::RuntimeStats;
 pub use arcp_proto::message::{
     self, JobStatus, LeaseConstraints, PeerInfo as ClientInfo, PeerInfo as RuntimeInfo, Submit, Subscribe,
     error_from_payload,
 };
 pub use arcp_proto::time::Timestamp;
+pub use arcp_proto::trace::TraceContext;
 pub use arcp_proto::{PROTOCOL_VERSION, event};
 
 /// The version of this implementation.

@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
-use arcp::{Ending, JobContext, JobStart, Outcome, ProtocolError, RawJson};
+use arcp::{
+    Ending, JobContext, JobStart, Outcome, ProtocolError, RawJson, ResultData, ResultOptions, ResultWriter, Written,
+};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use crate::core::Core;
+use crate::delegation::Children;
 use crate::error::ErrorInfo;
 use crate::port::{Item, Port, Value};
 
@@ -17,9 +20,23 @@ pub struct Invocation {
     context: JobContext,
     input: RawJson,
     answer: Mutex<Option<oneshot::Sender<Outcome>>>,
+    children: Children,
+    result: Mutex<Option<ResultWriter>>,
 }
 
 impl Invocation {
+    pub(crate) fn core(&self) -> &Core {
+        &self.core
+    }
+
+    pub(crate) fn context(&self) -> &JobContext {
+        &self.context
+    }
+
+    pub(crate) fn children(&self) -> &Children {
+        &self.children
+    }
+
     /// Names this invocation in later items.
     pub fn id(&self) -> u64 {
         self.id
@@ -57,6 +74,48 @@ impl Invocation {
     /// `INVALID_REQUEST` for a bad kind or body; what a refused `tool_call` says.
     pub fn emit(&self, kind: &str, body: &str) -> Result<bool, ErrorInfo> {
         Ok(self.context.emit_now(kind, &RawJson::parse(body)?)?)
+    }
+
+    /// Opens the result of the job, to be written in parts, and returns its id. `result_id` is the agent's own, or `None`
+    /// for a fresh one; `chunk_bytes` is where it is cut, 256 KiB when `None`.
+    ///
+    /// # Errors
+    /// `INVALID_REQUEST` when the job's result was opened before, or an option is out of bounds.
+    pub fn open_result(&self, result_id: Option<String>, chunk_bytes: Option<usize>) -> Result<String, ErrorInfo> {
+        let writer = self.context.stream_result_with(ResultOptions { result_id, chunk_bytes })?;
+        let result_id = writer.result_id().to_owned();
+        *self.result.lock() = Some(writer);
+        Ok(result_id)
+    }
+
+    /// Writes as much of `data` as may be written at once: how much that was, in bytes, and whether to wait with
+    /// [`Invocation::drained`] before the rest, or the next. What is left is [`ResultData::skip`] of what was taken.
+    ///
+    /// # Errors
+    /// `INTERNAL_ERROR` with `details.cap` over a cap, in which the job then ends; `INVALID_REQUEST` when no result is
+    /// open.
+    pub fn write_result(&self, data: ResultData<'_>) -> Result<Written, ErrorInfo> {
+        let mut result = self.result.lock();
+        let writer = result.as_mut().ok_or_else(no_result)?;
+        Ok(writer.write_now(data)?)
+    }
+
+    /// Sends what is kept back of the result until more is written.
+    ///
+    /// # Errors
+    /// `INVALID_REQUEST` when no result is open.
+    pub fn flush_result(&self) -> Result<(), ErrorInfo> {
+        self.result.lock().as_ref().ok_or_else(no_result)?.flush();
+        Ok(())
+    }
+
+    /// Ends the result; `summary` is a sentence for the `job.result`. What the agent returns after this is not sent.
+    ///
+    /// # Errors
+    /// `INVALID_REQUEST` when no result is open or the summary has more than 64 KiB; the cap the result went over.
+    pub fn finish_result(&self, summary: Option<&str>) -> Result<(), ErrorInfo> {
+        let writer = self.result.lock().take().ok_or_else(no_result)?;
+        Ok(writer.finish(summary)?)
     }
 
     /// Completes when the client has caught up enough for this job to emit on.
@@ -119,13 +178,25 @@ impl Invocation {
     }
 }
 
+fn no_result() -> ProtocolError {
+    ProtocolError::invalid("no result is open; open it once, and write before it is finished")
+}
+
 /// Runs one job in the host behind `port`.
 pub(crate) async fn run_in_host(core: Core, port: Port, input: RawJson, context: JobContext) -> Outcome {
     // The host's agent ends by itself after a cancellation.
     context.observe_cancellation();
     let (sender, answer) = oneshot::channel();
     let id = core.number();
-    let invocation = Invocation { id, core, context: context.clone(), input, answer: Mutex::new(Some(sender)) };
+    let invocation = Invocation {
+        id,
+        core,
+        context: context.clone(),
+        input,
+        answer: Mutex::new(Some(sender)),
+        children: Children::default(),
+        result: Mutex::default(),
+    };
     let abandoned = Abandon { port: &port, id: Some(id) };
     if !port.push(Item::Invoke(Arc::new(invocation))) {
         let error = ProtocolError::internal("the event loop that hosts this agent is closed");

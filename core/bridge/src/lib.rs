@@ -7,6 +7,7 @@
 
 mod client;
 mod core;
+mod delegation;
 mod error;
 mod functions;
 mod invocation;
@@ -29,4 +30,4 @@ pub use crate::port::{Item, Port, Value, Wake};
 pub use crate::runtime::{Runtime, VerifierChoice};
 pub use crate::transport::{Frames, ListenerHandle, TransportHandle};
 
-pub use arcp::{Ending, IMPL_VERSION, JobEvent, PROTOCOL_VERSION};
+pub use arcp::{Ending, IMPL_VERSION, JobEvent, PROTOCOL_VERSION, ResultData, Written};

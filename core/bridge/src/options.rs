@@ -71,6 +71,15 @@ pub struct RuntimeOptions {
     /// 1000.
     #[serde(default)]
     pub max_waiting_jobs: Option<usize>,
+    /// Decoded bytes in one chunk of a result; 1 MiB.
+    #[serde(default)]
+    pub result_chunk_cap: Option<usize>,
+    /// Decoded bytes in all chunks of a result; 256 MiB.
+    #[serde(default)]
+    pub result_cap: Option<u64>,
+    /// Bytes of a result that is sent whole; 1 MiB.
+    #[serde(default)]
+    pub inline_result_cap: Option<usize>,
     /// `session` or `principal`; `session`.
     #[serde(default)]
     pub cancel_policy: Option<String>,
@@ -229,6 +238,12 @@ impl RuntimeOptions {
         set(&mut config.max_waiting_jobs, self.max_waiting_jobs);
         if config.max_concurrent_jobs == 0 {
             return Err(ErrorInfo::argument("max_concurrent_jobs must be at least 1"));
+        }
+        set(&mut config.results.chunk, self.result_chunk_cap);
+        set(&mut config.results.total, self.result_cap);
+        set(&mut config.results.inline, self.inline_result_cap);
+        if config.results.chunk == 0 {
+            return Err(ErrorInfo::argument("result_chunk_cap must be at least 1"));
         }
         config.cancel_policy = match self.cancel_policy.as_deref() {
             None | Some("session") => CancelPolicy::Session,

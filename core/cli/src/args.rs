@@ -39,7 +39,7 @@ Examples:
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     Submit(SubmitArgs),
     Tail(TailArgs),
     Cancel(CancelArgs),
@@ -146,7 +146,7 @@ pub(crate) struct ServeArgs {
     pub(crate) cancel_policy: CancelPolicyArg,
     /// Host this Python runtime, which brings its own agents and tokens
     #[arg(long, value_name = "MODULE:ATTRIBUTE", value_parser = app,
-          conflicts_with_all = ["token", "token_file", "principal", "cancel_policy", "tokens", "jwt"])]
+          conflicts_with_all = ["token", "token_file", "principal", "cancel_policy", "tokens", "jwt", "metrics", "audit"])]
     pub(crate) app: Option<String>,
     /// Serve wss:// with this certificate chain (PEM)
     #[arg(long, value_name = "FILE", requires = "tls_key")]
@@ -158,6 +158,12 @@ pub(crate) struct ServeArgs {
     /// address, else any]
     #[arg(long, value_name = "NAME")]
     pub(crate) allowed_host: Vec<String>,
+    /// Serve /metrics (Prometheus), /health and /ready over plain HTTP here; port 0 takes a free one
+    #[arg(long, value_name = "HOST:PORT", value_parser = address)]
+    pub(crate) metrics: Option<String>,
+    /// Append who did what, and what was refused, to this file, one JSON object per line
+    #[arg(long, value_name = "FILE")]
+    pub(crate) audit: Option<PathBuf>,
     /// How to say where it listens
     #[arg(long, value_enum, default_value = "text")]
     pub(crate) output: OutputForm,
@@ -304,6 +310,15 @@ fn endpoint_path(text: &str) -> Result<String, String> {
     if text.starts_with('/') { Ok(text.to_owned()) } else { Err("it must begin with /, such as /arcp".into()) }
 }
 
+fn address(text: &str) -> Result<String, String> {
+    match text.rsplit_once(':').map(|(host, port)| (host, port.parse::<u16>())) {
+        Some((host, Ok(_))) if !host.is_empty() && (!host.contains(':') || host.starts_with('[')) => {
+            Ok(text.to_owned())
+        }
+        _ => Err("it must be HOST:PORT, such as 127.0.0.1:9100 or [::1]:9100".into()),
+    }
+}
+
 fn app(text: &str) -> Result<String, String> {
     match text.split_once(':') {
         Some((module, attribute)) if !module.is_empty() && !attribute.is_empty() => Ok(text.to_owned()),
@@ -325,6 +340,16 @@ mod tests {
     #[test]
     fn the_version_names_the_protocol() {
         assert!(VERSION.contains(&format!("(protocol {})", arcp::PROTOCOL_VERSION)), "{VERSION}");
+    }
+
+    #[test]
+    fn a_metrics_address_has_a_host_and_a_port() {
+        for good in ["127.0.0.1:9100", "[::1]:0", "localhost:65535"] {
+            assert_eq!(address(good).as_deref(), Ok(good));
+        }
+        for bad in ["", "9100", ":9100", "localhost", "localhost:70000", "::1:9100", "http://x:1/"] {
+            assert!(address(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

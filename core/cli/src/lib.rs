@@ -81,7 +81,7 @@ fn run_command(cli: Cli) -> Result<(), Failure> {
     let _logs = log::install(verbose);
     let result = runtime.block_on(async {
         match cli.command {
-            Command::Serve(args) => serve::run(args).await,
+            Command::Serve(args) => serve::run(*args).await,
             Command::Submit(args) => submit::run(args).await,
             Command::Tail(args) => tail::run(args).await,
             Command::Cancel(args) => cancel::run(args).await,

@@ -1,11 +1,12 @@
 //! `arcp serve`: hosts the agent `echo`, or leaves a Python runtime to a host that can run it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use arcp::transport::tls;
 use arcp::{
-    CancelPolicy, IMPL_VERSION, JobContext, ListenOptions, Listener, ProtocolError, RawJson, Runtime, RuntimeConfig,
-    RuntimeInfo,
+    AuditFile, CancelPolicy, IMPL_VERSION, JobContext, ListenOptions, Listener, Monitor, ProtocolError, RawJson,
+    Runtime, RuntimeConfig, RuntimeInfo,
 };
 use serde_json::json;
 use tokio::task::JoinSet;
@@ -73,7 +74,33 @@ impl ServeArgs {
         };
         let runtime = Runtime::new(config, self.verifier()?);
         runtime.register_agent("echo", echo).map_err(|error| Failure::Other(error.to_string()))?;
+        if let Some(path) = &self.audit {
+            let audit = AuditFile::open(path)
+                .map_err(|error| Failure::Usage(format!("--audit: cannot append to {}: {error}", path.display())))?;
+            runtime.set_audit(Arc::new(audit));
+        }
         Ok(runtime)
+    }
+
+    async fn monitor(&self, runtime: &Runtime) -> Result<Option<Monitor>, Failure> {
+        let Some(address) = &self.metrics else { return Ok(None) };
+        let monitor = Monitor::bind(address, Arc::new(runtime.clone())).await;
+        monitor.map(Some).map_err(|error| Failure::Other(format!("--metrics: {error}")))
+    }
+
+    fn say_listening(&self, url: &str, metrics: Option<String>) -> Result<(), Failure> {
+        match self.output {
+            OutputForm::Text => {
+                note(&format!("arcp serve listening on {url}"));
+                metrics.iter().for_each(|metrics| note(&format!("arcp serve metrics on {metrics}")));
+            }
+            OutputForm::Json => {
+                let mut listening = json!({"url": url});
+                metrics.into_iter().for_each(|metrics| listening["metrics"] = metrics.into());
+                print(&member("listening", &listening.to_string()))?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -87,10 +114,8 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
     let mut interrupts = Interrupts::new().map_err(|error| Failure::Other(error.to_string()))?;
     let mut listener =
         Listener::bind(args.listen_options()?).await.map_err(|error| Failure::Other(error.to_string()))?;
-    match args.output {
-        OutputForm::Text => note(&format!("arcp serve listening on {}", listener.url())),
-        OutputForm::Json => print(&member("listening", &json!({"url": listener.url()}).to_string()))?,
-    }
+    let monitor = args.monitor(&runtime).await?;
+    args.say_listening(listener.url(), monitor.as_ref().map(Monitor::metrics_url))?;
     args.warn_of_open_files();
     let mut connections = JoinSet::new();
     loop {

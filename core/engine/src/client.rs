@@ -13,6 +13,7 @@ use arcp_proto::machine::ClientMachine;
 use arcp_proto::machine::client::{ClientConfig, ClientEvent, HandleKey, Loss, Ticket};
 use arcp_proto::message::{Accepted, JobStatus, Submit, Subscribe, Subscribed, Welcome};
 use arcp_proto::time::Now;
+use arcp_proto::trace::TraceContext;
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
@@ -24,6 +25,7 @@ use crate::connection::{Endpoint, Signal, drive};
 use crate::error::Error;
 use crate::events::{EventQueue, Pushed};
 use crate::job::{JobHandle, Subscription, View};
+use crate::span::say;
 use crate::transport::{Received, Transport};
 
 /// One session with a runtime. Cheap to clone; all clones are one session.
@@ -169,7 +171,19 @@ impl Client {
     pub async fn submit(&self, submit: &Submit, trace_id: Option<&str>) -> Result<JobHandle, Error> {
         // A retry under the same key finds the job again, so it is left to run.
         let abandon = submit.idempotency_key.is_none();
-        let answer = self.ask(abandon, |machine, now| Ok(machine.submit(now, submit, trace_id))).await?;
+        self.submitted(self.ask(abandon, |machine, now| Ok(machine.submit(now, submit, trace_id))).await?)
+    }
+
+    /// Submits a job in the trace of `context`, which rides along for the agent.
+    ///
+    /// # Errors
+    /// As [`Client::submit`].
+    pub async fn submit_traced(&self, submit: &Submit, context: &TraceContext) -> Result<JobHandle, Error> {
+        let abandon = submit.idempotency_key.is_none();
+        self.submitted(self.ask(abandon, |machine, now| Ok(machine.submit_traced(now, submit, context))).await?)
+    }
+
+    fn submitted(&self, answer: Answer) -> Result<JobHandle, Error> {
         match answer {
             Answer::Accepted(key, queue, accepted) => {
                 let job_id = accepted.job_id.clone();
@@ -422,7 +436,7 @@ impl Shared {
             ClientEvent::TimedOut(ticket) => {
                 answer(ticket, Answer::Failed(Error::Timeout("the runtime did not answer the request".into())));
             }
-            ClientEvent::SessionError(error) => tracing::warn!(%error, "the runtime reported an error"),
+            ClientEvent::SessionError(error) => say(|| tracing::warn!(%error, "the runtime reported an error")),
             ClientEvent::Lost(loss) => return Some(describe(&loss)),
             ClientEvent::Closed => return Some(Error::Closed("the client was closed".into())),
             ClientEvent::Writable | ClientEvent::Event(..) | ClientEvent::Ended(..) => {}

@@ -6,12 +6,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arcp_proto::event::{self, EventKind};
 use arcp_proto::json::RawJson;
 use arcp_proto::machine::job::{Ending, JobStart};
+use arcp_proto::machine::result_stream::ResultOptions;
 use arcp_proto::machine::runtime::JobKey;
+use arcp_proto::trace::TraceContext;
 use arcp_proto::{Error, ErrorCode};
 use serde::Serialize;
 use tokio::sync::watch;
 
+use crate::result_writer::ResultWriter;
 use crate::runtime::Shared;
+use crate::span::JobTrace;
 
 /// One job's view of its runtime. Cheap to clone; emitters may be called from any thread.
 #[derive(Clone)]
@@ -20,6 +24,7 @@ pub struct JobContext {
     job: JobKey,
     start: Arc<JobStart>,
     cancel: Arc<CancelSignal>,
+    trace: Arc<JobTrace>,
 }
 
 /// Tells an agent that it is to give way.
@@ -56,13 +61,33 @@ impl CancelSignal {
 }
 
 impl JobContext {
-    pub(crate) fn new(shared: Arc<Shared>, job: JobKey, start: Arc<JobStart>, cancel: Arc<CancelSignal>) -> Self {
-        JobContext { shared, job, start, cancel }
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        job: JobKey,
+        start: Arc<JobStart>,
+        cancel: Arc<CancelSignal>,
+        trace: Arc<JobTrace>,
+    ) -> Self {
+        JobContext { shared, job, start, cancel, trace }
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    pub(crate) fn job(&self) -> JobKey {
+        self.job
     }
 
     /// What the job was started with: ids, principal, agent, lease, trace.
     pub fn start(&self) -> &JobStart {
         &self.start
+    }
+
+    /// What the agent hands to its tools and children: the trace of the submit, with this job as the cause. The
+    /// same at every call. `None` only for a job whose trace id is no trace id.
+    pub fn trace_context(&self) -> Option<&TraceContext> {
+        self.trace.context(&self.start)
     }
 
     /// Current budget counters, `{"USD":3.58}`; `None` without a budget.
@@ -108,10 +133,30 @@ impl JobContext {
     pub fn emit_now(&self, kind: &str, body: &RawJson) -> Result<bool, Error> {
         event::check_emitted(kind, body)?;
         let kind = EventKind::parse(kind);
-        self.shared.act(|machine, now| {
-            machine.emit(now, self.job, &kind, body)?;
-            Ok(machine.must_wait(self.job))
-        })
+        let emit = || {
+            self.shared.act(|machine, now| {
+                machine.emit(now, self.job, &kind, body)?;
+                Ok(machine.must_wait(self.job))
+            })
+        };
+        match kind {
+            EventKind::ToolCall => self.trace.operation(&self.start, "tool.call", emit),
+            EventKind::Metric => {
+                let wait = emit()?;
+                self.record_budget();
+                Ok(wait)
+            }
+            _ => emit(),
+        }
+    }
+
+    /// Shows in the job's span what a metric may have left.
+    fn record_budget(&self) {
+        if self.trace.span().is_seen()
+            && let Some(budget) = self.budget()
+        {
+            self.trace.span().record("arcp.budget.remaining", budget.get());
+        }
     }
 
     /// Completes when this job's emitters may go on.
@@ -128,12 +173,41 @@ impl JobContext {
         }
     }
 
+    /// Opens the result of this job, to be written in parts: a job has one.
+    ///
+    /// # Errors
+    /// `INVALID_REQUEST` when the job's result was opened before, or chunks were emitted by hand.
+    pub fn stream_result(&self) -> Result<ResultWriter, Error> {
+        self.stream_result_with(ResultOptions::default())
+    }
+
+    /// As [`JobContext::stream_result`], under an id of the agent's own, or cut elsewhere than at 256 KiB.
+    ///
+    /// # Errors
+    /// As [`JobContext::stream_result`], and `INVALID_REQUEST` for an option out of bounds.
+    pub fn stream_result_with(&self, options: ResultOptions) -> Result<ResultWriter, Error> {
+        let opened = self.shared.act(|machine, now| machine.open_result(now, self.job, options))?;
+        Ok(ResultWriter::new(self.clone(), opened))
+    }
+
+    /// The job, and the runtime that runs it.
+    pub(crate) fn place(&self) -> (JobKey, &Arc<Shared>) {
+        (self.job, &self.shared)
+    }
+
+    /// Completes when the job is to give way, whoever looks out for it.
+    pub(crate) async fn given_up(&self) -> Ending {
+        self.cancel.wait().await
+    }
+
     /// Checks one operation against the lease.
     ///
     /// # Errors
     /// `LEASE_EXPIRED` (which also ends the job), `PERMISSION_DENIED`, `BUDGET_EXHAUSTED`, `INVALID_REQUEST`.
     pub fn authorize(&self, namespace: &str, target: &str) -> Result<(), Error> {
-        self.shared.act(|machine, now| machine.authorize(now, self.job, namespace, target))
+        self.trace.operation(&self.start, namespace, || {
+            self.shared.act(|machine, now| machine.authorize(now, self.job, namespace, target))
+        })
     }
 
     /// A `log` event; level one of trace, debug, info, warn, error, critical.
@@ -172,7 +246,8 @@ impl JobContext {
         self.emit("artifact_ref", &event::artifact_ref(uri, content_type, byte_size, sha256)?).await
     }
 
-    /// A `result_chunk` event, as a plain event: the agent numbers its chunks and ends them itself.
+    /// A `result_chunk` event by hand: the agent numbers its chunks and ends them itself, and what breaks the order is
+    /// refused. [`JobContext::stream_result`] does this for it.
     pub async fn result_chunk(&self, result_id: &str, chunk_seq: u64, data: &[u8], more: bool) -> Result<(), Error> {
         self.emit("result_chunk", &event::result_chunk(result_id, chunk_seq, data, more)?).await
     }

@@ -2,16 +2,23 @@
 //! `arcp-proto`.
 
 mod agent;
+mod audit;
 mod client;
 mod clock;
 mod connection;
 mod context;
+mod delegation;
 mod error;
 mod events;
 mod job;
+pub mod metrics;
+mod monitor;
+mod notes;
 pub mod provision;
+mod result_writer;
 mod runtime;
 mod server;
+mod span;
 pub mod transport;
 mod verifier;
 
@@ -19,11 +26,15 @@ mod verifier;
 pub use arcp_store as store;
 
 pub use agent::{Agent, AgentFuture};
+pub use audit::{AuditFile, AuditLog, AuditSink, MAX_WAITING as MAX_WAITING_AUDIT_ENTRIES};
 pub use client::Client;
 pub use context::JobContext;
+pub use delegation::{ChildHandle, Delegate};
 pub use error::{Error, TransportError};
 pub use events::{Ended, EventQueue};
 pub use job::{JobHandle, Subscription};
+pub use monitor::{Monitor, Observed};
+pub use result_writer::{ResultData, ResultWriter, Written};
 pub use runtime::Runtime;
 pub use server::{ListenOptions, Listener};
 pub use verifier::{

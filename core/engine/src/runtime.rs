@@ -8,10 +8,12 @@ use std::time::Duration;
 use arcp_proto::Error;
 use arcp_proto::json::RawJson;
 use arcp_proto::machine::RuntimeMachine;
+use arcp_proto::machine::audit::AuditEntry;
 use arcp_proto::machine::frame::{Frame, Record};
-use arcp_proto::machine::job::{JobStart, Outcome};
+use arcp_proto::machine::job::{Job, JobStart, Outcome};
 use arcp_proto::machine::provision::{IssueRequest, Revocation};
 use arcp_proto::machine::runtime::{ConnKey, JobKey, RuntimeConfig, RuntimeEvent, Unrevoked};
+use arcp_proto::machine::stats::RuntimeStats;
 use arcp_proto::message::{AgentEntry, SecretText};
 use arcp_proto::time::Now;
 use arcp_store::{MemoryStore, Store, StoreError, StoreSink};
@@ -19,16 +21,23 @@ use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
 use parking_lot::{Mutex, RwLock};
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::{AbortHandle, spawn_blocking};
 use tokio::time::{sleep_until, timeout};
 
 use crate::agent::Agent;
+use crate::audit::AuditSink;
 use crate::clock::{Clock, OsEntropy};
 use crate::connection::{Endpoint, Signal, drive};
 use crate::context::{CancelSignal, JobContext};
+use crate::delegation::ChildOutcome;
+use crate::metrics::CommitHistogram;
+use crate::monitor::Observed;
+use crate::notes::Notes;
 use crate::provision::Provisioner;
+use crate::result_writer::write_value;
 use crate::server::Listener;
+use crate::span::{self, JobTrace, say};
 use crate::transport::{Received, Transport};
 use crate::verifier::Verifier;
 
@@ -55,6 +64,8 @@ pub(crate) struct Shared {
     revoked: Notify,
     signals: Mutex<HashMap<ConnKey, Arc<Signal>>>,
     jobs: Mutex<HashMap<JobKey, RunningJob>>,
+    /// Delegated children whose end is waited for.
+    children: Mutex<HashMap<JobKey, watch::Sender<ChildOutcome>>>,
     drained: Notify,
     timer: Arc<Timer>,
     /// Where timers run, since an emitter may call from a thread that is none of tokio's.
@@ -62,6 +73,7 @@ pub(crate) struct Shared {
     ended: Notify,
     /// A connection is gone.
     closed: Notify,
+    notes: Notes,
 }
 
 /// The deadline the timer task sleeps to, and what makes it look again. Apart from [`Shared`], so that sleeping keeps no
@@ -97,6 +109,9 @@ const LAST_WORDS: Duration = Duration::from_secs(3);
 
 /// How long a shutdown waits for the store.
 const LAST_WRITES: Duration = Duration::from_secs(10);
+
+/// Frames of this many bytes are not copied once more to share a buffer with others.
+const OWN_BUFFER: usize = 16 << 10;
 
 /// Frames a connection takes from the machine under one lock.
 const TRANSMIT_BATCH: usize = 256;
@@ -143,11 +158,13 @@ impl Runtime {
             revoked: Notify::new(),
             signals: Mutex::default(),
             jobs: Mutex::default(),
+            children: Mutex::default(),
             drained: Notify::new(),
             timer: Arc::default(),
             tokio: OnceLock::new(),
             ended: Notify::new(),
             closed: Notify::new(),
+            notes: Notes::default(),
         };
         Runtime { shared: Arc::new(shared) }
     }
@@ -205,7 +222,9 @@ impl Runtime {
         let mut machine = self.shared.machine.lock();
         machine.set_provisions();
         if !machine.config().durable {
-            tracing::warn!("credentials are not offered: the store does not outlive the process; use a durable one");
+            say(|| {
+                tracing::warn!("credentials are not offered: the store does not outlive the process; use a durable one")
+            });
         }
         Ok(())
     }
@@ -217,7 +236,13 @@ impl Runtime {
     /// `JOB_NOT_FOUND` when there is no such job or credential, `INVALID_REQUEST` for a value that was used before,
     /// `INTERNAL_ERROR` while the store cannot keep the handle.
     pub fn rotate_credential(&self, job_id: &str, id: &str, value: SecretText, handle: RawJson) -> Result<(), Error> {
-        self.shared.act(|machine, now| machine.rotate(now, job_id, id, value, handle))
+        let rotated = self.shared.act(|machine, now| {
+            let principal = machine.job_by_id(job_id).map(|job| Arc::clone(&job.start().principal));
+            machine.rotate(now, job_id, id, value, handle).map(|()| principal.unwrap_or_default())
+        });
+        let now = self.shared.clock.now().wall;
+        self.shared.notes.audit(&AuditEntry::credential_rotated(now, &rotated?, job_id, id));
+        Ok(())
     }
 
     /// Credentials that could not be revoked and may still work (R-9.8.2.5).
@@ -235,6 +260,24 @@ impl Runtime {
         self.shared.machine.lock().agent_inventory()
     }
 
+    /// Hands every audit entry from now on to this sink. There is none by default.
+    pub fn set_audit(&self, sink: Arc<dyn AuditSink>) {
+        self.shared.notes.set_audit(sink);
+    }
+
+    /// The figures of this moment.
+    pub fn stats(&self) -> RuntimeStats {
+        let shared = &self.shared;
+        let running = shared.jobs.lock().len();
+        let live = shared.peek(RuntimeMachine::live_jobs);
+        shared.notes.fill(RuntimeStats {
+            sessions_connected: shared.signals.lock().len() as u64,
+            jobs_pending: live.saturating_sub(running) as u64,
+            jobs_running: running as u64,
+            ..RuntimeStats::default()
+        })
+    }
+
     /// Runs one whole session: returns after a close, a bye or a lost link, and never fails.
     pub async fn accept(&self, mut transport: impl Transport) {
         self.begin();
@@ -249,9 +292,11 @@ impl Runtime {
             conn
         });
         let guard = ConnGuard { shared, conn };
-        let mut endpoint = ServerEnd { shared, conn, frames: Vec::new(), text: BytesMut::new() };
-        if let Err(error) = drive(&mut transport, &mut endpoint, &signal).await {
-            tracing::debug!(%error, "a connection was lost");
+        let session = span::session();
+        let seen = Some(&session).filter(|session| session.is_seen());
+        let mut endpoint = ServerEnd { shared, conn, frames: Vec::new(), text: BytesMut::new(), unnamed: seen };
+        if let Err(error) = session.around(drive(&mut transport, &mut endpoint, &signal)).await {
+            say(|| tracing::debug!(%error, "a connection was lost"));
         }
         drop(guard);
     }
@@ -281,6 +326,7 @@ impl Runtime {
 
     /// Cancels every job, gives them up to `grace`, says `session.bye` everywhere.
     pub async fn shutdown(&self, reason: &str, grace: Duration) {
+        self.shared.notes.stopping();
         self.shared.act(|machine, now| machine.shutdown(now, reason));
         let all_ended = async {
             loop {
@@ -294,7 +340,7 @@ impl Runtime {
             }
         };
         if timeout(grace, all_ended).await.is_err() {
-            tracing::warn!("agents were still running at the end of the grace time");
+            say(|| tracing::warn!("agents were still running at the end of the grace time"));
         }
         self.shared.act(|machine, now| machine.close_connections(now, reason));
         // What was said last must leave before the caller ends the process; each connection bounds its own end.
@@ -310,7 +356,7 @@ impl Runtime {
             }
         };
         if timeout(LAST_WORDS, all_closed).await.is_err() {
-            tracing::warn!("a connection did not end in time");
+            say(|| tracing::warn!("a connection did not end in time"));
         }
         // What is not revoked by then is, when the store is opened again.
         let all_revoked = async {
@@ -327,12 +373,12 @@ impl Runtime {
             }
         };
         if timeout(LAST_WORDS, all_revoked).await.is_err() {
-            tracing::warn!("credentials were still to be revoked; the next start revokes them");
+            say(|| tracing::warn!("credentials were still to be revoked; the next start revokes them"));
         }
         let shared = Arc::clone(&self.shared);
         // It waits for the disk.
         if timeout(LAST_WRITES, spawn_blocking(move || shared.store.close())).await.is_err() {
-            tracing::warn!("the store did not close in time");
+            say(|| tracing::warn!("the store did not close in time"));
         }
     }
 }
@@ -352,9 +398,10 @@ impl StoreLink {
 impl StoreSink for StoreLink {
     fn stored(&self, ticket: u64, outcome: Result<(), String>) {
         if let Err(fault) = &outcome {
-            tracing::error!(%fault, "events cannot be stored");
+            say(|| tracing::error!(%fault, "events cannot be stored"));
         }
         if let Some(shared) = self.shared() {
+            shared.notes.stored(ticket, shared.clock.now().mono, &outcome);
             shared.act(|machine, now| machine.handle_stored(now, ticket, outcome));
         }
     }
@@ -366,13 +413,28 @@ impl StoreSink for StoreLink {
     }
 
     fn taken_over(&self) {
-        tracing::error!("another process has taken over the store; this runtime stops");
+        say(|| tracing::error!("another process has taken over the store; this runtime stops"));
         if let Some(shared) = self.shared() {
+            shared.notes.stopping();
             shared.act(|machine, now| {
                 machine.shutdown(now, "another runtime has taken over");
                 machine.close_connections(now, "another runtime has taken over");
             });
         }
+    }
+}
+
+impl Observed for Runtime {
+    fn stats(&self) -> RuntimeStats {
+        Runtime::stats(self)
+    }
+
+    fn commits(&self) -> CommitHistogram {
+        self.shared.notes.commits()
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        self.shared.notes.ready()
     }
 }
 
@@ -395,6 +457,8 @@ struct ServerEnd<'a> {
     conn: ConnKey,
     frames: Vec<Frame>,
     text: BytesMut,
+    /// The session's span, while it has no id.
+    unnamed: Option<&'a span::Guarded>,
 }
 
 impl Endpoint for ServerEnd<'_> {
@@ -412,10 +476,20 @@ impl Endpoint for ServerEnd<'_> {
 
     fn transmit(&mut self, frames: &mut Vec<Bytes>) {
         self.shared.act(|machine, now| machine.poll_transmit(now, self.conn, TRANSMIT_BATCH, &mut self.frames));
+        if let Some(span) = self.unnamed
+            && let Some(id) = self.shared.peek(|machine| machine.session_of(self.conn).map(|(_, s)| Arc::clone(s.id())))
+        {
+            span.record("arcp.session_id", &id);
+            self.unnamed = None;
+        }
         // Written outside the lock, into one buffer that every frame of the batch is cut from.
         for frame in self.frames.drain(..) {
             let mut text = Vec::with_capacity(frame.cost() + 320);
             frame.write(&mut text);
+            if text.len() >= OWN_BUFFER {
+                frames.push(text.into());
+                continue;
+            }
             self.text.extend_from_slice(&text);
             frames.push(self.text.split().freeze());
         }
@@ -425,6 +499,16 @@ impl Endpoint for ServerEnd<'_> {
 impl Shared {
     pub(crate) fn drained(&self) -> &Notify {
         &self.drained
+    }
+
+    /// Tells this channel how the child ends.
+    pub(crate) fn watch_child(&self, child: JobKey, ended: watch::Sender<ChildOutcome>) {
+        self.children.lock().insert(child, ended);
+    }
+
+    /// The present, on both clocks.
+    pub(crate) fn now(&self) -> Now {
+        self.clock.now()
     }
 
     /// Reads the machine.
@@ -440,9 +524,13 @@ impl Shared {
         let result = decide(&mut machine, now);
         loop {
             // Before any history is read, so that it holds everything decided so far.
-            while let Some((ticket, op)) = machine.poll_store() {
-                self.store.apply(ticket, op);
-            }
+            self.store.apply_all(&mut std::iter::from_fn(|| {
+                let (ticket, op) = machine.poll_store()?;
+                if self.store.is_durable() {
+                    self.notes.applied(ticket, now.mono);
+                }
+                Some((ticket, op))
+            }));
             match machine.poll_event() {
                 Some(RuntimeEvent::ReadHistory { ticket, job_id, after_source_seq }) => {
                     if let Some(records) = self.store.history(ticket, &job_id, after_source_seq) {
@@ -490,18 +578,28 @@ impl Shared {
             RuntimeEvent::Verify { conn, token } => self.verify(conn, &token.0),
             RuntimeEvent::Start { job, start } => self.start(job, start),
             RuntimeEvent::Provision { job, request } => self.provision(job, *request),
-            RuntimeEvent::Revoke { id, what } => self.revoke(id, what),
+            RuntimeEvent::Revoke { id, what, job_id, principal, attempt } => {
+                self.revoke(id, what, (job_id, principal), attempt);
+            }
             RuntimeEvent::RevocationFailed(Unrevoked { id, job_id, error }) => {
-                tracing::error!(id, %job_id, error, "a credential could not be revoked and may still work");
+                say(|| tracing::error!(id, %job_id, error, "a credential could not be revoked and may still work"));
                 self.revoked.notify_waiters();
             }
             RuntimeEvent::Ended(job) => {
+                if let Some(status) = self.peek(|machine| machine.job(job).map(Job::status)) {
+                    self.notes.job_ended(status);
+                }
                 if let Some(task) = self.jobs.lock().remove(&job).and_then(|running| running.task) {
                     task.abort();
                 }
                 self.ended.notify_waiters();
                 // Emitters of an ended job have nothing to wait for.
                 self.drained.notify_waiters();
+            }
+            RuntimeEvent::ChildEnded { child, outcome, .. } => {
+                if let Some(ended) = self.children.lock().remove(&child) {
+                    ended.send_replace(Some(outcome));
+                }
             }
             // Done under the lock.
             RuntimeEvent::Cancel { .. } | RuntimeEvent::ReadHistory { .. } => {}
@@ -519,14 +617,14 @@ impl Shared {
         let mut verdict = self.verifier.verify(token);
         // A verifier that knows at once needs no task.
         if let Some(verdict) = (&mut verdict).now_or_never() {
-            return self.act(|machine, now| machine.handle_verified(now, conn, verdict));
+            return self.verified(conn, verdict);
         }
         let shared = Arc::clone(self);
         self.tokio().spawn(async move {
             let verdict = timeout(VERIFY_TIMEOUT, verdict)
                 .await
                 .unwrap_or_else(|_| Err(Error::internal("the token could not be verified in time")));
-            shared.act(|machine, now| machine.handle_verified(now, conn, verdict));
+            shared.verified(conn, verdict);
         });
     }
 
@@ -537,6 +635,7 @@ impl Shared {
         };
         // Longer than the submit waits: what is issued too late must be known to be revoked.
         let patience = self.peek(|machine| machine.config().provision_timeout) * 2;
+        let (principal, job_id) = (Arc::clone(&request.principal), Arc::clone(&request.job_id));
         let shared = Arc::clone(self);
         self.tokio().spawn(async move {
             let issue = AssertUnwindSafe(async move { provisioner.issue(request).await }).catch_unwind();
@@ -546,13 +645,17 @@ impl Shared {
                 Err(_) => Err(Error::internal("the provisioner gave no answer in time")),
             };
             if let Err(error) = &answer {
-                tracing::warn!(error = error.message, "no credentials could be issued");
+                say(|| tracing::warn!(error = error.message, "no credentials could be issued"));
+            }
+            for one in answer.iter().flatten() {
+                let id = &one.credential.id;
+                shared.notes.audit(&AuditEntry::credential_issued(shared.clock.now().wall, &principal, &job_id, id));
             }
             shared.act(|machine, now| machine.handle_provisioned(now, job, answer));
         });
     }
 
-    fn revoke(self: &Arc<Self>, id: String, what: Revocation) {
+    fn revoke(self: &Arc<Self>, id: String, what: Revocation, of: (Arc<str>, Arc<str>), attempt: u32) {
         let Some(provisioner) = self.provisioner.get().map(Arc::clone) else { return };
         let shared = Arc::clone(self);
         self.tokio().spawn(async move {
@@ -565,9 +668,19 @@ impl Shared {
                 Err(_) => Err(Error::internal("the provisioner gave no answer in time")),
             };
             drop(permit);
+            let (now, (job_id, principal)) = (shared.clock.now().wall, of);
+            shared.notes.audit(&match &outcome {
+                Ok(()) => AuditEntry::credential_revoked(now, &principal, &job_id, &id),
+                Err(_) => AuditEntry::revocation_failed(now, &principal, &job_id, &id, attempt),
+            });
             shared.act(|machine, now| machine.handle_revoked(now, &id, outcome));
             shared.revoked.notify_waiters();
         });
+    }
+
+    fn verified(self: &Arc<Self>, conn: ConnKey, verdict: Result<String, Error>) {
+        self.notes.verified(self.clock.now().wall, &verdict);
+        self.act(|machine, now| machine.handle_verified(now, conn, verdict));
     }
 
     fn start(self: &Arc<Self>, job: JobKey, start: Arc<JobStart>) {
@@ -577,12 +690,24 @@ impl Shared {
             let error = Error::internal(format!("agent {} was unregistered", start.agent_ref()));
             return self.act(|machine, now| machine.finish(now, job, Outcome::Failed(error)));
         };
-        let context = JobContext::new(Arc::clone(self), job, Arc::clone(&start), Arc::clone(&cancel));
+        let trace = Arc::new(JobTrace::new(&start));
+        let context = JobContext::new(Arc::clone(self), job, Arc::clone(&start), Arc::clone(&cancel), trace.clone());
         let shared = Arc::clone(self);
         let task = self.tokio().spawn(async move {
-            let run = AssertUnwindSafe(async move { agent.run(start.input.clone(), context).await });
-            let outcome = run_to_end(run.catch_unwind(), &cancel).await;
-            shared.act(|machine, now| machine.finish(now, job, outcome));
+            let inner = context.clone();
+            let run = AssertUnwindSafe(async move { agent.run(start.input.clone(), inner).await });
+            let outcome = trace.span().around(run_to_end(run.catch_unwind(), &cancel)).await;
+            let long = shared.act(|machine, now| match outcome {
+                Outcome::Success(value) if machine.should_stream(job, value.get().len()) => Some(value),
+                outcome => {
+                    machine.finish(now, job, outcome);
+                    None
+                }
+            });
+            if let Some(value) = long {
+                let outcome = write_value(&context, &value).await;
+                shared.act(|machine, now| machine.finish(now, job, outcome));
+            }
         });
         if let Some(running) = self.jobs.lock().get_mut(&job) {
             running.task = Some(task.abort_handle());

@@ -14,6 +14,7 @@ use tokio_rustls::{TlsAcceptor, TlsStream};
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
 
 use crate::error::TransportError;
+use crate::span::say;
 use crate::transport::Wire;
 use crate::transport::{Transport, WebSocketTransport, websocket_config};
 
@@ -118,14 +119,14 @@ async fn accept_all(listener: TcpListener, gate: Arc<Gate>, sender: mpsc::Sender
                 tokio::spawn(async move {
                     match timeout(UPGRADE_TIMEOUT, gate.upgrade(tcp)).await {
                         Ok(Ok(transport)) => drop(sender.send(transport).await),
-                        Ok(Err(error)) => tracing::debug!(%error, "a connection was not upgraded"),
-                        Err(_) => tracing::debug!("a connection did not upgrade in time"),
+                        Ok(Err(error)) => say(|| tracing::debug!(%error, "a connection was not upgraded")),
+                        Err(_) => say(|| tracing::debug!("a connection did not upgrade in time")),
                     }
                 });
             }
             Err(error) => {
                 // Out of descriptors, most often: others must close first.
-                tracing::warn!(%error, "cannot accept a connection");
+                say(|| tracing::warn!(%error, "cannot accept a connection"));
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }

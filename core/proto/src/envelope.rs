@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 use crate::error::Error;
 use crate::json::{Limits, check, pick, push_string, push_u64, shape, string, syntax, unsigned};
 use crate::message::{Payload, kind};
+use crate::trace::{TraceContext, trace_id_of};
 
 pub use owned::Envelope;
 
@@ -113,6 +114,11 @@ impl<'a> Head<'a> {
         self.id.len() == 26 && self.id.bytes().all(crockford)
     }
 
+    /// The trace context among the extensions; `None` when there is none that can be read (R-11.5, R-11.7).
+    pub fn trace_context(&self) -> Option<TraceContext> {
+        self.extensions.and_then(TraceContext::from_extensions)
+    }
+
     /// What to report when the payload turns out to be wrong.
     pub fn refusal(&self, error: Error) -> Refusal {
         Refusal {
@@ -193,25 +199,6 @@ fn read_trace_id(value: &RawValue) -> Result<Cow<'_, str>, Error> {
     })
 }
 
-fn trace_id_of(text: &str) -> Option<&str> {
-    let hex =
-        |part: &str, length| part.len() == length && part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    let id = match text.split_once('-') {
-        None => text,
-        Some((version, rest)) => {
-            let mut parts = rest.split('-');
-            let (id, parent, flags) = (parts.next()?, parts.next()?, parts.next()?);
-            let whole = hex(parent, 16) && parent.bytes().any(|byte| byte != b'0') && hex(flags, 2);
-            // Only versions after 00 may carry more parts; ff is none.
-            if !hex(version, 2) || version == "ff" || !whole || (version == "00" && parts.next().is_some()) {
-                return None;
-            }
-            id
-        }
-    };
-    (hex(id, 32) && id.bytes().any(|byte| byte != b'0')).then_some(id)
-}
-
 fn is_optional(extensions: &RawValue) -> bool {
     pick(extensions.get(), &["optional"]).is_ok_and(|[flag]| flag.is_some_and(|flag| flag.get() == "true"))
 }
@@ -234,6 +221,8 @@ pub struct Header<'a> {
     pub trace_id: Option<&'a str>,
     /// Exactly on `job.event`, `job.result` and `job.error`.
     pub event_seq: Option<u64>,
+    /// A JSON object; not written beside `source_event_seq`, which is one of its own.
+    pub extensions: Option<&'a str>,
     /// The number in the submitting session, on copies for others (R-7.6.8).
     pub source_event_seq: Option<u64>,
 }
@@ -285,6 +274,9 @@ fn write_head(out: &mut Vec<u8>, header: &Header<'_>) {
         out.extend_from_slice(b"\":");
         push_u64(out, source);
         out.push(b'}');
+    } else if let Some(extensions) = header.extensions {
+        out.extend_from_slice(b",\"extensions\":");
+        out.extend_from_slice(extensions.as_bytes());
     }
     out.extend_from_slice(b",\"payload\":");
 }
@@ -306,6 +298,7 @@ mod tests {
             job_id: Some("a\"b"),
             trace_id: Some("4bf92f3577b34da6a3ce929d0e0e4736"),
             event_seq: Some(7),
+            extensions: Some("{\"optional\":true}"),
             source_event_seq: None,
         };
         let mut frame = Vec::new();
@@ -317,7 +310,7 @@ mod tests {
             (header.session_id, header.job_id, header.trace_id)
         );
         assert_eq!(head.payload.get(), "{\"kind\":\"log\"}");
-        assert!(matches!(head.id, Cow::Borrowed(_)) && !head.has_bare_ulid() && !head.optional);
+        assert!(matches!(head.id, Cow::Borrowed(_)) && !head.has_bare_ulid() && head.optional);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::json::{Fields, pick, push_string, string};
 use crate::time::Timestamp;
 
 pub use body::{EventBody, ToolOutcome};
-pub use build::{artifact_ref, log, metric, progress, result_chunk, status, thought, tool_call, tool_result};
+pub use build::{artifact_ref, delegate, log, metric, progress, result_chunk, status, thought, tool_call, tool_result};
 pub use check::check_emitted;
 
 macro_rules! kinds {

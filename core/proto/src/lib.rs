@@ -15,6 +15,7 @@ pub mod lease;
 pub mod machine;
 pub mod message;
 pub mod time;
+pub mod trace;
 
 pub use error::{Error, ErrorCode};
 

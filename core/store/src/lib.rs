@@ -35,6 +35,14 @@ pub trait Store: Send + Sync + 'static {
     /// under the runtime's lock: this must neither block nor call the sink.
     fn apply(&self, ticket: u64, op: StoreOp);
 
+    /// Carries out several operations that belong together, such as a record and its numbers: a store that outlives the
+    /// process keeps all of them or none. `ops` is drained; it must not use the store.
+    fn apply_all(&self, ops: &mut dyn Iterator<Item = (u64, StoreOp)>) {
+        for (ticket, op) in ops {
+            self.apply(ticket, op);
+        }
+    }
+
     /// Kept records of a job whose `source_seq` is greater than `after_source_seq`, in order; 0 means all. Holds
     /// everything applied before. `None` when the answer comes through [`StoreSink::history`] with this number. Must
     /// neither block nor call the sink.

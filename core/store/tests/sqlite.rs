@@ -1,5 +1,7 @@
 //! The SQLite store: what is applied is there after a reopening.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails where it fails")]
+
 mod common;
 
 use std::fs;
@@ -8,7 +10,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use arcp_proto::feature::Feature;
-use arcp_proto::machine::frame::{Record, RecordKind, WireProfile};
+use arcp_proto::machine::frame::{Frame, Record, RecordKind, SessionName, WireProfile};
 use arcp_proto::machine::kept::{KeptCredential, KeptKey, ResumedBy, StoreOp};
 use arcp_proto::message::JobStatus;
 use arcp_proto::time::Timestamp;
@@ -293,6 +295,15 @@ fn an_inspector_reads_while_the_owner_writes() {
     open.apply(StoreOp::Free { session: "sess_1".into(), through: 4 });
     open.settle();
 
+    // As the runtime writes it while it lives.
+    let sent = |id: &str, event_seq| {
+        let kept = session(id);
+        let session = Arc::new(SessionName::new(kept.id, kept.seed, kept.profile));
+        let foreign = id != "sess_1";
+        let mut frame = Vec::new();
+        Frame::Event { session, event_seq, record: record("job_1", event_seq), foreign }.write(&mut frame);
+        String::from_utf8(frame).unwrap()
+    };
     let inspector = Inspector::open(&path).unwrap();
     let sessions = inspector.sessions().unwrap();
     assert_eq!((sessions[0].freed, sessions[0].kept, sessions[0].last_event_seq), (4, 6, 10));
@@ -301,6 +312,9 @@ fn an_inspector_reads_while_the_owner_writes() {
         let mut told = Vec::new();
         let replay = inspector.replay(id, after, &mut |one| {
             assert_eq!(one.record.job_seq, one.event_seq);
+            let mut frame = Vec::new();
+            one.frame().write(&mut frame);
+            assert_eq!(String::from_utf8(frame).unwrap(), sent(id, one.event_seq));
             told.push((one.event_seq, one.foreign));
             if told.len() == 5 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });

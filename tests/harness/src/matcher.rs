@@ -99,7 +99,7 @@ fn contains(want: &Value, actual: &Value, scope: &mut Scope) -> bool {
     }
 }
 
-/// Whether a value has a form: `message_id`, `session_id`, `job_id` (prefix and ULID), `time`, `trace_id`,
+/// Whether a value has a form: `message_id`, `session_id`, `job_id`, `result_id` (prefix and ULID), `time`, `trace_id`,
 /// `resume_token`, `text` (not empty), `integer`, `number`, `boolean`, `object`, `list`, `value`.
 ///
 /// # Errors
@@ -110,6 +110,7 @@ pub fn form(form: &str, value: &Value) -> Result<bool> {
         "message_id" => is_id("msg_", text),
         "session_id" => is_id("sess_", text),
         "job_id" => is_id("job_", text),
+        "result_id" => is_id("res_", text),
         "time" => is_time(text),
         "trace_id" => is_trace_id(text),
         "resume_token" => text.strip_prefix("rt_").is_some_and(|rest| rest.len() >= 22),

@@ -1,6 +1,7 @@
 //! Tokens in clear over a network (R-6.1.10, D-14).
 
 use super::TransportError;
+use crate::span::say;
 
 /// What to do about `ws://` to another machine, where everybody on the way can read the token.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,7 +22,7 @@ impl AllowCleartext {
             _ if is_loopback(host) => Ok(()),
             AllowCleartext::Silent => Ok(()),
             AllowCleartext::Warn => {
-                tracing::warn!(host, "bearer token travels in clear: use wss:// beyond this machine");
+                say(|| tracing::warn!(host, "bearer token travels in clear: use wss:// beyond this machine"));
                 Ok(())
             }
             AllowCleartext::Refuse => Err(TransportError::new(

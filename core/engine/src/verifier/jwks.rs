@@ -17,6 +17,7 @@ use tokio::time::{Instant, timeout};
 
 use super::VerifierError;
 use super::jwt::Key;
+use crate::span::say;
 use crate::transport::{is_loopback, tls};
 
 /// Keys older than this are fetched anew.
@@ -173,9 +174,9 @@ impl Jwks {
             state.flight = None;
             match fetched.unwrap_or_else(|_| Err(format!("no answer within {} s", FETCH.as_secs()))) {
                 Ok(keys) => state.kept = Some(Kept { keys, since: Instant::now() }),
-                Err(error) => {
+                Err(error) => say(|| {
                     tracing::warn!(host = shown, error, "cannot fetch the key set that tokens are verified with")
-                }
+                }),
             }
         });
         let done: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(task.map(|_| ()));

@@ -10,6 +10,7 @@ use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, Validation};
 
 use super::jwks::{Jwks, JwksOptions};
 use super::{Verifier, VerifierError, VerifyFuture, unauthenticated};
+use crate::span::say;
 
 /// A shorter secret can be guessed from one token.
 const SHORTEST_SECRET: usize = 32;
@@ -173,7 +174,7 @@ impl Verifier for JwtVerifier {
                 let (jwks, rules, token) = (Arc::clone(jwks), Arc::clone(&self.rules), token.to_owned());
                 Box::pin(async move {
                     let keys = jwks.keys(header.kid.as_deref()).await.map_err(|error| {
-                        tracing::warn!(error = error.0, "no keys to verify tokens with");
+                        say(|| tracing::warn!(error = error.0, "no keys to verify tokens with"));
                         Error::internal("the token could not be verified")
                     })?;
                     rules.judge(&token, header.alg, &keys)

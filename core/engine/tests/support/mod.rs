@@ -1,5 +1,7 @@
 //! What the tests of sessions share.
 
+#![allow(dead_code, reason = "each test file uses its part")]
+
 use std::time::Duration;
 
 use arcp_engine::transport::pair_memory_transports;

@@ -46,6 +46,25 @@ pub fn tool_result(call_id: &str, outcome: Result<Option<&RawJson>, &Error>) -> 
     body.finish()
 }
 
+/// `delegate`: `lease_request` is an object of lists, `lease_constraints` an object with `expires_at` (D-131).
+pub fn delegate(
+    delegate_id: &str,
+    agent: &str,
+    input: &RawJson,
+    lease_request: &RawJson,
+    lease_constraints: Option<&RawJson>,
+) -> Result<RawJson, Error> {
+    let mut body = ObjectWriter::new();
+    body.text("delegate_id", not_empty("delegate_id", delegate_id)?);
+    body.text("agent", not_empty("agent", agent)?);
+    body.json("input", input.get());
+    body.opt_json("lease_request", object("lease_request", Some(lease_request))?);
+    body.opt_json("lease_constraints", object("lease_constraints", lease_constraints)?);
+    let body = body.finish()?;
+    super::check_emitted("delegate", &body)?;
+    Ok(body)
+}
+
 /// `status`: `more` is an object of further members; `phase` and `message` in it are passed over.
 pub fn status(phase: &str, message: Option<&str>, more: Option<&RawJson>) -> Result<RawJson, Error> {
     let mut body = ObjectWriter::new();

@@ -94,6 +94,13 @@ pub struct SessionName {
     pub profile: WireProfile,
 }
 
+impl SessionName {
+    /// The name of a session as it was kept, so that its frames can be written again.
+    pub fn new(id: Arc<str>, seed: [u8; 10], profile: WireProfile) -> SessionName {
+        SessionName { id, seed, profile }
+    }
+}
+
 /// One message on its way out.
 #[derive(Clone, Debug)]
 pub enum Frame {
@@ -140,6 +147,7 @@ impl Frame {
                     job_id: Some(&record.job_id),
                     trace_id: Some(&record.trace_id),
                     event_seq: Some(*event_seq),
+                    extensions: None,
                     source_event_seq: foreign.then_some(record.source_seq),
                 };
                 match (session.profile, record.kind) {
@@ -157,6 +165,7 @@ impl Frame {
                     job_id: job_id.as_deref(),
                     trace_id: trace_id.as_deref(),
                     event_seq: None,
+                    extensions: None,
                     source_event_seq: None,
                 };
                 write_frame(out, &header, payload);

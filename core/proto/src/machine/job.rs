@@ -1,18 +1,20 @@
 //! A runtime's job: its gap-free history, state, lease and budget. It outlives connections and sessions.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::frame::Record;
 use super::kept::KeptJob;
-use super::runtime::{SessionKey, details};
+use super::result_stream::ResultStream;
+use super::runtime::{JobKey, SessionKey, details};
 use crate::budget::Budget;
 use crate::error::{Error, ErrorCode};
 use crate::json::RawJson;
 use crate::lease::{self, Lease, MODEL_USE};
 use crate::message::{Accepted, JobStatus, LeaseConstraints};
 use crate::time::{Now, Timestamp};
+use crate::trace::TraceContext;
 
 /// Why a running job is being ended by somebody else than its agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +56,8 @@ pub struct JobStart {
     pub version: Option<String>,
     /// The job's trace, 32 hex digits.
     pub trace_id: Arc<str>,
+    /// What the submit said about the span that caused it.
+    pub trace_context: Option<TraceContext>,
     /// What it may do; never changes.
     pub lease: Arc<Lease>,
     /// When the lease ends.
@@ -62,6 +66,8 @@ pub struct JobStart {
     pub input: RawJson,
     /// The effective limit.
     pub max_runtime_sec: Option<u64>,
+    /// The delegating job.
+    pub parent_job_id: Option<Arc<str>>,
 }
 
 impl JobStart {
@@ -112,6 +118,32 @@ pub struct Job {
     pub(super) terminal: Option<Arc<Record>>,
     /// The principal and idempotency key it was submitted under.
     pub(super) claim: Option<(Arc<str>, String)>,
+    /// Its place among delegating and delegated jobs.
+    pub(super) family: Family,
+    /// The result on its way out.
+    pub(super) stream: Option<Box<ResultStream>>,
+}
+
+/// Who delegated a job, and whom it delegated to.
+#[derive(Debug, Default)]
+pub(super) struct Family {
+    /// Root first, the delegating job last; empty for a job nobody delegated. None of them is forgotten before this job
+    /// has ended, so that its costs find every counter.
+    pub(super) ancestors: Vec<JobKey>,
+    /// What the delegating job calls it.
+    pub(super) delegate_id: Option<String>,
+    /// Whether an agent asked for it: it then takes no slot (D-25), and its end is told to that agent.
+    pub(super) delegated: bool,
+    /// Whether it outlives the delegating job.
+    pub(super) detached: bool,
+    /// Its children that have not ended.
+    pub(super) children: BTreeSet<JobKey>,
+    /// How many descendants have not ended, however deep.
+    pub(super) heirs: usize,
+    /// How its agent ended, while its children are still ending.
+    pub(super) held: Option<Outcome>,
+    /// What a delegated job returned, which its parent's agent gets however the client does.
+    pub(super) result: Option<RawJson>,
 }
 
 /// The end of a lease on both clocks: the earlier wins.
@@ -125,6 +157,15 @@ impl LeaseEnd {
     pub(super) fn new(wall: Timestamp, now: Now) -> Self {
         let left = Duration::from_millis(wall.0.saturating_sub(now.wall.0).max(0).unsigned_abs());
         LeaseEnd { wall, mono: now.mono.saturating_add(left) }
+    }
+
+    /// On each clock the earlier of the two.
+    pub(super) fn within(self, parent: LeaseEnd) -> Self {
+        LeaseEnd { wall: self.wall.min(parent.wall), mono: self.mono.min(parent.mono) }
+    }
+
+    pub(super) fn is_over(self, now: Now) -> bool {
+        self.wall <= self.wall_seen_from(now)
     }
 
     fn wall_seen_from(self, now: Now) -> Timestamp {
@@ -143,6 +184,7 @@ impl Job {
         created_at: Timestamp,
         lease_end: Option<LeaseEnd>,
         budget: Option<Budget>,
+        family: Family,
     ) -> Result<Self, Error> {
         let accepted = Accepted {
             job_id: start.job_id.to_string(),
@@ -153,8 +195,8 @@ impl Job {
             credentials: None,
             accepted_at: Some(created_at),
             trace_id: Some(start.trace_id.to_string()),
-            parent_job_id: None,
-            delegate_id: None,
+            parent_job_id: start.parent_job_id.as_deref().map(str::to_owned),
+            delegate_id: family.delegate_id.clone(),
             request_id: None,
             max_runtime_sec: start.max_runtime_sec,
         };
@@ -175,6 +217,8 @@ impl Job {
             ending: None,
             terminal: None,
             claim: None,
+            family,
+            stream: None,
         })
     }
 
@@ -193,8 +237,8 @@ impl Job {
             lease: self.accepted.lease.clone(),
             expires_at: start.lease_constraints.as_ref().and_then(|constraints| constraints.expires_at.clone()),
             max_runtime_sec: start.max_runtime_sec,
-            parent_job_id: None,
-            delegate_id: None,
+            parent_job_id: start.parent_job_id.clone(),
+            delegate_id: self.family.delegate_id.clone(),
             created_at: self.created_at,
             key: self.claim.as_ref().map(|(_, key)| key.clone()),
         }
@@ -220,21 +264,43 @@ impl Job {
         self.budget.as_ref().and_then(|budget| RawJson::parse(&budget.to_json()).ok())
     }
 
-    /// Checks one operation: expiry, then coverage, then budget.
-    pub(super) fn authorize(&self, now: Now, namespace: &str, target: &str) -> Result<(), Error> {
+    /// What the delegating job calls it, for a child.
+    pub fn delegate_id(&self) -> Option<&str> {
+        self.family.delegate_id.as_deref()
+    }
+
+    /// Whether it is ending, or its agent has ended, though its terminal is still to come.
+    pub(super) fn is_closing(&self) -> bool {
+        self.ending.is_some() || self.family.held.is_some()
+    }
+
+    /// Checks one operation: expiry, then coverage, then budget, also that of its ancestors.
+    pub(super) fn authorize<'a>(
+        &'a self,
+        now: Now,
+        ancestors: impl Iterator<Item = &'a Budget>,
+        namespace: &str,
+        target: &str,
+    ) -> Result<(), Error> {
         let wall = self.lease_end.map_or(now.wall, |end| end.wall_seen_from(now));
         let expires_at = self.lease_end.map(|end| end.wall);
-        lease::authorize(&self.start.lease, expires_at, self.budget.as_ref(), wall, namespace, target)
+        let budgets = self.budget.iter().chain(ancestors);
+        lease::authorize(&self.start.lease, expires_at, budgets, wall, namespace, target)
     }
 
     /// What holds for models when the lease does not name `model.use` and that forbids nothing: the budget still does
     /// . `None` when the lease names it.
-    pub(super) fn authorize_unnamed_model(&self, target: &str) -> Option<Result<(), Error>> {
+    pub(super) fn authorize_unnamed_model<'a>(
+        &'a self,
+        ancestors: impl Iterator<Item = &'a Budget>,
+        target: &str,
+    ) -> Option<Result<(), Error>> {
         if self.start.lease.patterns(MODEL_USE).is_some() {
             return None;
         }
         let every_model = Lease::new([(MODEL_USE.to_owned(), vec!["**".to_owned()])]).ok()?;
-        Some(lease::authorize(&every_model, None, self.budget.as_ref(), self.created_at, MODEL_USE, target))
+        let budgets = self.budget.iter().chain(ancestors);
+        Some(lease::authorize(&every_model, None, budgets, self.created_at, MODEL_USE, target))
     }
 
     /// The terminal that tells how the job ended: an ending that was announced wins over what the agent did.

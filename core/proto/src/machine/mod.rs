@@ -7,14 +7,17 @@
 //! A host feeds `handle_…`, `connected`, `disconnected` and the user's intents, then drains `poll_transmit`,
 //! `poll_event` and `poll_store`, and asks `poll_timeout` when to come back.
 
+pub mod audit;
 pub mod client;
 pub mod frame;
 mod heartbeat;
 pub mod job;
 pub mod kept;
 pub mod provision;
+pub mod result_stream;
 pub mod runtime;
 pub mod session;
+pub mod stats;
 mod timers;
 
 pub use client::ClientMachine;

@@ -18,6 +18,9 @@ const REMEMBERED_IDS: usize = 8192;
 const KEPT_ANSWERS: usize = 1024;
 const KEPT_ANSWER_BYTES: usize = 4 << 20;
 
+/// Acceptances kept for a session without a connection; its jobs may go on delegating for the whole resume window.
+pub(super) const MAX_UNTOLD: usize = 1024;
+
 /// One session of a runtime.
 #[derive(Debug)]
 pub struct Session {

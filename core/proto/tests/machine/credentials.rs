@@ -50,7 +50,7 @@ fn provisions(world: &mut World) -> Vec<(JobKey, IssueRequest)> {
 fn revocations(world: &mut World) -> BTreeMap<String, Revocation> {
     let mut all = BTreeMap::new();
     while let Some((id, what)) = world.asked(|event| match event {
-        RuntimeEvent::Revoke { id, what } => Some((id.clone(), what.clone())),
+        RuntimeEvent::Revoke { id, what, .. } => Some((id.clone(), what.clone())),
         _ => None,
     }) {
         assert!(all.insert(id, what).is_none(), "asked twice at once");

@@ -12,6 +12,7 @@ mod clock;
 mod corpus;
 mod credentials;
 mod cuts;
+mod delegation;
 mod disk;
 mod runtime;
 mod schedule;

@@ -3,7 +3,9 @@
 
 use arcp_proto::json::RawJson;
 use arcp_proto::machine::job::{Ending, Outcome};
-use arcp_proto::machine::runtime::RuntimeEvent;
+use arcp_proto::machine::result_stream::ResultOptions;
+use arcp_proto::machine::runtime::{Delegation, JobKey, RuntimeEvent};
+use arcp_proto::message::LeaseConstraints;
 use arcp_proto::{Error, ErrorCode};
 use serde_json::{Value, json};
 
@@ -45,8 +47,17 @@ const VERBS: &[(&str, &[&str])] = &[
     ("submit", &["as", "on", "trace_id", "waits"]),
     ("started", &["with"]),
     ("emit", &["by", "body", "body_text", "times", "refused", "says"]),
+    ("delegate", &["by", "as", "detached", "times", "refused", "says"]),
+    ("child_ended", &["of", "delegate_id", "result", "error"]),
+    ("cancel_child", &["reason"]),
+    ("budget", &["is"]),
     ("authorize", &["by", "target", "refused", "says"]),
     ("finish", &["result", "result_text", "error"]),
+    // Written through a writer: text, or `bytes`, a list of numbers.
+    ("open_result", &["as", "own", "chunk_bytes", "refused", "says"]),
+    ("write_result", &["text", "bytes", "times", "refused", "says"]),
+    ("flush_result", &[]),
+    ("close_result", &["summary", "refused", "says"]),
     ("told_to_end", &["why"]),
     ("ended", &[]),
     ("must_wait", &["is"]),
@@ -149,13 +160,15 @@ impl Game {
                     "agent": start.agent, "version": start.version, "principal": &*start.principal,
                     "session_id": &*start.session_id, "trace_id": &*start.trace_id, "input": start.input,
                     "input_text": start.input.get(), "max_runtime_sec": start.max_runtime_sec,
-                    "lease_constraints": start.lease_constraints,
+                    "lease_constraints": start.lease_constraints, "lease": *start.lease,
+                    "parent_job_id": start.parent_job_id.as_deref(),
                 });
                 return step.get("with").map_or(Ok(()), |with| matches(with, &told, &mut self.scope));
             }
             _ => {}
         }
-        let name = if step.verb == "emit" || step.verb == "authorize" { step.need("by")? } else { step.name()? };
+        let by = ["emit", "authorize", "delegate"].contains(&step.verb);
+        let name = if by { step.need("by")? } else { step.name()? };
         let job_id = self.job_id(name)?;
         let job = self.world.job(&job_id)?;
         match step.verb {
@@ -170,6 +183,17 @@ impl Game {
                 }
                 Ok(())
             }
+            "delegate" => self.delegate(step, job),
+            "child_ended" => self.child_ended(step, job),
+            "cancel_child" => {
+                self.world.machine.cancel_child(self.world.clock.0, job, step.need("reason")?);
+                self.world.settle()
+            }
+            "budget" => {
+                let left = self.world.machine.budget_json(job).ok_or("the job has no budget")?;
+                let left: Value = serde_json::from_str(left.get()).map_err(|error| error.to_string())?;
+                expect(step.get("is"), &left)
+            }
             "authorize" => step.check_refusal(self.world.authorize(job, step.name()?, step.need("target")?)?),
             "finish" => {
                 let outcome = match (step.get("result"), step.text("result_text"), step.get("error")) {
@@ -180,6 +204,28 @@ impl Game {
                 };
                 self.world.finish(job, outcome)
             }
+            "open_result" => {
+                let options = ResultOptions {
+                    result_id: step.text("own").map(str::to_owned),
+                    chunk_bytes: step.get("chunk_bytes").and_then(Value::as_u64).and_then(|n| n.try_into().ok()),
+                };
+                let opened = self.world.open_result(job, options)?;
+                if let Ok(result_id) = &opened {
+                    self.scope.insert(step.text("as").unwrap_or("result").to_owned(), json!(result_id));
+                }
+                step.check_refusal(opened.map(drop))
+            }
+            "write_result" => {
+                let bytes: Vec<u8> =
+                    step.get("bytes").and_then(Value::as_array).into_iter().flatten().map(byte).collect();
+                let data = step.text("text").ok_or(&*bytes);
+                for _ in 0..times(step) {
+                    step.check_refusal(self.world.write_result(job, data)?)?;
+                }
+                Ok(())
+            }
+            "flush_result" => self.world.flush_result(job),
+            "close_result" => step.check_refusal(self.world.close_result(job, step.text("summary"))?),
             "told_to_end" => {
                 let ending = self.world.asked(|event| match event {
                     RuntimeEvent::Cancel { job: told, ending } if *told == job => Some(ending.clone()),
@@ -201,6 +247,50 @@ impl Game {
                 expect(step.get("acked"), &json!(acked))
             }
             other => Err(format!("{other} is not played")),
+        }
+    }
+
+    /// Delegates as an agent's own call does, and names the child.
+    fn delegate(&mut self, step: &Step<'_>, job: JobKey) -> Result<()> {
+        let asked = step.object;
+        let part = |name: &str| asked.get(name).map(|value| json_of(&value.to_string())).transpose();
+        let expires_at = asked["lease_constraints"]["expires_at"].as_str().map(str::to_owned);
+        let delegation = Delegation {
+            agent: asked["agent"].as_str().unwrap_or_default().to_owned(),
+            input: part("input")?.unwrap_or_else(RawJson::null),
+            lease_request: part("lease_request")?.unwrap_or_else(RawJson::empty_object),
+            lease_constraints: asked.get("lease_constraints").map(|_| LeaseConstraints { expires_at }),
+            delegate_id: asked["delegate_id"].as_str().map(str::to_owned),
+            detached: step.get("detached") == Some(&Value::Bool(true)),
+        };
+        for _ in 0..times(step) {
+            let outcome = self.world.delegate(job, &delegation)?;
+            if let (Ok(delegated), Some(name)) = (&outcome, step.text("as")) {
+                self.scope.insert(name.to_owned(), delegated.accepted.job_id.clone().into());
+            }
+            step.check_refusal(outcome.map(drop))?;
+        }
+        Ok(())
+    }
+
+    /// The delegating agent was told of this child's end.
+    fn child_ended(&mut self, step: &Step<'_>, child: JobKey) -> Result<()> {
+        let parent = self.job_id(step.need("of")?)?;
+        let parent = self.world.job(&parent)?;
+        let told = self.world.asked(|event| match event {
+            RuntimeEvent::ChildEnded { parent: told, child: ended, delegate_id, outcome }
+                if (*told, *ended) == (parent, child) =>
+            {
+                Some((delegate_id.clone(), outcome.clone()))
+            }
+            _ => None,
+        });
+        let (delegate_id, outcome) = told.ok_or("nobody was told of this end")?;
+        expect(step.get("delegate_id"), &json!(delegate_id))?;
+        match outcome {
+            Ok(result) if step.get("error").is_none() => expect(step.get("result"), &json!(result)),
+            Err(error) if step.get("result").is_none() => expect(step.get("error"), &json!(error.code.as_str())),
+            other => Err(format!("the child ended with {other:?}")),
         }
     }
 
@@ -268,6 +358,10 @@ impl Game {
         let job_id = self.scope.get(name).and_then(Value::as_str);
         job_id.map(str::to_owned).ok_or_else(|| format!("no job is named {name:?}"))
     }
+}
+
+fn byte(number: &Value) -> u8 {
+    u8::try_from(number.as_u64().unwrap_or_default()).unwrap_or_default()
 }
 
 fn times(step: &Step<'_>) -> u64 {

@@ -94,6 +94,7 @@ impl Run {
             7 if open => {
                 // What it leaves it has read up to here.
                 self.world.set_stalled(&name, false)?;
+                self.world.store_all()?;
                 self.look()?;
                 if let Some(job_id) = job_id.filter(|job_id| !self.jobs.contains(&(job_id.clone(), name.clone()))) {
                     self.world.send(&name, &json!({"type": "job.unsubscribe", "payload": {"job_id": job_id}}))?;
@@ -167,8 +168,10 @@ impl Run {
 
     /// Reads what arrived: the witness has seen it already.
     fn look(&mut self) -> Result<()> {
+        // A replay is bounded by what its job has said.
+        let longest = usize::try_from(self.emitted.values().copied().max().unwrap_or(0)).unwrap_or(usize::MAX);
         for (name, peer) in &mut self.world.peers {
-            if self.bounded && peer.inbox.len() > BUFFER_CAP + 2 {
+            if self.bounded && peer.inbox.len() > BUFFER_CAP + 2 + longest {
                 return Err(format!("{} frames waited for {name}", peer.inbox.len()));
             }
             for (frame, _) in peer.inbox.drain(..) {

@@ -9,8 +9,10 @@ use arcp_proto::json::RawJson;
 use arcp_proto::machine::RuntimeMachine;
 use arcp_proto::machine::frame::{Frame, Record};
 use arcp_proto::machine::job::{JobStart, Outcome};
+use arcp_proto::machine::result_stream::ResultOptions;
 use arcp_proto::machine::runtime::{
-    BufferCap, CancelPolicy, ConnKey, JobKey, ProfileChoice, RuntimeConfig, RuntimeEvent, SessionKey,
+    BufferCap, CancelPolicy, ConnKey, Delegated, Delegation, JobKey, OpenedResult, ProfileChoice, RuntimeConfig,
+    RuntimeEvent, SessionKey,
 };
 use arcp_proto::message::PeerInfo;
 use arcp_proto::{Error, ErrorCode};
@@ -58,6 +60,8 @@ pub(crate) struct World {
     /// Every job that was started.
     started: BTreeMap<Arc<str>, JobKey>,
     ended: BTreeSet<JobKey>,
+    /// Results that agents write.
+    results: BTreeMap<JobKey, OpenedResult>,
     tokens: BTreeMap<String, String>,
     verifier_waits: bool,
     history_waits: bool,
@@ -85,12 +89,19 @@ pub(crate) fn config(settings: &Map<String, Value>) -> Result<RuntimeConfig> {
             "max_concurrent_jobs" => config.max_concurrent_jobs = count()?,
             "max_waiting_jobs" => config.max_waiting_jobs = count()?,
             "max_ended_jobs" => config.max_ended_jobs = count()?,
+            "max_delegation_depth" => config.max_delegation_depth = count()?,
+            "max_live_children" => config.max_live_children = count()?,
+            "max_delegated_jobs" => config.max_delegated_jobs = count()?,
             "max_sessions_per_principal" => config.max_sessions_per_principal = count()?,
             "store_high_water" => config.store_high_water = count()?,
             "outgoing_high_water" => config.outgoing_high_water = count()?,
             "buffer_cap_events" => config.buffer_cap = BufferCap { events: count()?, ..config.buffer_cap },
             "buffer_cap_bytes" => config.buffer_cap = BufferCap { bytes: count()?, ..config.buffer_cap },
             "max_message_bytes" => config.limits.max_bytes = count()?,
+            "result_chunk_cap" => config.results.chunk = count()?,
+            "result_cap" => config.results.total = count()? as u64,
+            "inline_result_cap" => config.results.inline = count()?,
+            "result_cut" => config.results.cut = count()?,
             "durable" => config.durable = value == true,
             "provisions" => config.provisions = value == true,
             "provision_ms" => config.provision_timeout = millis(value)?,
@@ -147,6 +158,7 @@ impl World {
             witness,
             started: BTreeMap::new(),
             ended: BTreeSet::new(),
+            results: BTreeMap::new(),
             tokens,
             verifier_waits: given["verifier"] == "waits",
             history_waits: given["history"] == "waits",
@@ -367,9 +379,9 @@ impl World {
         self.asked(|event| matches!(event, RuntimeEvent::Drained(key) if *key == session).then_some(())).is_some()
     }
 
-    /// A job whose agent runs.
+    /// A job whose agent runs: the youngest, since a job waits for its children.
     pub(crate) fn alive(&self) -> Option<JobKey> {
-        self.started.values().copied().find(|job| !self.ended.contains(job))
+        self.started.values().copied().filter(|job| !self.ended.contains(job)).max()
     }
 
     pub(crate) fn has_ended(&self, job: JobKey) -> bool {
@@ -402,8 +414,60 @@ impl World {
         Ok(outcome)
     }
 
+    /// As an agent's own call does.
+    pub(crate) fn delegate(&mut self, job: JobKey, delegation: &Delegation) -> Result<Result<Delegated, Error>> {
+        let outcome = self.machine.delegate(self.clock.0, job, delegation);
+        self.settle()?;
+        Ok(outcome)
+    }
+
     pub(crate) fn authorize(&mut self, job: JobKey, namespace: &str, target: &str) -> Result<Result<(), Error>> {
         let outcome = self.machine.authorize(self.clock.0, job, namespace, target);
+        self.settle()?;
+        Ok(outcome)
+    }
+
+    /// Opens a job's result; returns its id.
+    pub(crate) fn open_result(&mut self, job: JobKey, options: ResultOptions) -> Result<Result<String, Error>> {
+        let opened = self.machine.open_result(self.clock.0, job, options);
+        self.settle()?;
+        Ok(opened.map(|opened| {
+            let result_id = opened.cutter.result_id().to_owned();
+            self.results.insert(job, opened);
+            result_id
+        }))
+    }
+
+    /// As a writer does: cuts text, or bytes, and hands part after part to the machine.
+    pub(crate) fn write_result(&mut self, job: JobKey, data: Result<&str, &[u8]>) -> Result<Result<(), Error>> {
+        let now = self.clock.0;
+        let OpenedResult { cutter, inline } = self.results.get_mut(&job).ok_or("no result is open")?;
+        let (mut text, mut bytes) = (data.unwrap_or_default(), data.err().unwrap_or_default());
+        let mut outcome = Ok(());
+        if *inline {
+            outcome = self.machine.collect_result(job, [text.as_bytes(), bytes].concat().as_slice());
+        } else {
+            while outcome.is_ok() && !(text.is_empty() && bytes.is_empty()) {
+                let part;
+                if text.is_empty() {
+                    (part, bytes) = cutter.next_bytes(now.wall, bytes);
+                } else {
+                    (part, text) = cutter.next_text(now.wall, text);
+                }
+                outcome = self.machine.write_result(now, job, part);
+            }
+        }
+        self.settle()?;
+        Ok(outcome)
+    }
+
+    pub(crate) fn flush_result(&mut self, job: JobKey) -> Result<()> {
+        self.machine.flush_result(self.clock.0, job);
+        self.settle()
+    }
+
+    pub(crate) fn close_result(&mut self, job: JobKey, summary: Option<&str>) -> Result<Result<(), Error>> {
+        let outcome = self.machine.close_result(self.clock.0, job, summary);
         self.settle()?;
         Ok(outcome)
     }
@@ -456,6 +520,9 @@ impl World {
         // Ending one job may start a waiting one.
         while let Some(job) = self.alive() {
             self.finish(job, Outcome::Cancelled)?;
+            if self.alive().is_none() {
+                self.store_all()?;
+            }
         }
         self.store_all()?;
         while !self.unanswered.is_empty() {

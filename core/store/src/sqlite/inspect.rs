@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arcp_proto::machine::frame::Record;
+use arcp_proto::machine::frame::{Frame, Record, SessionName};
 use arcp_proto::machine::kept::KeptSession;
 use arcp_proto::time::Timestamp;
 use rusqlite::Connection;
@@ -48,6 +48,8 @@ pub struct SessionSummary {
 /// One numbered record of a session.
 #[derive(Clone, Debug)]
 pub struct ReplayedRecord {
+    /// The session.
+    pub session: Arc<SessionName>,
     /// Its number in the session.
     pub event_seq: u64,
     /// The record.
@@ -56,10 +58,22 @@ pub struct ReplayedRecord {
     pub foreign: bool,
 }
 
+impl ReplayedRecord {
+    /// The frame, byte for byte as the session's peer got it or would have (D-18).
+    pub fn frame(&self) -> Frame {
+        Frame::Event {
+            session: Arc::clone(&self.session),
+            event_seq: self.event_seq,
+            record: Arc::clone(&self.record),
+            foreign: self.foreign,
+        }
+    }
+}
+
 /// What a replay was about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Replay {
-    /// The session: with its seed and profile every frame can be written as it was sent.
+    /// The session as it is kept.
     pub session: KeptSession,
     /// The last number that is gone; 0 for none.
     pub freed: u64,
@@ -142,9 +156,11 @@ impl Inspector {
             let (freed, log, last_event_seq) = log(conn, &session, &ids(&jobs))?;
             let own: HashMap<&str, bool> =
                 jobs.iter().map(|job| (&*job.kept.job_id, job.kept.session == session.kept.id)).collect();
+            let name = &session.kept;
+            let name = Arc::new(SessionName::new(Arc::clone(&name.id), name.seed, name.profile));
             for (event_seq, record) in log.into_iter().filter(|(event_seq, _)| *event_seq > after_seq) {
                 let foreign = !own.get(&*record.job_id).copied().unwrap_or(true);
-                if each(ReplayedRecord { event_seq, record, foreign }).is_break() {
+                if each(ReplayedRecord { session: Arc::clone(&name), event_seq, record, foreign }).is_break() {
                     break;
                 }
             }

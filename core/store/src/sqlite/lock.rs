@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use crate::StoreError;
 
 /// Possession of a database file: an advisory lock on the file `<database>.lock` beside it, which names the holder. The
-/// system lets go of it when the process ends, however it ends. The file itself stays, since removing it would let two
+/// system lets go of it when the process ends, however it ends, and with it what it forked without starting another
+/// program. The file itself stays, since removing it would let two
 /// processes hold two locks of one name.
 #[derive(Debug)]
 pub(super) struct Possession {

@@ -2,9 +2,9 @@
 //!
 //! # The file
 //!
-//! `<database>` with its write-ahead log (`-wal`, `-shm`) and `<database>.lock`, which names the process it belongs to;
-//! all of them readable by their owner only. `PRAGMA application_id` is "ARCP", `PRAGMA user_version` the version of the
-//! schema. Secrets are not in it: tokens come as hashes, credentials without their value.
+//! `<database>`, its write-ahead log (`-wal`, `-shm`) and `<database>.lock`, which names the process it belongs to;
+//! all of them readable by their owner only. `PRAGMA application_id` is "ARCP", `PRAGMA user_version` the version of
+//! the schema. Secrets are not in it: tokens come as hashes, credentials without their value.
 //!
 //! An event is not a row. Operations are gathered until the writer comes back from its last commit, and one transaction
 //! then writes per job one *segment* (its records of that batch as one blob) and per session one row of *numbers* (runs
@@ -23,9 +23,9 @@
 //! | `idempotency_key` | a key, the answer it made, and the job's end once the job is forgotten |
 //! | `credential` | a credential to be revoked |
 //!
-//! Keys of sessions and jobs are the owner's epoch and a counter, so none is used twice: a number of a job that is
-//! forgotten names nothing. Integers that the protocol counts without sign are stored as their 64 bits. Every blob starts
-//! with a CRC-32 of the rest and a byte for its form.
+//! Keys of sessions and jobs are the owner's epoch and a counter. None is used twice: a number of a job that is
+//! forgotten names nothing. Integers that the protocol counts without sign are stored as their 64 bits. Every blob
+//! starts with a CRC-32 of the rest and a byte for its form.
 
 mod batch;
 mod codec;
@@ -75,15 +75,29 @@ impl Synchronous {
 }
 
 /// How a [`SqliteStore`] works.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct SqliteOptions {
     /// When a commit counts as kept; [`Synchronous::Normal`] by default.
     pub synchronous: Synchronous,
-    /// How large the file may become, in bytes; no bound by default. A warning is logged at 80 % (D-27). At the bound
-    /// nothing is kept until something is forgotten, as with a full disk.
+    /// How large the file may become, in bytes and without its log; no bound by default. A warning is logged at 80 %
+    /// (D-27). At the bound nothing is kept until something is forgotten, as with a full disk.
     pub quota_bytes: Option<u64>,
     /// How much of one job is kept.
     pub per_job: PerJobCap,
+    /// How long a store that cannot write goes on trying once it is to be closed; 10 seconds by default. What it could
+    /// not keep until then is lost, and the log says so.
+    pub closing_patience: Duration,
+}
+
+impl Default for SqliteOptions {
+    fn default() -> Self {
+        SqliteOptions {
+            synchronous: Synchronous::Normal,
+            quota_bytes: None,
+            per_job: PerJobCap::default(),
+            closing_patience: Duration::from_secs(10),
+        }
+    }
 }
 
 /// What a store has done since it was opened.
@@ -140,9 +154,9 @@ struct Threads {
     ended: Receiver<()>,
 }
 
-/// How long closing waits in all. What is slower than this hangs in the disk or in the sink.
-const CLOSING_LIMIT: Duration = Duration::from_secs(20);
-const _: () = assert!(writer::CLOSING_PATIENCE.as_secs() < CLOSING_LIMIT.as_secs());
+/// How much longer than [`SqliteOptions::closing_patience`] closing waits in all. What is slower hangs in the disk or
+/// in the sink.
+const CLOSING_LIMIT: Duration = Duration::from_secs(10);
 
 impl SqliteStore {
     /// A store in this file. Nothing is touched before [`Store::open`], which makes the file and its folder if they are
@@ -223,7 +237,7 @@ impl SqliteStore {
             // The sink let go of the store's last owner: the threads end by themselves.
             return;
         }
-        match threads.ended.recv_timeout(CLOSING_LIMIT) {
+        match threads.ended.recv_timeout(self.options.closing_patience.saturating_add(CLOSING_LIMIT)) {
             Err(RecvTimeoutError::Timeout) => {
                 tracing::error!(database = %self.path.display(), "the store did not close in time and is left behind");
             }
@@ -255,16 +269,21 @@ impl Store for SqliteStore {
     }
 
     fn apply(&self, ticket: u64, op: StoreOp) {
-        self.shared.push(Item::Apply(ticket, op));
+        self.shared.push(std::iter::once(Item::Apply(ticket, op)));
+    }
+
+    /// One transaction takes all of them.
+    fn apply_all(&self, ops: &mut dyn Iterator<Item = (u64, StoreOp)>) {
+        self.shared.push(ops.map(|(ticket, op)| Item::Apply(ticket, op)));
     }
 
     /// Always `None`: the answer comes through the sink.
     fn history(&self, request: u64, job_id: &Arc<str>, after_source_seq: u64) -> Option<Vec<Arc<Record>>> {
-        self.shared.push(Item::History { request, job_id: Arc::clone(job_id), after_source_seq });
+        self.shared.push(std::iter::once(Item::History { request, job_id: Arc::clone(job_id), after_source_seq }));
         None
     }
 
-    /// Waits at most 20 seconds; a store that cannot write gives up after 10, and says so in the log.
+    /// Waits at most [`SqliteOptions::closing_patience`] and 10 seconds.
     fn close(&self) {
         self.finish();
     }

@@ -33,14 +33,14 @@ impl Shared {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds one, unless the store is closed.
-    pub(super) fn push(&self, item: Item) {
+    /// Adds these, for one transaction, unless the store is closed.
+    pub(super) fn push(&self, items: impl Iterator<Item = Item>) {
         let mut queue = self.lock();
         if queue.closing {
-            return;
+            return items.for_each(drop);
         }
-        queue.items.push_back(item);
-        if queue.idle {
+        queue.items.extend(items);
+        if queue.idle && !queue.items.is_empty() {
             queue.idle = false;
             drop(queue);
             self.wake.notify_one();

@@ -92,6 +92,18 @@ pub(super) fn reason(path: &Path, error: &rusqlite::Error) -> String {
     }
 }
 
+/// As [`reason`], for one who has a quota.
+pub(super) fn no_room(path: &Path, error: &rusqlite::Error, quota_bytes: Option<u64>) -> String {
+    match (error.sqlite_error_code(), quota_bytes) {
+        (Some(ErrorCode::DiskFull), Some(quota)) => format!(
+            "there is no space left for the database {}, whose quota is {quota} bytes; free space, raise the quota, or \
+             shorten the retention",
+            path.display()
+        ),
+        _ => reason(path, error),
+    }
+}
+
 /// Opens the file for its owner, and brings it to this version.
 pub(super) fn open_owned(path: &Path, options: &SqliteOptions) -> Result<Connection, StoreError> {
     make_file(path).map_err(|error| {
@@ -121,7 +133,7 @@ pub(super) fn open_owned(path: &Path, options: &SqliteOptions) -> Result<Connect
         )));
     }
     configure(&conn, options).map_err(fail)?;
-    migrate(&mut conn, found).map_err(fail)?;
+    migrate(&mut conn, found).map_err(|error| StoreError(no_room(path, &error, options.quota_bytes)))?;
     Ok(conn)
 }
 
@@ -200,7 +212,10 @@ pub(super) fn open_foreign(path: &Path) -> Result<Connection, StoreError> {
     let touched = conn.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()));
     let conn = match touched {
         // In a folder that cannot be written, a cleanly closed database can still be read as the lone file it is.
-        Err(error) if error.sqlite_error_code() == Some(ErrorCode::CannotOpen) && !has_log(path) => {
+        Err(error)
+            if matches!(error.sqlite_error_code(), Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly))
+                && !has_log(path) =>
+        {
             open_immutable(path).map_err(|error| StoreError(reason(path, &error)))?
         }
         _ => conn,

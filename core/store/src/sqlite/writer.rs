@@ -7,20 +7,18 @@ use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::Connection;
 
 use super::batch::{Batch, HistoryRequest, Index};
 use super::commit::commit;
 use super::lock::Possession;
 use super::queue::{Item, Shared};
-use super::schema::reason;
+use super::schema::{no_room, reason};
 use super::{Counters, SqliteOptions};
 use crate::StoreSink;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// How long a store that cannot write goes on trying once it is to be closed.
-pub(super) const CLOSING_PATIENCE: Duration = Duration::from_secs(10);
 /// Commits between two looks at the free pages.
 const COMMITS_PER_TIDYING: u64 = 64;
 /// Pages given back to the system in one go.
@@ -52,7 +50,7 @@ impl Writer {
         loop {
             let (items, closing) = self.shared.take(pause, deadline.is_some());
             if closing && deadline.is_none() {
-                deadline = Some(Instant::now() + CLOSING_PATIENCE);
+                deadline = Some(Instant::now() + self.options.closing_patience);
             }
             for item in items {
                 match item {
@@ -81,7 +79,7 @@ impl Writer {
                     self.tidy();
                 }
                 Err(error) => {
-                    let why = self.explain(&error);
+                    let why = no_room(&self.path, &error, self.options.quota_bytes);
                     if pause.is_none() {
                         tracing::error!(operations = batch.operations, "{why}; it is tried again");
                     }
@@ -121,17 +119,6 @@ impl Writer {
         }
     }
 
-    fn explain(&self, error: &rusqlite::Error) -> String {
-        match (error.sqlite_error_code(), self.options.quota_bytes) {
-            (Some(ErrorCode::DiskFull), Some(quota)) => format!(
-                "there is no space left for the database {}, whose quota is {quota} bytes; free space, raise the \
-                 quota, or shorten the retention",
-                self.path.display()
-            ),
-            _ => reason(&self.path, error),
-        }
-    }
-
     fn pragma(&self, name: &str) -> rusqlite::Result<u64> {
         let value: i64 = self.conn.prepare_cached(&format!("PRAGMA {name}"))?.query_row([], |row| row.get(0))?;
         Ok(value.max(0).cast_unsigned())
@@ -144,7 +131,8 @@ impl Writer {
         {
             let beyond = used.saturating_mul(10) >= quota.saturating_mul(8);
             if beyond && !self.warned {
-                tracing::warn!(used, quota, database = %self.path.display(), "the database fills its quota; raise it, or shorten the retention");
+                let database = self.path.display();
+                tracing::warn!(used, quota, %database, "the quota is nearly used; raise it, or shorten the retention");
             }
             self.warned = beyond;
             self.counters.quota_warning.store(beyond, Ordering::Relaxed);

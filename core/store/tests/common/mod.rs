@@ -1,5 +1,6 @@
 //! What the tests of the SQLite store share.
 #![allow(dead_code, reason = "each test file uses its part")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails where it fails")]
 
 use std::collections::HashMap;
 use std::path::Path;

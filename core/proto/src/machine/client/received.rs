@@ -214,6 +214,10 @@ impl ClientMachine {
     }
 
     fn handle_accepted(&mut self, now: Now, accepted: Accepted) {
+        if accepted.request_id.is_none() && accepted.parent_job_id.is_some() && accepted.delegate_id.is_some() {
+            // An agent's delegation is told, it answers no submit.
+            return;
+        }
         let trace_id = accepted.trace_id.as_deref();
         let Some((ticket, what)) = self.answered(accepted.request_id.as_deref(), trace_id, &Request::Submit) else {
             return;

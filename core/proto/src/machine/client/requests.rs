@@ -14,6 +14,7 @@ use crate::feature::Feature;
 use crate::machine::timers::Timers;
 use crate::message::{Ack, Auth, Bye, Cancel, ClientCapabilities, Close, Hello, Submit, Subscribe, Unsubscribe, kind};
 use crate::time::Now;
+use crate::trace::TraceContext;
 
 impl ClientMachine {
     /// A transport was opened: the hello leaves.
@@ -85,6 +86,14 @@ impl ClientMachine {
     pub fn submit(&mut self, now: Now, submit: &Submit, trace_id: Option<&str>) -> Ticket {
         let (ticket, id) = self.ask(now, Request::Submit, trace_id.map(str::to_owned));
         self.send(now, kind::JOB_SUBMIT, &id, None, trace_id, submit);
+        ticket
+    }
+
+    /// Asks for a job in the trace of `context`, which rides along.
+    pub fn submit_traced(&mut self, now: Now, submit: &Submit, context: &TraceContext) -> Ticket {
+        let (trace_id, extensions) = (context.trace_id(), context.to_extensions());
+        let (ticket, id) = self.ask(now, Request::Submit, Some(trace_id.clone()));
+        self.send_extended(now, kind::JOB_SUBMIT, &id, None, Some(&trace_id), Some(extensions.get()), submit);
         ticket
     }
 
@@ -202,11 +211,26 @@ impl ClientMachine {
         trace_id: Option<&str>,
         payload: &impl Serialize,
     ) {
+        self.send_extended(now, kind, id, job_id, trace_id, None, payload);
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "the members of one envelope")]
+    fn send_extended(
+        &mut self,
+        now: Now,
+        kind: &str,
+        id: &str,
+        job_id: Option<&str>,
+        trace_id: Option<&str>,
+        extensions: Option<&str>,
+        payload: &impl Serialize,
+    ) {
         // Serialising our own structs of strings and numbers does not fail.
         let payload = serde_json::to_vec(payload).unwrap_or_else(|_| b"{}".to_vec());
         let mut frame = Vec::with_capacity(payload.len() + 192);
         let session_id = self.session_id.as_deref();
-        write_frame(&mut frame, &Header { kind, id, session_id, job_id, trace_id, ..Header::default() }, &payload);
+        let header = Header { kind, id, session_id, job_id, trace_id, extensions, ..Header::default() };
+        write_frame(&mut frame, &header, &payload);
         if self.out.is_empty() {
             self.events.push_back(ClientEvent::Writable);
         }

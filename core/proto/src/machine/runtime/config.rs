@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::feature::{CLIENT_DEFAULT, Feature};
 use crate::json::Limits;
+use crate::machine::result_stream::ResultCaps;
 use crate::message::PeerInfo;
 
 /// Who may cancel a job besides its submitting session (D-22).
@@ -55,6 +56,12 @@ pub struct RuntimeConfig {
     pub max_concurrent_jobs: usize,
     /// 1000 waiting jobs; later ones are refused.
     pub max_waiting_jobs: usize,
+    /// 8 delegations from a submitted job down to a child.
+    pub max_delegation_depth: usize,
+    /// 64 children of one job that have not ended.
+    pub max_live_children: usize,
+    /// 10 000 delegated jobs at once; they take no slot (D-25), and trees of them grow fast.
+    pub max_delegated_jobs: usize,
     /// 100 000 ended jobs kept, the oldest go first (D-21).
     pub max_ended_jobs: usize,
     /// 64 connected sessions per principal.
@@ -63,6 +70,8 @@ pub struct RuntimeConfig {
     pub outgoing_high_water: usize,
     /// 100 000 events and 64 MiB: what may wait for one connection before it is closed.
     pub buffer_cap: BufferCap,
+    /// Bounds on results, and where they are cut.
+    pub results: ResultCaps,
     /// 16 384 copies and answers waiting for the store make all emitters wait.
     pub store_high_water: usize,
     /// 10 000 sessions without a connection, the longest lost go first (D-21).
@@ -116,10 +125,14 @@ impl RuntimeConfig {
             max_runtime_cap: Duration::from_secs(86_400),
             max_concurrent_jobs: 100,
             max_waiting_jobs: 1000,
+            max_delegation_depth: 8,
+            max_live_children: 64,
+            max_delegated_jobs: 10_000,
             max_ended_jobs: 100_000,
             max_sessions_per_principal: 64,
             outgoing_high_water: 1024,
             buffer_cap: BufferCap { events: 100_000, bytes: 64 << 20 },
+            results: ResultCaps::default(),
             store_high_water: 16_384,
             max_detached_sessions: 10_000,
             max_idempotency_keys: 1_000_000,

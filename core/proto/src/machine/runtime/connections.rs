@@ -179,7 +179,8 @@ impl RuntimeMachine {
         self.shutting_down = true;
         let mut live: Vec<JobKey> =
             self.jobs.iter().filter(|(_, job)| !job.status.is_terminal()).map(|(key, _)| *key).collect();
-        live.sort();
+        // Children before the jobs that delegated to them.
+        live.sort_by_key(|key| (std::cmp::Reverse(self.depth(*key)), *key));
         for job in live {
             self.end_job(now, job, Ending::Cancelled { reason: reason.to_owned() });
         }

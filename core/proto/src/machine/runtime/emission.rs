@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::storage::Gated;
-use super::{JobKey, RuntimeEvent, RuntimeMachine, SessionKey, Timer, details};
+use super::{JobKey, RuntimeEvent, RuntimeMachine, SessionKey, Timer};
 use crate::budget::REMAINING_METRIC;
 use crate::error::{Error, ErrorCode};
 use crate::event::{self, EventBody, EventKind};
@@ -18,11 +18,11 @@ use crate::machine::frame::{Record, RecordKind};
 use crate::machine::job::{Ending, Outcome};
 use crate::machine::kept::StoreOp;
 use crate::machine::session::Copied;
-use crate::message::{JobError, JobResult, JobStatus};
+use crate::message::{JobError, JobStatus};
 use crate::time::Now;
 
 /// What an envelope around a body takes at most.
-const ENVELOPE_ROOM: usize = 4096;
+pub(super) const ENVELOPE_ROOM: usize = 4096;
 
 impl RuntimeMachine {
     /// Whether the emitters of this job should wait for [`RuntimeEvent::Drained`] (D-20).
@@ -30,7 +30,7 @@ impl RuntimeMachine {
         let Some((key, session)) = self.session_of_job(job) else { return false };
         let (conn, lag) = (session.conn, session.event_seq - session.acked);
         let acks = session.features.has(Feature::Ack);
-        if self.storage.waiting() >= self.config.store_high_water {
+        if self.storage.is_full(&self.config) {
             // A slow store holds its writers back, whoever reads.
             self.storage.hold(key);
             return true;
@@ -50,16 +50,9 @@ impl RuntimeMachine {
     /// What a refused `tool_call` says (`PERMISSION_DENIED`, `LEASE_EXPIRED`, `BUDGET_EXHAUSTED`), and
     /// `INTERNAL_ERROR` while the store cannot keep events.
     pub fn emit(&mut self, now: Now, job: JobKey, kind: &EventKind, body: &RawJson) -> Result<(), Error> {
-        self.check_store()?;
-        let live = self.jobs.get(&job).is_some_and(|job| !job.status.is_terminal());
-        if !live {
+        if !self.takes_event(job, body)? {
             // What an abandoned agent still says is dropped.
             return Ok(());
-        }
-        let limit = self.config.limits.max_bytes.saturating_sub(ENVELOPE_ROOM);
-        if body.get().len() > limit {
-            let message = format!("an event body may have at most {limit} bytes, got {}", body.get().len());
-            return Err(Error::invalid(message));
         }
         match kind {
             EventKind::ToolCall => self.emit_tool_call(now, job, body),
@@ -71,20 +64,31 @@ impl RuntimeMachine {
                 self.append_event(now, job, kind.as_str(), Some(Feature::Progress), body);
                 Ok(())
             }
-            EventKind::ResultChunk => {
-                self.append_event(now, job, kind.as_str(), Some(Feature::ResultChunk), body);
-                Ok(())
-            }
+            EventKind::ResultChunk => self.emit_result_chunk(now, job, body),
+            EventKind::Delegate => self.emit_delegate(now, job, body),
             // It would put a secret into the log, and name a value nobody could revoke (R-9.8.2.10).
             EventKind::Status if is_rotation(body) => Err(Error::invalid(
                 "the phase credential_rotated is the runtime's own; rotate the credential instead of telling of it",
             )),
-            EventKind::Delegate => Err(Error::invalid("this runtime does not delegate jobs; submit the child instead")),
             _ => {
                 self.append_event(now, job, kind.as_str(), None, body);
                 Ok(())
             }
         }
+    }
+
+    /// Whether this body may be an event of the job: `false` once its agent has ended.
+    pub(super) fn takes_event(&self, job: JobKey, body: &RawJson) -> Result<bool, Error> {
+        self.check_store()?;
+        if !self.jobs.get(&job).is_some_and(|job| !job.status.is_terminal() && job.family.held.is_none()) {
+            return Ok(false);
+        }
+        let limit = self.body_cap();
+        if body.get().len() > limit {
+            let message = format!("an event body may have at most {limit} bytes, got {}", body.get().len());
+            return Err(Error::invalid(message));
+        }
+        Ok(true)
     }
 
     /// The runtime itself checks `tool.call` where the agent announces it, and shows a refusal as the
@@ -107,18 +111,22 @@ impl RuntimeMachine {
             // Only the runtime tells what is left.
             return;
         }
-        let budget = self.jobs.get_mut(&job).and_then(|job| job.budget.as_mut());
-        let charge = budget.map_or(Ok(None), |budget| budget.charge_metric(&name, unit.as_deref(), value));
-        if matches!(charge, Ok(Some(_))) {
-            self.keep_state(job);
+        let charged = self.charge(job, &name, unit.as_deref(), value);
+        for (key, _) in charged.iter().flatten() {
+            self.keep_state(*key);
         }
-        match charge {
-            Ok(charge) => {
+        match charged {
+            Ok(charges) => {
                 self.append_event(now, job, "metric", None, body);
-                if let (Some(charge), Some(unit)) = (charge.filter(|charge| charge.report), unit)
-                    && let Ok(left) = event::metric(REMAINING_METRIC, &charge.remaining.to_string(), Some(&unit), None)
-                {
-                    self.append_event(now, job, "metric", Some(Feature::CostBudget), &left);
+                // The job's own first, then those of whoever delegated to it.
+                for (charged, charge) in charges.into_iter().rev().filter(|(_, charge)| charge.report) {
+                    let live = self.jobs.get(&charged).is_some_and(|job| !job.status.is_terminal());
+                    if live
+                        && let Ok(left) =
+                            event::metric(REMAINING_METRIC, &charge.remaining.to_string(), unit.as_deref(), None)
+                    {
+                        self.append_event(now, charged, "metric", Some(Feature::CostBudget), &left);
+                    }
                 }
             }
             // A cost that cannot be booked is neither booked nor shown as if it were (R-9.6.8, D-30).
@@ -138,10 +146,12 @@ impl RuntimeMachine {
         let Some(entry) = self.jobs.get(&job) else {
             return Err(Error::new(ErrorCode::PermissionDenied, "the job has ended, and its lease with it"));
         };
-        let mut verdict = entry.authorize(now, namespace, target);
+        let ancestors = entry.family.ancestors.iter().rev();
+        let budgets = ancestors.filter_map(|ancestor| self.jobs.get(ancestor)?.budget.as_ref());
+        let mut verdict = entry.authorize(now, budgets.clone(), namespace, target);
         let denied = verdict.as_ref().is_err_and(|error| error.code == ErrorCode::PermissionDenied);
         if denied && namespace == MODEL_USE && !self.config.forbid_unnamed_models {
-            verdict = entry.authorize_unnamed_model(target).unwrap_or(verdict);
+            verdict = entry.authorize_unnamed_model(budgets, target).unwrap_or(verdict);
         }
         if let Err(error) = &verdict
             && error.code == ErrorCode::LeaseExpired
@@ -151,32 +161,30 @@ impl RuntimeMachine {
         verdict
     }
 
-    /// The agent ended. The first call counts; later ones change nothing.
+    /// The agent ended. The first call counts; later ones change nothing. Living children end first: the
+    /// terminal waits for them, at most the cancel grace.
     pub fn finish(&mut self, now: Now, job: JobKey, outcome: Outcome) {
-        let Some(entry) = self.jobs.get(&job) else { return };
-        if entry.status.is_terminal() {
+        let Some(entry) = self.jobs.get_mut(&job) else { return };
+        if entry.status.is_terminal() || entry.family.held.is_some() {
             return;
         }
-        let conclusion = match entry.conclude(outcome) {
-            Ok(result) if result.get().len() > self.config.limits.max_bytes.saturating_sub(ENVELOPE_ROOM) => {
-                let cap = self.config.limits.max_bytes;
-                let error = Error::internal(format!("the result is larger than a message may be ({cap} bytes)"));
-                Err((JobStatus::Error, error.with_details(details("cap", "inline_result"))))
-            }
-            conclusion => conclusion,
-        };
-        match conclusion {
-            Ok(result) => {
-                let payload = JobResult {
-                    final_status: JobStatus::Success,
-                    result: Some(result),
-                    result_id: None,
-                    result_size: None,
-                    summary: None,
-                    completed_at: Some(now.wall),
-                };
-                self.conclude(now, job, JobStatus::Success, RecordKind::Result, &payload);
-            }
+        if entry.family.children.is_empty() {
+            return self.terminate(now, job, outcome);
+        }
+        entry.family.held = Some(outcome);
+        self.cancel_children(now, job);
+        self.end_if_alone(now, job);
+    }
+
+    /// Tells how the job ended; nothing of it is left to wait for.
+    pub(super) fn terminate(&mut self, now: Now, job: JobKey, outcome: Outcome) {
+        let Some(entry) = self.jobs.get_mut(&job) else { return };
+        let conclusion = entry.conclude(outcome);
+        if entry.family.delegated && !entry.stream.as_ref().is_some_and(|stream| stream.has_begun()) {
+            entry.family.result = conclusion.as_ref().ok().cloned();
+        }
+        match self.settle_result(now, job, conclusion) {
+            Ok(payload) => self.conclude(now, job, JobStatus::Success, RecordKind::Result, &payload),
             Err((status, error)) => {
                 let payload = JobError { final_status: status, error, completed_at: Some(now.wall) };
                 self.conclude(now, job, status, RecordKind::Error(status), &payload);
@@ -192,7 +200,7 @@ impl RuntimeMachine {
         let was_running = job.status == JobStatus::Running;
         job.status = status;
         job.terminal = record;
-        let (session, job_id) = (job.session, Arc::clone(&job.start.job_id));
+        let (session, delegated, job_id) = (job.session, job.family.delegated, Arc::clone(&job.start.job_id));
         // A subscriber whose history is still on its way gets the terminal behind it.
         let (replaying, live): (Vec<_>, Vec<_>) =
             std::mem::take(&mut job.subscribers).into_iter().partition(|subscriber| subscriber.held.is_some());
@@ -212,13 +220,14 @@ impl RuntimeMachine {
         self.ended.push_back(key);
         self.events.push_back(RuntimeEvent::Ended(key));
         self.end_credentials(&job_id);
-        if was_running {
-            self.running -= 1;
-        } else {
-            self.waiting.retain(|waiting| *waiting != key);
+        match (delegated, was_running) {
+            (true, _) => self.delegated -= 1,
+            (false, true) => self.running -= 1,
+            (false, false) => self.waiting.retain(|waiting| *waiting != key),
         }
+        self.leave_family(now, key);
         while self.ended.len() > self.config.max_ended_jobs
-            && let Some(oldest) = self.ended.front().copied()
+            && let Some(oldest) = self.oldest_without_heirs()
         {
             self.forget_job(now, oldest);
         }
@@ -237,7 +246,9 @@ impl RuntimeMachine {
     pub(super) fn start_job(&mut self, now: Now, key: JobKey) {
         let Some(job) = self.jobs.get_mut(&key) else { return };
         job.status = JobStatus::Running;
-        self.running += 1;
+        if !job.family.delegated {
+            self.running += 1;
+        }
         if let Some(limit) = job.max_runtime {
             self.timers.set(Timer::MaxRuntime(key), now.mono + limit);
         }
@@ -255,7 +266,7 @@ impl RuntimeMachine {
     }
 
     /// Keeps a job's state and counters.
-    fn keep_state(&mut self, key: JobKey) {
+    pub(super) fn keep_state(&mut self, key: JobKey) {
         let Some(job) = self.jobs.get(&key).filter(|_| self.config.durable) else { return };
         let (job_id, status, budget) = (Arc::clone(&job.start.job_id), job.status, job.budget_json());
         self.storage.keep(StoreOp::UpdateJob { job_id, status, budget });
@@ -269,13 +280,14 @@ impl RuntimeMachine {
     /// Makes a job give way; one that never started ends at once.
     pub(super) fn end_job(&mut self, now: Now, key: JobKey, ending: Ending) {
         let Some(job) = self.jobs.get_mut(&key) else { return };
-        if job.status.is_terminal() || job.ending.is_some() {
+        if job.status.is_terminal() || job.is_closing() {
             return;
         }
         job.ending = Some(ending.clone());
         if !job.started {
             return self.finish(now, key, Outcome::Cancelled);
         }
+        self.cancel_children(now, key);
         self.timers.set(Timer::Grace(key), now.mono + self.config.cancel_grace);
         self.events.push_back(RuntimeEvent::Cancel { job: key, ending });
     }
@@ -288,7 +300,7 @@ impl RuntimeMachine {
 
     /// Numbers a record in its job and in every session that sees it, in one step with handing it to the store
     ///
-    fn append(
+    pub(super) fn append(
         &mut self,
         now: Now,
         key: JobKey,

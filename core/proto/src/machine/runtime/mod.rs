@@ -4,8 +4,10 @@ mod agents;
 mod config;
 mod connections;
 mod credentials;
+mod delegation;
 mod emission;
 mod requests;
+mod results;
 mod resume;
 mod storage;
 
@@ -15,6 +17,8 @@ use std::time::Duration;
 
 pub use config::{BufferCap, CancelPolicy, ProfileChoice, RuntimeConfig};
 pub use credentials::Unrevoked;
+pub use delegation::{Delegated, Delegation};
+pub use results::OpenedResult;
 pub use resume::ResumeRefusal;
 
 use self::agents::Agents;
@@ -22,7 +26,7 @@ use self::connections::{Conn, ConnState};
 use self::credentials::Credentials;
 use self::requests::Idempotency;
 use self::storage::Storage;
-use super::job::{Ending, Job, JobStart, Outcome};
+use super::job::{Ending, Job, JobStart};
 use super::kept::StoreOp;
 use super::provision::{IssueRequest, Revocation};
 use super::session::Session;
@@ -85,6 +89,17 @@ pub enum RuntimeEvent {
     },
     /// The job has its terminal; an agent still running is to be dropped.
     Ended(JobKey),
+    /// A job an agent delegated has ended: tell that agent.
+    ChildEnded {
+        /// The delegating job; it may have ended before a detached child.
+        parent: JobKey,
+        /// The job that ended.
+        child: JobKey,
+        /// What the delegating job calls it.
+        delegate_id: String,
+        /// Its result, or why there is none.
+        outcome: Result<RawJson, Error>,
+    },
     /// Emitters of this session's jobs may go on.
     Drained(SessionKey),
     /// Ask the provisioner for credentials, once, and answer with `handle_provisioned`.
@@ -100,6 +115,12 @@ pub enum RuntimeEvent {
         id: String,
         /// What to revoke.
         what: Revocation,
+        /// The job it was issued for; empty when that is not known any more.
+        job_id: Arc<str>,
+        /// Whose job; empty when that is not known any more.
+        principal: Arc<str>,
+        /// Counted from 1.
+        attempt: u32,
     },
     /// A value could not be taken back and may still work: operators must know (R-9.8.2.5).
     RevocationFailed(Unrevoked),
@@ -143,6 +164,8 @@ pub struct RuntimeMachine {
     jobs_by_id: HashMap<Arc<str>, JobKey>,
     waiting: VecDeque<JobKey>,
     running: usize,
+    /// Delegated jobs that have not ended; they take no slot (D-25).
+    delegated: usize,
     ended: VecDeque<JobKey>,
     idempotency: Idempotency,
     timers: Timers<Timer>,
@@ -173,6 +196,7 @@ impl RuntimeMachine {
             jobs_by_id: HashMap::new(),
             waiting: VecDeque::new(),
             running: 0,
+            delegated: 0,
             ended: VecDeque::new(),
             idempotency: Idempotency::default(),
             timers: Timers::new(),
@@ -235,6 +259,11 @@ impl RuntimeMachine {
         self.sessions.get(&key).map(|session| (key, session))
     }
 
+    /// The job of this id, while it is kept.
+    pub fn job_by_id(&self, job_id: &str) -> Option<&Job> {
+        self.jobs_by_id.get(job_id).and_then(|key| self.jobs.get(key))
+    }
+
     /// A job, while it is kept.
     pub fn job(&self, job: JobKey) -> Option<&Job> {
         self.jobs.get(&job)
@@ -252,7 +281,7 @@ impl RuntimeMachine {
 
     /// Jobs that have not ended.
     pub fn live_jobs(&self) -> usize {
-        self.running + self.waiting.len()
+        self.running + self.delegated + self.waiting.len()
     }
 
     fn fresh_key(&mut self) -> u64 {
@@ -279,7 +308,7 @@ impl RuntimeMachine {
                 Timer::SessionWindow(key) => self.expire_session(key),
                 Timer::MaxRuntime(job) => self.end_job(now, job, Ending::TimedOut),
                 Timer::LeaseEnd(job) => self.end_job(now, job, Ending::LeaseExpired),
-                Timer::Grace(job) => self.finish(now, job, Outcome::Cancelled),
+                Timer::Grace(job) => self.abandon(now, job),
                 Timer::Retention(job) => self.forget_job(now, job),
                 Timer::Idempotency(number) => self.expire_idempotency(now, number),
                 Timer::Provision(job) => self.abandon_provisioning(now, job),
@@ -289,6 +318,10 @@ impl RuntimeMachine {
     }
 
     fn forget_job(&mut self, now: Now, key: JobKey) {
+        if self.jobs.get(&key).is_some_and(|job| job.family.heirs > 0) {
+            // Its counter still bounds a detached descendant.
+            return self.timers.set(Timer::Retention(key), now.mono + self.retention());
+        }
         self.timers.clear(Timer::Retention(key));
         self.ended.retain(|ended| *ended != key);
         if let Some(job) = self.jobs.remove(&key) {
@@ -309,6 +342,6 @@ impl RuntimeMachine {
 }
 
 /// `{"name": "value"}`, as the details of an error.
-pub(super) fn details(name: &str, value: &str) -> RawJson {
+pub(in crate::machine) fn details(name: &str, value: &str) -> RawJson {
     RawJson::from_serialize(&BTreeMap::from([(name, value)])).unwrap_or_else(|_| RawJson::empty_object())
 }

@@ -20,14 +20,15 @@ use crate::json::{self, Limits, RawJson};
 use crate::lease::{self, Lease};
 use crate::machine::frame::{Frame, Record, WireProfile};
 use crate::machine::job::Ending;
-use crate::machine::job::{Held, Job, JobStart, LeaseEnd, Subscriber};
+use crate::machine::job::{Family, Held, Job, JobStart, LeaseEnd, Subscriber};
 use crate::machine::kept::{KeptKey, StoreOp};
 use crate::machine::session::Session;
 use crate::message::{
-    Accepted, Cancel, Cancelled, ClientMessage, Closed, Pong, RuntimeMessage, SessionError, Submit, Subscribe,
-    Subscribed, kind,
+    Accepted, Cancel, Cancelled, ClientMessage, Closed, LeaseConstraints, Pong, RuntimeMessage, SessionError, Submit,
+    Subscribe, Subscribed, kind,
 };
 use crate::time::{Now, Timestamp};
+use crate::trace::TraceContext;
 
 /// Idempotency keys per principal.
 #[derive(Debug, Default)]
@@ -77,6 +78,23 @@ impl Idempotency {
         self.by_key.remove(&claim);
         Some(claim)
     }
+}
+
+/// What a job is made of, whether a client submits it or an agent delegates it.
+pub(super) struct Order<'a> {
+    pub(super) session: Option<SessionKey>,
+    pub(super) session_id: Arc<str>,
+    pub(super) principal: Arc<str>,
+    pub(super) trace_id: Arc<str>,
+    pub(super) trace_context: Option<TraceContext>,
+    pub(super) agent: &'a str,
+    pub(super) input: &'a RawJson,
+    pub(super) lease_request: &'a RawJson,
+    pub(super) lease_constraints: Option<&'a LeaseConstraints>,
+    pub(super) max_runtime_sec: Option<u64>,
+    /// The delegating job, whose lease and counters bound this one.
+    pub(super) parent: Option<JobKey>,
+    pub(super) delegate_id: Option<&'a str>,
 }
 
 impl RuntimeMachine {
@@ -186,7 +204,8 @@ impl RuntimeMachine {
         submit: Submit,
     ) -> Result<(), Error> {
         let trace_id = head.trace_id.as_ref().map(|trace_id| (**trace_id).into());
-        let request = SubmitRequest { conn, id: head.id.to_string(), trace_id, submit };
+        let trace_context = head.trace_context();
+        let request = SubmitRequest { conn, id: head.id.to_string(), trace_id, trace_context, submit };
         let Some(request) = self.hold_back(key, request)? else { return Ok(()) };
         let behind = self.is_holding(key);
         let taken = self.take_submit(now, key, request, false);
@@ -207,7 +226,7 @@ impl RuntimeMachine {
         request: SubmitRequest,
         in_front: bool,
     ) -> Result<(), Error> {
-        let SubmitRequest { conn, id, trace_id, submit } = request;
+        let SubmitRequest { conn, id, trace_id, trace_context, submit } = request;
         let Some(principal) = self.sessions.get(&key).map(|session| Arc::clone(&session.principal)) else {
             return Ok(());
         };
@@ -228,7 +247,7 @@ impl RuntimeMachine {
             }
             None => None,
         };
-        let job = self.check_submit(now, key, principal, trace_id, &submit)?;
+        let job = self.check_submit(now, key, principal, (trace_id, trace_context), &submit)?;
         let draft = Draft { key: JobKey(self.fresh_key()), conn, id, job, claim };
         if self.wants_credentials(key) {
             self.provision(now, key, draft, in_front);
@@ -241,18 +260,17 @@ impl RuntimeMachine {
     /// The job is kept, its submit answered, and its agent started.
     pub(super) fn accept_job(&mut self, now: Now, key: SessionKey, draft: Draft) {
         let Draft { key: job_key, conn, id, mut job, claim } = draft;
-        if let Some(end) = job.lease_end {
-            self.timers.set(Timer::LeaseEnd(job_key), end.mono.saturating_add(self.config.lease_grace));
-        }
+        let (job_id, trace_id) = (Arc::clone(&job.start.job_id), Arc::clone(&job.start.trace_id));
+        let accepted = job.accepted.clone();
         job.claim = claim.as_ref().map(|(claim, _)| claim.clone());
-        self.keep_durable(|| StoreOp::SaveJob(Box::new(job.kept(&id))));
+        self.keep_job(job_key, job, &id);
         if let Some((claim, fingerprint)) = claim {
             let ttl = self.config.idempotency_ttl.max(self.config.retention);
             let used = Used {
                 fingerprint,
-                job_id: Arc::clone(&job.start.job_id),
-                accepted: job.accepted.clone(),
-                trace_id: Arc::clone(&job.start.trace_id),
+                job_id: Arc::clone(&job_id),
+                accepted: accepted.clone(),
+                trace_id: Arc::clone(&trace_id),
                 expires_at: now.wall.after(ttl),
                 terminal: None,
             };
@@ -260,13 +278,6 @@ impl RuntimeMachine {
             let number = self.fresh_key();
             self.idempotency.insert(number, claim, used);
             self.timers.set(Timer::Idempotency(number), now.mono + ttl);
-        }
-        let (job_id, trace_id) = (Arc::clone(&job.start.job_id), Arc::clone(&job.start.trace_id));
-        let accepted = job.accepted.clone();
-        self.jobs_by_id.insert(Arc::clone(&job_id), job_key);
-        self.jobs.insert(job_key, job);
-        if let Some(session) = self.sessions.get_mut(&key) {
-            session.running.insert(job_key);
         }
         self.answer_accepted(now, conn, key, &id, (job_id, trace_id), accepted);
         self.enqueue(now, job_key);
@@ -287,48 +298,102 @@ impl RuntimeMachine {
         now: Now,
         key: SessionKey,
         principal: Arc<str>,
-        trace_id: Option<Arc<str>>,
+        trace: (Option<Arc<str>>, Option<TraceContext>),
         submit: &Submit,
     ) -> Result<Job, Error> {
-        let (agent, version) = self.agents.resolve(&AgentRef::parse(&submit.agent)?)?;
-        let lease = Lease::parse(submit.lease_request.get())?;
-        let lease_end =
-            match submit.lease_constraints.as_ref().and_then(|constraints| constraints.expires_at.as_deref()) {
-                Some(text) => Some(LeaseEnd::new(lease::future_expires_at(text, now.wall)?, now)),
-                None => None,
-            };
-        let budget = lease.budget();
-        if let Some(parent) = &submit.parent_job_id {
-            return Err(Error::invalid(format!(
-                "parent_job_id \"{parent}\" names a delegating job; this runtime does not delegate, submit without it"
-            )));
-        }
-        if self.shutting_down {
-            return Err(Error::internal("the runtime is shutting down; submit again later"));
-        }
+        let parent = submit.parent_job_id.as_deref().map(|parent| self.own_parent(now, key, parent)).transpose()?;
+        let above = parent.and_then(|parent| self.jobs.get(&parent)).map(|parent| Arc::clone(&parent.start));
+        let (own_trace_id, own) = trace;
+        let trace_id: Arc<str> = match (own_trace_id, &own, &above) {
+            (Some(trace_id), ..) => trace_id,
+            // A context without an envelope's id still names the trace.
+            (None, Some(context), _) => context.trace_id().into(),
+            (None, None, Some(parent)) => Arc::clone(&parent.trace_id),
+            (None, None, None) => self.ids.trace_id().into(),
+        };
+        // A parent's context goes with its trace.
+        let inherited = above.filter(|parent| parent.trace_id == trace_id);
+        let trace_context = own.or_else(|| inherited.and_then(|parent| parent.trace_context.clone()));
+        let order = Order {
+            session: Some(key),
+            session_id: self.sessions.get(&key).map(|session| Arc::clone(session.id())).unwrap_or_default(),
+            principal,
+            trace_id,
+            trace_context,
+            agent: &submit.agent,
+            input: &submit.input,
+            lease_request: &submit.lease_request,
+            lease_constraints: submit.lease_constraints.as_ref(),
+            max_runtime_sec: submit.max_runtime_sec,
+            parent,
+            delegate_id: submit.delegate_id.as_deref().filter(|_| parent.is_some()),
+        };
+        let job = self.make_job(now, order)?;
         let taken = self.running + self.waiting.len() + self.credentials.pending();
         if taken >= self.config.max_concurrent_jobs.saturating_add(self.config.max_waiting_jobs) {
             let cap = self.config.max_waiting_jobs;
             let error = Error::internal(format!("{cap} jobs are waiting already; submit again later"));
             return Err(error.with_details(details("cap", "waiting_jobs")));
         }
+        Ok(job)
+    }
+
+    /// Checks what is asked for against agents and leases, and makes a job of it; nothing is kept of it yet.
+    pub(super) fn make_job(&mut self, now: Now, order: Order<'_>) -> Result<Job, Error> {
+        let (agent, version) = self.agents.resolve(&AgentRef::parse(order.agent)?)?;
+        let lease = Lease::parse(order.lease_request.get())?;
+        let constraints = order.lease_constraints.filter(|constraints| constraints.expires_at.is_some());
+        let expires_at = match constraints.and_then(|constraints| constraints.expires_at.as_deref()) {
+            Some(text) => Some(lease::future_expires_at(text, now.wall)?),
+            None => None,
+        };
+        let inherited = order.parent.map(|parent| self.inherit(now, parent, &lease, expires_at)).transpose()?;
+        let parent = order.parent.and_then(|parent| self.jobs.get(&parent));
+        let constraints = constraints.or(parent.and_then(|parent| parent.start.lease_constraints.as_ref())).cloned();
+        let (lease, lease_end) =
+            inherited.unwrap_or_else(|| (lease, expires_at.map(|expires_at| LeaseEnd::new(expires_at, now))));
+        let parent_job_id = parent.map(|parent| Arc::clone(&parent.start.job_id));
+        let budget = lease.budget();
+        if self.shutting_down {
+            return Err(Error::internal("the runtime is shutting down; submit again later"));
+        }
         let max_runtime =
-            submit.max_runtime_sec.map(|seconds| Duration::from_secs(seconds).min(self.config.max_runtime_cap));
-        let trace_id = trace_id.unwrap_or_else(|| self.ids.trace_id().into());
-        let session_id = self.sessions.get(&key).map(|session| Arc::clone(session.id())).unwrap_or_default();
+            order.max_runtime_sec.map(|seconds| Duration::from_secs(seconds).min(self.config.max_runtime_cap));
+        let family = Family {
+            ancestors: order.parent.map(|parent| self.line_of(parent)).unwrap_or_default(),
+            delegate_id: order.delegate_id.map(str::to_owned),
+            ..Family::default()
+        };
         let start = JobStart {
             job_id: self.ids.job_id(now.wall).into(),
-            session_id,
-            principal,
+            session_id: order.session_id,
+            principal: order.principal,
             agent,
             version,
-            trace_id: Arc::clone(&trace_id),
+            trace_id: order.trace_id,
+            trace_context: order.trace_context,
             lease: Arc::new(lease),
-            lease_constraints: submit.lease_constraints.clone().filter(|constraints| constraints.expires_at.is_some()),
-            input: submit.input.clone(),
+            lease_constraints: constraints,
+            input: order.input.clone(),
             max_runtime_sec: max_runtime.map(|limit| limit.as_secs()),
+            parent_job_id,
         };
-        Job::new(start, Some(key), now.wall, lease_end, budget)
+        Job::new(start, order.session, now.wall, lease_end, budget, family)
+    }
+
+    /// Keeps an accepted job, also in the store; whoever called starts it, or lets it wait. `request_id` names the
+    /// submit, and is empty for a delegated job.
+    pub(super) fn keep_job(&mut self, key: JobKey, job: Job, request_id: &str) {
+        if let Some(end) = job.lease_end {
+            self.timers.set(Timer::LeaseEnd(key), end.mono.saturating_add(self.config.lease_grace));
+        }
+        self.keep_durable(|| StoreOp::SaveJob(Box::new(job.kept(request_id))));
+        if let Some(session) = job.session.and_then(|session| self.sessions.get_mut(&session)) {
+            session.running.insert(key);
+        }
+        self.join_family(key, &job.family);
+        self.jobs_by_id.insert(Arc::clone(&job.start.job_id), key);
+        self.jobs.insert(key, job);
     }
 
     fn answer_accepted(
@@ -341,7 +406,7 @@ impl RuntimeMachine {
         accepted: Accepted,
     ) {
         let profile = self.sessions.get(&key).map(|session| session.name.profile).unwrap_or_default();
-        let accepted = in_profile(profile, accepted, request_id);
+        let accepted = in_profile(profile, accepted, Some(request_id));
         self.answer_request(now, conn, key, request_id, kind::JOB_ACCEPTED, Some(job), &accepted);
     }
 
@@ -364,7 +429,7 @@ impl RuntimeMachine {
         let (job_id, trace_id) = (Arc::clone(&used.job_id), Arc::clone(&used.trace_id));
         let (accepted, kept) = (used.accepted.clone(), used.terminal.clone());
         self.answer_accepted(now, conn, key, request_id, (Arc::clone(&job_id), trace_id), accepted);
-        let awaits_store = self.storage.holds_copies(key, &job_id);
+        let awaits_store = self.storage.holds_terminal(key, &job_id);
         let known = self.jobs_by_id.get(&job_id).copied().and_then(|key| self.jobs.get_mut(&key).map(|job| (key, job)));
         let Some((job_key, job)) = known else {
             if let Some(terminal) = kept {
@@ -501,7 +566,7 @@ impl RuntimeMachine {
             lease_constraints: job.start.lease_constraints.clone(),
             budget: job.budget_json(),
             credentials: None,
-            parent_job_id: None,
+            parent_job_id: job.start.parent_job_id.as_deref().map(str::to_owned),
             trace_id: Some(job.start.trace_id.to_string()),
             subscribed_from: job.source_seq,
             replayed: replay,
@@ -584,8 +649,14 @@ fn answer_frame(
     Frame::Message { session_id, kind, id: ids.message_id(now.wall), job_id, trace_id, payload }
 }
 
-/// The answer to a submit, as it can be repeated after a restart.
-pub(super) fn accepted_frame(ids: &mut IdGenerator, now: Now, session: &Session, request_id: &str, job: &Job) -> Frame {
+/// The answer to a submit, as it can be repeated after a restart; without `request_id` the word of a delegation.
+pub(super) fn accepted_frame(
+    ids: &mut IdGenerator,
+    now: Now,
+    session: &Session,
+    request_id: Option<&str>,
+    job: &Job,
+) -> Frame {
     let accepted = in_profile(session.name.profile, job.accepted.clone(), request_id);
     let names = (Arc::clone(&job.start.job_id), Arc::clone(&job.start.trace_id));
     answer_frame(ids, now, session, kind::JOB_ACCEPTED, Some(names), &accepted)
@@ -603,8 +674,8 @@ fn read_accepted(payload: &RawJson, limits: &Limits) -> Result<Accepted, Error> 
     }
 }
 
-fn in_profile(profile: WireProfile, mut accepted: Accepted, request_id: &str) -> Accepted {
-    accepted.request_id = Some(request_id.to_owned());
+fn in_profile(profile: WireProfile, mut accepted: Accepted, request_id: Option<&str>) -> Accepted {
+    accepted.request_id = request_id.map(str::to_owned);
     if profile == WireProfile::Py11 {
         accepted.budget = accepted.budget.as_ref().and_then(text_budget);
     }

@@ -5,17 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::resume::Welcoming;
-use super::{ConnKey, JobKey, RuntimeEvent, RuntimeMachine, SessionKey, Timer};
+use super::{ConnKey, JobKey, RuntimeConfig, RuntimeEvent, RuntimeMachine, SessionKey, Timer};
 use crate::agent_ref::AgentRef;
 use crate::error::Error;
 use crate::feature::FeatureSet;
 use crate::json::RawJson;
 use crate::lease::{self, Lease};
 use crate::machine::frame::{Frame, SessionName};
-use crate::machine::job::{Job, JobStart, LeaseEnd, Outcome, Subscriber};
+use crate::machine::job::{Family, Job, JobStart, LeaseEnd, Outcome, Subscriber};
 use crate::machine::kept::{Kept, RestoredJob, RestoredSession, StoreOp};
 use crate::machine::provision::{IssueRequest, Revocation};
-use crate::machine::session::{Copied, Log, Session};
+use crate::machine::session::{Copied, Log, MAX_UNTOLD, Session};
 use crate::message::{Closed, JobStatus, LeaseConstraints};
 use crate::time::Now;
 
@@ -38,6 +38,16 @@ pub(super) enum Gated {
     Revoke { id: String, job_id: Arc<str>, handle: RawJson },
 }
 
+impl Gated {
+    /// What it weighs in a bounded buffer.
+    fn cost(&self) -> usize {
+        match self {
+            Gated::Copy(_, copied) => copied.record.cost(),
+            _ => 0,
+        }
+    }
+}
+
 /// The way to the store and back.
 #[derive(Debug, Default)]
 pub(super) struct Storage {
@@ -46,6 +56,8 @@ pub(super) struct Storage {
     issued: u64,
     stored: u64,
     gated: VecDeque<(u64, Gated)>,
+    /// What the copies among them weigh.
+    gated_bytes: usize,
     /// Sessions whose emitters wait for the store.
     holds: BTreeSet<SessionKey>,
     /// Why the store refuses to keep anything, while it does.
@@ -66,14 +78,29 @@ impl Storage {
         }
     }
 
-    /// How much waits to be stored.
-    pub(super) fn waiting(&self) -> usize {
-        self.gated.len()
+    /// Whether as much waits to be stored as should, by count or by bytes.
+    pub(super) fn is_full(&self, config: &RuntimeConfig) -> bool {
+        self.gated.len() >= config.store_high_water || self.gated_bytes >= config.buffer_cap.bytes / 4
+    }
+
+    /// Whether enough of it is stored for emitters to go on.
+    fn has_room(&self, config: &RuntimeConfig) -> bool {
+        self.gated.len() <= config.store_high_water / 2 && self.gated_bytes <= config.buffer_cap.bytes / 8
     }
 
     /// Makes this session's emitters wait for the store.
     pub(super) fn hold(&mut self, session: SessionKey) {
         self.holds.insert(session);
+    }
+
+    /// Whether this job's end, for this session, still waits.
+    pub(super) fn holds_terminal(&self, key: SessionKey, job_id: &str) -> bool {
+        self.gated.iter().any(|(_, gated)| match gated {
+            Gated::Copy(session, Copied { record, .. }) => {
+                *session == key && record.kind.is_terminal() && *record.job_id == *job_id
+            }
+            _ => false,
+        })
     }
 
     /// Whether copies of this job for this session still wait.
@@ -96,6 +123,7 @@ impl RuntimeMachine {
     /// Does this once everything decided so far is stored, which without a durable store is at once.
     pub(super) fn gate(&mut self, now: Now, gated: Gated) {
         if self.config.durable && self.storage.stored < self.storage.issued {
+            self.storage.gated_bytes += gated.cost();
             self.storage.gated.push_back((self.storage.issued, gated));
         } else {
             self.release(now, gated);
@@ -109,7 +137,7 @@ impl RuntimeMachine {
                 let Some(session) = self.sessions.get_mut(&key) else { return };
                 if session.conn == Some(conn) {
                     self.push(now, conn, frame);
-                } else if frame.is_acceptance() {
+                } else if frame.is_acceptance() && session.untold.len() < MAX_UNTOLD {
                     session.untold.push(frame);
                 }
             }
@@ -151,10 +179,11 @@ impl RuntimeMachine {
         self.storage.stored = self.storage.stored.max(ticket);
         while self.storage.gated.front().is_some_and(|(waiting, _)| *waiting <= ticket) {
             if let Some((_, gated)) = self.storage.gated.pop_front() {
+                self.storage.gated_bytes -= gated.cost();
                 self.release(now, gated);
             }
         }
-        if self.storage.gated.len() <= self.config.store_high_water / 2 {
+        if self.storage.has_room(&self.config) {
             let freed = std::mem::take(&mut self.storage.holds);
             self.events.extend(freed.into_iter().map(RuntimeEvent::Drained));
         }
@@ -249,27 +278,37 @@ impl RuntimeMachine {
             agent: kept.agent,
             version: kept.version,
             trace_id: kept.trace_id,
+            trace_context: None,
             lease: Arc::new(lease),
             lease_constraints: kept.expires_at.map(|end| LeaseConstraints { expires_at: Some(end) }),
             input: kept.input,
             max_runtime_sec: kept.max_runtime_sec,
+            parent_job_id: kept.parent_job_id,
         };
         let key = JobKey(self.fresh_key());
         let session = self.sessions_by_id.get(&kept.session).copied();
-        let mut job = Job::new(start, session, kept.created_at, lease_end, lease_budget)?;
+        let family = Family {
+            ancestors: self.ancestors_of(&start),
+            delegate_id: kept.delegate_id,
+            delegated: start.parent_job_id.is_some() && kept.request_id.is_empty(),
+            ..Family::default()
+        };
+        let mut job = Job::new(start, session, kept.created_at, lease_end, lease_budget, family)?;
         job.budget = budget;
         job.job_seq = job_seq;
         job.source_seq = source_seq;
         job.chunked = chunked;
         job.claim = kept.key.map(|name| (Arc::clone(&job.start.principal), name));
         job.status = terminal.as_ref().and_then(|terminal| terminal.kind.final_status()).unwrap_or(status);
-        if let Some(session) = session.and_then(|key| self.sessions.get_mut(&key))
-            && !kept.request_id.is_empty()
-        {
-            session.mark_seen(&kept.request_id);
-            let frame = super::requests::accepted_frame(&mut self.ids, now, session, &kept.request_id, &job);
+        if let Some(session) = session.and_then(|key| self.sessions.get_mut(&key)) {
+            // A delegated job has no request.
+            let request_id = Some(&*kept.request_id).filter(|id| !id.is_empty());
+            let frame = super::requests::accepted_frame(&mut self.ids, now, session, request_id, &job);
             session.unsure.insert(Arc::clone(&kept.job_id), frame.clone());
-            session.remember_answer(&kept.request_id, ConnKey(0), frame);
+            if let Some(request_id) = request_id {
+                session.mark_seen(request_id);
+                session.remember_answer(request_id, ConnKey(0), frame);
+            }
         }
         for session in followers.iter().filter(|_| terminal.is_none()) {
             job.subscribers.push(Subscriber { session: *session, held: None });
@@ -287,6 +326,7 @@ impl RuntimeMachine {
             if let Some(session) = session.and_then(|key| self.sessions.get_mut(&key)) {
                 session.running.insert(key);
             }
+            self.join_family(key, &job.family);
             self.orphans.push(key);
         }
         self.jobs_by_id.insert(Arc::clone(&job.start.job_id), key);
@@ -295,27 +335,32 @@ impl RuntimeMachine {
     }
 
     /// Settles the jobs that died with the process before this one: a restartable agent is started again under the same
-    /// id, unless a part of its result was sent already (D-26); any other job ends in a kept `INTERNAL_ERROR` (D-8).
+    /// id, unless a part of its result was sent already (D-26); any other job ends in a kept `INTERNAL_ERROR` (D-8). So
+    /// does every child, ahead of its parent: a parent that is started again delegates again.
     pub fn recover(&mut self, now: Now, is_restartable: impl Fn(&JobStart) -> bool) {
         self.revoke_orphans();
-        for key in std::mem::take(&mut self.orphans) {
+        let mut again = Vec::new();
+        for key in std::mem::take(&mut self.orphans).into_iter().rev() {
             let Some(job) = self.jobs.get_mut(&key) else { continue };
             let known = AgentRef::parse(&job.start.agent_ref()).is_ok_and(|agent| self.agents.resolve(&agent).is_ok());
-            if known && !job.chunked && is_restartable(&job.start) {
+            if known && !job.chunked && job.start.parent_job_id.is_none() && is_restartable(&job.start) {
                 job.status = JobStatus::Pending;
                 let spent = Duration::from_millis(now.wall.0.saturating_sub(job.created_at.0).max(0).unsigned_abs());
                 job.max_runtime = job.max_runtime.map(|limit| limit.saturating_sub(spent));
                 if let Some(end) = job.lease_end {
                     self.timers.set(Timer::LeaseEnd(key), end.mono.saturating_add(self.config.lease_grace));
                 }
-                self.enqueue(now, key);
+                again.push(key);
             } else {
                 let error = Error::internal("the runtime's process ended while the job was running; submit it again");
                 // Counted as running, since its end frees a slot.
                 job.status = JobStatus::Running;
-                self.running += 1;
+                self.running += usize::from(!job.family.delegated);
                 self.finish(now, key, Outcome::Failed(error));
             }
+        }
+        for key in again.into_iter().rev() {
+            self.enqueue(now, key);
         }
     }
 }

@@ -16,6 +16,7 @@ use crate::machine::kept::StoreOp;
 use crate::machine::provision::{IssueRequest, Issued, Revocation};
 use crate::message::{SessionError, Submit, kind};
 use crate::time::Now;
+use crate::trace::TraceContext;
 
 /// Submits of one session that may wait for their answers.
 const MOST_HELD: usize = 1024;
@@ -27,6 +28,7 @@ pub(in super::super) struct SubmitRequest {
     /// Of the message.
     pub(in super::super) id: String,
     pub(in super::super) trace_id: Option<Arc<str>>,
+    pub(in super::super) trace_context: Option<TraceContext>,
     pub(in super::super) submit: Submit,
 }
 
@@ -136,7 +138,7 @@ impl RuntimeMachine {
             budget: draft.job.budget.clone(),
             models: patterns.or_else(|| self.config.forbid_unnamed_models.then(Vec::new)),
             expires_at: draft.job.lease_end.map(|end| end.wall),
-            parent_job_id: None,
+            parent_job_id: start.parent_job_id.clone(),
             asked_at: now.wall,
         };
         let claim = draft.claim.as_ref().map(|(claim, _)| claim.clone());
@@ -280,12 +282,17 @@ impl RuntimeMachine {
         }
     }
 
-    /// A job with its credentials is accepted, unless the runtime is closing.
+    /// A job with its credentials is accepted, unless the runtime is closing or the parent has ended.
     fn take_draft(&mut self, now: Now, key: SessionKey, draft: Draft, list: Vec<Live>) {
         let (conn, id, start) = (draft.conn, draft.id.clone(), Arc::clone(&draft.job.start));
-        if self.shutting_down {
+        let refusal = match &start.parent_job_id {
+            _ if self.shutting_down => Some(Error::internal("the runtime is shutting down; submit again later")),
+            // It may have ended meanwhile, and no child outlives its parent (R-9.8.2.9).
+            Some(parent) => self.own_parent(now, key, parent).err(),
+            None => None,
+        };
+        if let Some(error) = refusal {
             self.revoke_all(&start.job_id, list);
-            let error = Error::internal("the runtime is shutting down; submit again later");
             return self.refuse_request(now, conn, key, &id, error);
         }
         if !list.is_empty() {

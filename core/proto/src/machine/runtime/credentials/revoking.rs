@@ -59,9 +59,11 @@ impl RuntimeMachine {
     }
 
     fn ask_to_revoke(&mut self, id: &str) {
-        if let Some(entry) = self.credentials.revoking.get(id) {
-            self.events.push_back(RuntimeEvent::Revoke { id: id.to_owned(), what: entry.what.clone() });
-        }
+        let Some(entry) = self.credentials.revoking.get(id) else { return };
+        let job = self.jobs_by_id.get(&entry.job_id).and_then(|key| self.jobs.get(key));
+        let principal = job.map(|job| Arc::clone(&job.start.principal)).unwrap_or_default();
+        let (what, job_id, attempt) = (entry.what.clone(), Arc::clone(&entry.job_id), entry.attempts + 1);
+        self.events.push_back(RuntimeEvent::Revoke { id: id.to_owned(), what, job_id, principal, attempt });
     }
 
     fn give_up(&mut self, id: &str, error: &str) {
