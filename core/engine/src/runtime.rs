@@ -656,7 +656,10 @@ impl Shared {
     }
 
     fn revoke(self: &Arc<Self>, id: String, what: Revocation, of: (Arc<str>, Arc<str>), attempt: u32) {
-        let Some(provisioner) = self.provisioner.get().map(Arc::clone) else { return };
+        let Some(provisioner) = self.provisioner.get().map(Arc::clone) else {
+            let error = Err(Error::internal("this runtime has no provisioner"));
+            return self.act(|machine, now| machine.handle_revoked(now, &id, error));
+        };
         let shared = Arc::clone(self);
         self.tokio().spawn(async move {
             // Never closed, so that the permit is always had.

@@ -30,9 +30,13 @@ use tokio::time::{sleep, timeout};
 const FEATURE: &str = "provisioned_credentials";
 
 fn runtime(path: &Path, provisioner: Arc<dyn Provisioner>) -> Runtime {
+    runtime_with(RuntimeConfig::new(peer("runtime")), path, provisioner)
+}
+
+fn runtime_with(config: RuntimeConfig, path: &Path, provisioner: Arc<dyn Provisioner>) -> Runtime {
     let store = SqliteStore::new(path, SqliteOptions::default());
     let verifier = Arc::new(StaticBearerVerifier::new([("tok", "me")]));
-    let runtime = Runtime::with_store(RuntimeConfig::new(peer("runtime")), verifier, Box::new(store)).unwrap();
+    let runtime = Runtime::with_store(config, verifier, Box::new(store)).unwrap();
     runtime.register_agent("quick", quick).unwrap();
     runtime.register_agent("waiter", waiter).unwrap();
     runtime.set_provisioner(provisioner).unwrap();
@@ -182,6 +186,20 @@ async fn a_gateway_that_refuses_refuses_the_submit_and_the_session_goes_on() {
         gateway.mood(Mood::Well);
         eventually(|| gateway.keys() == 0).await;
     }
+    client.submit(&order("quick"), None).await.unwrap();
+    runtime.shutdown("over", Duration::from_secs(1)).await;
+}
+
+#[tokio::test]
+async fn a_gateway_that_hangs_costs_the_submit_and_not_the_session() {
+    let ((_folder, file), gateway) = (folder(), Gateway::open().await);
+    let mut config = RuntimeConfig::new(peer("runtime"));
+    config.provision_timeout = Duration::from_millis(100);
+    let runtime = runtime_with(config, &file, litellm(&gateway));
+    let client = connected(&runtime).await;
+    gateway.mood(Mood::Hangs);
+    assert!(client.submit(&order("quick"), None).await.is_err());
+    gateway.mood(Mood::Well);
     client.submit(&order("quick"), None).await.unwrap();
     runtime.shutdown("over", Duration::from_secs(1)).await;
 }

@@ -166,6 +166,7 @@ fn the_intent_is_stored_before_anything_is_issued_and_the_handle_before_the_valu
     let mut kept: Vec<_> = world.store.credentials().into_iter().map(|(_, handle)| handle).collect();
     kept.sort();
     assert_eq!(kept, [r#"{"key":"h-1"}"#, r#"{"key":"h-2"}"#]);
+    assert!(!format!("{:?}", world.machine.job(job)).contains("sk-"));
     assert!(world.start_of(&request.job_id).is_some());
     assert!(!world.store.shown().contains("sk-"));
 
@@ -575,6 +576,41 @@ fn a_submit_asked_again_over_another_connection_while_it_waits_is_answered_there
     answer(&mut world, job, Ok(vec![issued("c", "sk-1")]));
     world.store_all().unwrap();
     assert_eq!(values(&world.take("a2").unwrap().0), ["sk-1"]);
+}
+
+#[test]
+fn a_submit_asked_again_over_a_transport_in_clear_is_accepted_without_its_credentials() {
+    let mut world = world(&json!({}));
+    let welcome = world.open("a", "tok-alice", None).unwrap();
+    let id = submit(&mut world, "a", &json!({}));
+    let (job, _) = provisions(&mut world).remove(0);
+    world.drop_peer("a").unwrap();
+    world.set_clear();
+    resume(&mut world, "a2", &welcome, 0);
+    world.send("a2", &json!({"type": "job.submit", "id": id, "payload": {"agent": "echo"}})).unwrap();
+    answer(&mut world, job, Ok(vec![issued("c", "sk-1")]));
+    world.store_all().unwrap();
+    let accepted = world.take("a2").unwrap().0;
+    assert_eq!((accepted["type"].as_str(), values(&accepted)), (Some("job.accepted"), vec![]));
+    world.finish(job, Outcome::Success(RawJson::null())).unwrap();
+    assert_eq!(revoked(&mut world), ["h-1"]);
+}
+
+#[test]
+fn a_child_whose_parent_ended_meanwhile_is_refused_and_its_credentials_revoked() {
+    let mut world = world(&json!({}));
+    world.open("a", "tok-alice", None).unwrap();
+    let (parent, accepted) = running(&mut world, "a", &json!({}), vec![issued("c", "sk-1")]);
+    submit(&mut world, "a", &json!({"parent_job_id": accepted["job_id"]}));
+    let (child, request) = provisions(&mut world).remove(0);
+    assert_eq!(request.parent_job_id.as_deref(), accepted["job_id"].as_str());
+    world.finish(parent, Outcome::Success(RawJson::null())).unwrap();
+    assert_eq!(revoked(&mut world), ["h-1"]);
+    answer(&mut world, child, Ok(vec![issued("c", "sk-2")]));
+    world.store_all().unwrap();
+    assert_eq!(revoked(&mut world), ["h-2"]);
+    assert_eq!((world.machine.live_jobs(), world.store.credentials()), (0, Vec::new()));
+    assert!(drained(&mut world, "a").iter().any(|message| message["type"] == "session.error"));
 }
 
 #[test]

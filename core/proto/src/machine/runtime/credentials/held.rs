@@ -296,7 +296,10 @@ impl RuntimeMachine {
             return self.refuse_request(now, conn, key, &id, error);
         }
         if !list.is_empty() {
-            let here = self.sessions.get(&key).is_some_and(|session| session.conn == Some(conn));
+            // A resume may have brought a transport in clear meanwhile.
+            let here = self.sessions.get(&key).is_some_and(|session| {
+                session.conn == Some(conn) && session.features.has(Feature::ProvisionedCredentials)
+            });
             let principal = Arc::clone(&start.principal);
             let entry = JobCredentials { principal, list, awaited_by: here.then_some(conn), ended: false };
             self.credentials.live.insert(Arc::clone(&start.job_id), entry);
