@@ -8,9 +8,9 @@ use std::time::Duration;
 use arcp_proto::Error;
 use arcp_proto::json::RawJson;
 use arcp_proto::machine::RuntimeMachine;
-use arcp_proto::machine::audit::AuditEntry;
 use arcp_proto::machine::frame::{Frame, Record};
 use arcp_proto::machine::job::{Job, JobStart, Outcome};
+use arcp_proto::machine::policy::Policy;
 use arcp_proto::machine::provision::{IssueRequest, Revocation};
 use arcp_proto::machine::runtime::{ConnKey, JobKey, RuntimeConfig, RuntimeEvent, Unrevoked};
 use arcp_proto::machine::stats::RuntimeStats;
@@ -236,13 +236,7 @@ impl Runtime {
     /// `JOB_NOT_FOUND` when there is no such job or credential, `INVALID_REQUEST` for a value that was used before,
     /// `INTERNAL_ERROR` while the store cannot keep the handle.
     pub fn rotate_credential(&self, job_id: &str, id: &str, value: SecretText, handle: RawJson) -> Result<(), Error> {
-        let rotated = self.shared.act(|machine, now| {
-            let principal = machine.job_by_id(job_id).map(|job| Arc::clone(&job.start().principal));
-            machine.rotate(now, job_id, id, value, handle).map(|()| principal.unwrap_or_default())
-        });
-        let now = self.shared.clock.now().wall;
-        self.shared.notes.audit(&AuditEntry::credential_rotated(now, &rotated?, job_id, id));
-        Ok(())
+        self.shared.act(|machine, now| machine.rotate(now, job_id, id, value, handle))
     }
 
     /// Credentials that could not be revoked and may still work (R-9.8.2.5).
@@ -255,6 +249,18 @@ impl Runtime {
         self.shared.act(|machine, _| machine.retry_revocation(id))
     }
 
+    /// Decides from now on who may watch and cancel which job, and ends the subscriptions it does not allow.
+    /// By default a principal sees its own jobs and nobody else's. To be set before [`Runtime::begin`], so that what an
+    /// earlier process left is judged by it too.
+    pub fn set_policy(&self, policy: impl Policy + 'static) {
+        self.shared.act(|machine, _| machine.set_policy(Box::new(policy)));
+    }
+
+    /// The policy's answers may have changed: subscriptions it no longer allows end at once.
+    pub fn policy_changed(&self) {
+        self.shared.act(|machine, _| machine.policy_changed());
+    }
+
     /// Agents as the welcome shows them.
     pub fn agent_inventory(&self) -> Vec<AgentEntry> {
         self.shared.machine.lock().agent_inventory()
@@ -263,19 +269,12 @@ impl Runtime {
     /// Hands every audit entry from now on to this sink. There is none by default.
     pub fn set_audit(&self, sink: Arc<dyn AuditSink>) {
         self.shared.notes.set_audit(sink);
+        self.shared.machine.lock().set_audited(true);
     }
 
     /// The figures of this moment.
     pub fn stats(&self) -> RuntimeStats {
-        let shared = &self.shared;
-        let running = shared.jobs.lock().len();
-        let live = shared.peek(RuntimeMachine::live_jobs);
-        shared.notes.fill(RuntimeStats {
-            sessions_connected: shared.signals.lock().len() as u64,
-            jobs_pending: live.saturating_sub(running) as u64,
-            jobs_running: running as u64,
-            ..RuntimeStats::default()
-        })
+        self.shared.notes.fill(self.shared.peek(RuntimeMachine::stats))
     }
 
     /// Runs one whole session: returns after a close, a bye or a lost link, and never fails.
@@ -574,13 +573,12 @@ impl Shared {
                     signal.close();
                 }
             }
+            RuntimeEvent::Audit(entry) => self.notes.audit(&entry),
             RuntimeEvent::Drained(_) => self.drained.notify_waiters(),
             RuntimeEvent::Verify { conn, token } => self.verify(conn, &token.0),
             RuntimeEvent::Start { job, start } => self.start(job, start),
             RuntimeEvent::Provision { job, request } => self.provision(job, *request),
-            RuntimeEvent::Revoke { id, what, job_id, principal, attempt } => {
-                self.revoke(id, what, (job_id, principal), attempt);
-            }
+            RuntimeEvent::Revoke { id, what } => self.revoke(id, what),
             RuntimeEvent::RevocationFailed(Unrevoked { id, job_id, error }) => {
                 say(|| tracing::error!(id, %job_id, error, "a credential could not be revoked and may still work"));
                 self.revoked.notify_waiters();
@@ -635,7 +633,6 @@ impl Shared {
         };
         // Longer than the submit waits: what is issued too late must be known to be revoked.
         let patience = self.peek(|machine| machine.config().provision_timeout) * 2;
-        let (principal, job_id) = (Arc::clone(&request.principal), Arc::clone(&request.job_id));
         let shared = Arc::clone(self);
         self.tokio().spawn(async move {
             let issue = AssertUnwindSafe(async move { provisioner.issue(request).await }).catch_unwind();
@@ -647,15 +644,11 @@ impl Shared {
             if let Err(error) = &answer {
                 say(|| tracing::warn!(error = error.message, "no credentials could be issued"));
             }
-            for one in answer.iter().flatten() {
-                let id = &one.credential.id;
-                shared.notes.audit(&AuditEntry::credential_issued(shared.clock.now().wall, &principal, &job_id, id));
-            }
             shared.act(|machine, now| machine.handle_provisioned(now, job, answer));
         });
     }
 
-    fn revoke(self: &Arc<Self>, id: String, what: Revocation, of: (Arc<str>, Arc<str>), attempt: u32) {
+    fn revoke(self: &Arc<Self>, id: String, what: Revocation) {
         let Some(provisioner) = self.provisioner.get().map(Arc::clone) else {
             let error = Err(Error::internal("this runtime has no provisioner"));
             return self.act(|machine, now| machine.handle_revoked(now, &id, error));
@@ -671,11 +664,6 @@ impl Shared {
                 Err(_) => Err(Error::internal("the provisioner gave no answer in time")),
             };
             drop(permit);
-            let (now, (job_id, principal)) = (shared.clock.now().wall, of);
-            shared.notes.audit(&match &outcome {
-                Ok(()) => AuditEntry::credential_revoked(now, &principal, &job_id, &id),
-                Err(_) => AuditEntry::revocation_failed(now, &principal, &job_id, &id, attempt),
-            });
             shared.act(|machine, now| machine.handle_revoked(now, &id, outcome));
             shared.revoked.notify_waiters();
         });

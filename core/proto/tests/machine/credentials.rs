@@ -403,16 +403,21 @@ fn a_runtime_without_a_provisioner_says_what_it_cannot_revoke_and_keeps_it() {
 }
 
 #[test]
-fn a_rotation_reaches_the_submitter_only_and_the_old_value_is_revoked_after_it() {
-    let mut world = world(&json!({}));
+fn a_rotation_reaches_its_principal_only_and_the_old_value_is_revoked_after_it() {
+    let config = json!({"durable": true, "provisions": true});
+    let mut world = World::new(&json!({"config": config, "policy": {"bob": {"sees": ["alice"]}}})).unwrap();
     let welcome = world.open("a", "tok-alice", None).unwrap();
     world.open("b", "tok-alice", None).unwrap();
+    world.open("other", "tok-bob", None).unwrap();
     let (job, accepted) = running(&mut world, "a", &json!({}), vec![issued("c", "sk-1")]);
     let job_id = accepted["job_id"].as_str().unwrap().to_owned();
     let subscribe = json!({"type": "job.subscribe", "payload": {"job_id": job_id, "history": true}});
     world.send("b", &subscribe).unwrap();
     world.store_all().unwrap();
     assert_eq!(values(&world.take("b").unwrap().0), ["sk-1"]);
+    world.send("other", &subscribe).unwrap();
+    world.store_all().unwrap();
+    assert_eq!(world.take("other").unwrap().0["payload"].get("credentials"), None);
 
     world.machine.rotate(world.clock.0, &job_id, "c", SecretText::new("sk-2"), handle("h-2")).unwrap();
     world.settle().unwrap();
@@ -420,7 +425,8 @@ fn a_rotation_reaches_the_submitter_only_and_the_old_value_is_revoked_after_it()
     world.store_all().unwrap();
     let told = world.take("a").unwrap().0["payload"]["body"].clone();
     assert_eq!(told, json!({"phase": "credential_rotated", "id": "c", "value": "sk-2"}));
-    let told = world.take("b").unwrap().0["payload"]["body"].clone();
+    assert_eq!(world.take("b").unwrap().0["payload"]["body"]["value"], "sk-2");
+    let told = world.take("other").unwrap().0["payload"]["body"].clone();
     assert_eq!(told, json!({"phase": "credential_rotated", "id": "c"}));
     assert_eq!(revoked(&mut world), ["h-1"]);
     assert_eq!(
@@ -429,15 +435,15 @@ fn a_rotation_reaches_the_submitter_only_and_the_old_value_is_revoked_after_it()
     );
     assert!(!world.store.shown().contains("sk-"));
 
-    // Replayed for the submitter, from memory; a later subscriber finds it without.
+    // Replayed for the submitter, from memory; a later onlooker finds it without.
     world.drop_peer("a").unwrap();
     let replayed = resume(&mut world, "a2", &welcome, 0);
     assert_eq!(replayed[1]["payload"]["body"]["value"], "sk-2");
-    world.open("d", "tok-alice", None).unwrap();
+    world.open("d", "tok-bob", None).unwrap();
     world.send("d", &subscribe).unwrap();
     world.store_all().unwrap();
     let seen = drained(&mut world, "d");
-    assert_eq!(values(&seen[0]), ["sk-2"]);
+    assert_eq!(values(&seen[0]), [""; 0]);
     assert_eq!(seen[1]["payload"]["body"].get("value"), None);
 
     // A second one makes the first one's value void.

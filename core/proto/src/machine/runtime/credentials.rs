@@ -19,7 +19,8 @@ use super::{ConnKey, JobKey, RuntimeMachine, SessionKey};
 use crate::error::{Error, ErrorCode};
 use crate::feature::Feature;
 use crate::json::{RawJson, push_string};
-use crate::machine::frame::{Frame, Record};
+use crate::machine::audit::AuditEntry;
+use crate::machine::frame::{Frame, Receiver, Record};
 use crate::machine::kept::{KeptCredential, StoreOp, TokenHash};
 use crate::machine::provision::{Issued, Revocation};
 use crate::machine::session::Session;
@@ -128,7 +129,8 @@ impl Credentials {
                 }
                 Frame::Message { session_id, kind, id, job_id: Some(job_id), trace_id, payload }
             }
-            Frame::Event { session: name, event_seq, record, foreign: false } if takes => {
+            // Whoever may see the credentials themselves may see what replaces one.
+            Frame::Event { session: name, event_seq, record, receiver } if takes && receiver != Receiver::Onlooker => {
                 let rotated = match self.rotated.is_empty() {
                     true => None,
                     false => self.rotated.get(&(Arc::clone(&record.job_id), record.job_seq)),
@@ -137,7 +139,7 @@ impl Credentials {
                     Some((_, value)) => Arc::new(with_value(&record, value)),
                     None => record,
                 };
-                Frame::Event { session: name, event_seq, record, foreign: false }
+                Frame::Event { session: name, event_seq, record, receiver }
             }
             frame => frame,
         }
@@ -232,8 +234,10 @@ impl RuntimeMachine {
         let Some(job) = job else { return Ok(()) };
         let kept_id = self.keep_credential(now, &job_id, new_handle.clone());
         self.credentials.values.insert(&new_value);
-        let Some(live) = self.credentials.live.get_mut(&job_id).and_then(|entry| entry.find(id)) else { return Ok(()) };
-        let old_id = std::mem::replace(&mut live.kept_id, kept_id);
+        let Some(entry) = self.credentials.live.get_mut(&job_id) else { return Ok(()) };
+        let principal = Arc::clone(&entry.principal);
+        let Some(live) = entry.find(id) else { return Ok(()) };
+        let old_id = std::mem::replace(&mut live.kept_id, kept_id.clone());
         let old_handle = std::mem::replace(&mut live.handle, new_handle);
         live.credential.value = new_value.clone();
         let body = RawJson::from_serialize(&serde_json::json!({"phase": "credential_rotated", "id": id}))?;
@@ -242,6 +246,7 @@ impl RuntimeMachine {
         let next = self.jobs.get(&job).map_or(0, |job| job.job_seq) + 1;
         self.credentials.rotated.insert((Arc::clone(&job_id), next), (id.to_owned(), new_value));
         self.append_event(now, job, "status", None, &body);
+        self.audit(AuditEntry::credential_rotated(now.wall, &principal, &job_id, &kept_id));
         self.gate(now, Gated::Revoke { id: old_id, job_id, handle: old_handle });
         Ok(())
     }

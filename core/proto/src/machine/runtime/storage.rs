@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::listing::Listing;
 use super::resume::Welcoming;
 use super::{ConnKey, JobKey, RuntimeConfig, RuntimeEvent, RuntimeMachine, SessionKey, Timer};
 use crate::agent_ref::AgentRef;
@@ -11,7 +12,7 @@ use crate::error::Error;
 use crate::feature::FeatureSet;
 use crate::json::RawJson;
 use crate::lease::{self, Lease};
-use crate::machine::frame::{Frame, SessionName};
+use crate::machine::frame::{Frame, Receiver, SessionName};
 use crate::machine::job::{Family, Job, JobStart, LeaseEnd, Outcome, Subscriber};
 use crate::machine::kept::{Kept, RestoredJob, RestoredSession, StoreOp};
 use crate::machine::provision::{IssueRequest, Revocation};
@@ -36,6 +37,8 @@ pub(super) enum Gated {
     Provision { job: JobKey, request: Box<IssueRequest> },
     /// A value that was replaced is revoked.
     Revoke { id: String, job_id: Arc<str>, handle: RawJson },
+    /// A page of jobs.
+    List(Box<Listing>),
 }
 
 impl Gated {
@@ -86,6 +89,11 @@ impl Storage {
     /// Whether enough of it is stored for emitters to go on.
     fn has_room(&self, config: &RuntimeConfig) -> bool {
         self.gated.len() <= config.store_high_water / 2 && self.gated_bytes <= config.buffer_cap.bytes / 8
+    }
+
+    /// Operations the store has not kept yet.
+    pub(super) fn unstored(&self) -> u64 {
+        self.issued - self.stored
     }
 
     /// Makes this session's emitters wait for the store.
@@ -146,6 +154,7 @@ impl RuntimeMachine {
             Gated::Start(job) => self.start_agent(job),
             Gated::Provision { job, request } => self.ask_provisioner(job, request),
             Gated::Revoke { id, job_id, handle } => self.revoke(id, job_id, Revocation::Handle(handle)),
+            Gated::List(listing) => self.answer_listing(now, *listing),
         }
     }
 
@@ -228,7 +237,10 @@ impl RuntimeMachine {
             let id = Arc::clone(session.id());
             for copied in session.log.iter_mut() {
                 let job = self.jobs_by_id.get(&copied.record.job_id).and_then(|key| self.jobs.get(key));
-                copied.foreign = job.is_some_and(|job| job.start.session_id != id);
+                copied.receiver = match job {
+                    Some(job) => Receiver::of((&id, &session.principal), (&job.start.session_id, &job.start.principal)),
+                    None => Receiver::Onlooker,
+                };
             }
         }
         Ok(())
@@ -244,7 +256,7 @@ impl RuntimeMachine {
         session.acked = freed;
         for record in log {
             // Told apart once the jobs are back.
-            session.log.push(Copied { record, foreign: false });
+            session.log.push(Copied { record, receiver: Receiver::Onlooker });
         }
         session.event_seq = session.log.highest();
         // A connection that was open was lost when the process ended, and the runtime can be reached again only now.
@@ -330,6 +342,7 @@ impl RuntimeMachine {
             self.orphans.push(key);
         }
         self.jobs_by_id.insert(Arc::clone(&job.start.job_id), key);
+        self.index.insert(key, &job);
         self.jobs.insert(key, job);
         Ok(())
     }
@@ -339,6 +352,8 @@ impl RuntimeMachine {
     /// does every child, ahead of its parent: a parent that is started again delegates again.
     pub fn recover(&mut self, now: Now, is_restartable: impl Fn(&JobStart) -> bool) {
         self.revoke_orphans();
+        // The policy may be another one by now.
+        self.policy_changed();
         let mut again = Vec::new();
         for key in std::mem::take(&mut self.orphans).into_iter().rev() {
             let Some(job) = self.jobs.get_mut(&key) else { continue };

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::super::auditing::Audited;
 use super::super::requests::Claim;
 use super::super::storage::Gated;
 use super::super::{ConnKey, JobKey, RuntimeEvent, RuntimeMachine, SessionKey, Timer};
@@ -11,6 +12,7 @@ use crate::error::{Error, ErrorCode};
 use crate::feature::Feature;
 use crate::json::RawJson;
 use crate::lease::MODEL_USE;
+use crate::machine::audit::AuditEntry;
 use crate::machine::job::Job;
 use crate::machine::kept::StoreOp;
 use crate::machine::provision::{IssueRequest, Issued, Revocation};
@@ -51,7 +53,7 @@ pub(super) enum Held {
     /// Credentials were asked for, and are here once they are issued and kept.
     Draft(Box<Draft>, Option<Vec<Live>>),
     /// Refused behind a submit that is not answered yet.
-    Refused { conn: ConnKey, id: String, error: Error },
+    Refused { conn: ConnKey, id: String, agent: String, error: Error },
 }
 
 /// What the provisioner was asked.
@@ -104,8 +106,14 @@ impl RuntimeMachine {
     }
 
     /// A refusal takes its place behind submits that are not answered yet.
-    pub(in super::super) fn hold_refusal(&mut self, key: SessionKey, conn: ConnKey, id: &str, error: Error) {
-        let refused = Held::Refused { conn, id: id.to_owned(), error };
+    pub(in super::super) fn hold_refusal(
+        &mut self,
+        key: SessionKey,
+        (conn, id): (ConnKey, &str),
+        agent: String,
+        error: Error,
+    ) {
+        let refused = Held::Refused { conn, id: id.to_owned(), agent, error };
         self.credentials.held.entry(key).or_default().push_back(refused);
     }
 
@@ -188,7 +196,15 @@ impl RuntimeMachine {
         });
         match checked {
             Ok(issued) => {
-                let live = issued.into_iter().map(|one| self.keep_issued(now, &pending.job_id, one)).collect();
+                let mut live = Vec::with_capacity(issued.len());
+                for one in issued {
+                    let kept = self.keep_issued(now, &pending.job_id, one);
+                    let session = self.sessions.get(&pending.session);
+                    let principal = session.map(|session| Arc::clone(&session.principal)).unwrap_or_default();
+                    let (job_id, id) = (&pending.job_id, &kept.kept_id);
+                    self.audit(AuditEntry::credential_issued(now.wall, &principal, job_id, id));
+                    live.push(kept);
+                }
                 self.storage.keep(StoreOp::ForgetCredential(pending.intent));
                 self.settle_draft(pending.session, job, Ok(live));
             }
@@ -234,7 +250,8 @@ impl RuntimeMachine {
             (Some(Held::Draft(_, issued)), Ok(live)) => *issued = Some(live),
             (Some(held), Err(error)) => {
                 if let Held::Draft(draft, _) = held {
-                    *held = Held::Refused { conn: draft.conn, id: std::mem::take(&mut draft.id), error };
+                    let agent = draft.job.start.agent_ref();
+                    *held = Held::Refused { conn: draft.conn, id: std::mem::take(&mut draft.id), agent, error };
                 }
             }
             // The session is gone, and nobody can be answered.
@@ -270,13 +287,15 @@ impl RuntimeMachine {
             }
             match queue.pop_front() {
                 Some(Held::Asked(request)) => {
-                    let (conn, id) = (request.conn, request.id.clone());
+                    let (conn, id, agent) = (request.conn, request.id.clone(), request.submit.agent.clone());
                     if let Err(error) = self.take_submit(now, key, *request, true) {
-                        self.refuse_request(now, conn, key, &id, error);
+                        self.refuse_request(now, (conn, key), &id, agent, error);
                     }
                 }
                 Some(Held::Draft(draft, issued)) => self.take_draft(now, key, *draft, issued.unwrap_or_default()),
-                Some(Held::Refused { conn, id, error }) => self.refuse_request(now, conn, key, &id, error),
+                Some(Held::Refused { conn, id, agent, error }) => {
+                    self.refuse_request(now, (conn, key), &id, agent, error);
+                }
                 None => return,
             }
         }
@@ -293,7 +312,7 @@ impl RuntimeMachine {
         };
         if let Some(error) = refusal {
             self.revoke_all(&start.job_id, list);
-            return self.refuse_request(now, conn, key, &id, error);
+            return self.refuse_request(now, (conn, key), &id, start.agent_ref(), error);
         }
         if !list.is_empty() {
             // A resume may have brought a transport in clear meanwhile.
@@ -307,7 +326,8 @@ impl RuntimeMachine {
         self.accept_job(now, key, draft);
     }
 
-    fn refuse_request(&mut self, now: Now, conn: ConnKey, key: SessionKey, id: &str, error: Error) {
+    fn refuse_request(&mut self, now: Now, (conn, key): (ConnKey, SessionKey), id: &str, agent: String, error: Error) {
+        self.audit_request(now, key, &Audited::Submit { agent }, &Err(error.clone()));
         let refusal = SessionError { error, request_id: Some(id.to_owned()) };
         self.answer_request(now, conn, key, id, kind::SESSION_ERROR, None, &refusal);
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::super::{RuntimeEvent, RuntimeMachine, Timer};
 use crate::error::Error;
+use crate::machine::audit::AuditEntry;
 use crate::machine::kept::{KeptCredential, StoreOp};
 use crate::machine::provision::Revocation;
 use crate::time::Now;
@@ -24,6 +25,8 @@ pub(super) struct Revoking {
     /// What its timer is called.
     number: u64,
     job_id: Arc<str>,
+    /// Whose job; empty when that is not known any more.
+    principal: Arc<str>,
     what: Revocation,
     attempts: u32,
     /// Why it was given up.
@@ -49,7 +52,9 @@ impl RuntimeMachine {
         }
         let number = self.fresh_key();
         self.credentials.numbers.insert(number, id.clone());
-        let entry = Revoking { number, job_id, what, attempts: 0, failure: None };
+        let job = self.jobs_by_id.get(&job_id).and_then(|key| self.jobs.get(key));
+        let principal = job.map(|job| Arc::clone(&job.start.principal)).unwrap_or_default();
+        let entry = Revoking { number, job_id, principal, what, attempts: 0, failure: None };
         self.credentials.revoking.insert(id.clone(), entry);
         if self.config.provisions {
             self.ask_to_revoke(&id);
@@ -59,11 +64,9 @@ impl RuntimeMachine {
     }
 
     fn ask_to_revoke(&mut self, id: &str) {
-        let Some(entry) = self.credentials.revoking.get(id) else { return };
-        let job = self.jobs_by_id.get(&entry.job_id).and_then(|key| self.jobs.get(key));
-        let principal = job.map(|job| Arc::clone(&job.start.principal)).unwrap_or_default();
-        let (what, job_id, attempt) = (entry.what.clone(), Arc::clone(&entry.job_id), entry.attempts + 1);
-        self.events.push_back(RuntimeEvent::Revoke { id: id.to_owned(), what, job_id, principal, attempt });
+        if let Some(entry) = self.credentials.revoking.get(id) {
+            self.events.push_back(RuntimeEvent::Revoke { id: id.to_owned(), what: entry.what.clone() });
+        }
     }
 
     fn give_up(&mut self, id: &str, error: &str) {
@@ -90,19 +93,24 @@ impl RuntimeMachine {
         let Some(entry) = self.credentials.revoking.get_mut(id) else { return };
         let Err(error) = outcome else {
             let number = entry.number;
+            let noted = AuditEntry::credential_revoked(now.wall, &entry.principal, &entry.job_id, id);
             self.timers.clear(Timer::Revoke(number));
             self.credentials.numbers.remove(&number);
             self.credentials.revoking.remove(id);
             self.storage.keep(StoreOp::ForgetCredential(id.to_owned()));
+            self.audit(noted);
             return;
         };
         entry.attempts += 1;
+        let attempt = entry.attempts;
+        let noted = AuditEntry::revocation_failed(now.wall, &entry.principal, &entry.job_id, id, attempt);
         if entry.attempts >= ATTEMPTS {
             self.give_up(id, &error.message);
         } else {
             let pause = FIRST_PAUSE.saturating_mul(1 << (entry.attempts - 1)).min(LONGEST_PAUSE);
             self.timers.set(Timer::Revoke(entry.number), now.mono + pause);
         }
+        self.audit(noted);
     }
 
     /// Credentials whose revocation was given up (R-9.8.2.5).
