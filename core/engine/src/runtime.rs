@@ -648,6 +648,14 @@ impl Shared {
         });
     }
 
+    /// The handle by which a value made elsewhere can be revoked.
+    pub(crate) fn handle_for(&self, value: &SecretText) -> Result<RawJson, Error> {
+        let handle = self.provisioner.get().and_then(|provisioner| provisioner.handle_for(value));
+        handle.ok_or_else(|| {
+            Error::invalid("the provisioner cannot revoke a value it did not make; let the runtime's host rotate it")
+        })
+    }
+
     fn revoke(self: &Arc<Self>, id: String, what: Revocation) {
         let Some(provisioner) = self.provisioner.get().map(Arc::clone) else {
             let error = Err(Error::internal("this runtime has no provisioner"));

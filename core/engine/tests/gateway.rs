@@ -121,6 +121,10 @@ async fn a_key_is_deleted_by_its_handle_or_its_intent_and_twice_is_well() {
     assert_eq!(gateway.state.lock().keys.keys().collect::<Vec<_>>(), ["arcp-cred_2"]);
     provisioner.revoke(Revocation::Handle(first.handle)).await.unwrap();
     provisioner.revoke(Revocation::Intent("cred_2".into())).await.unwrap();
+    let third = provisioner.issue(request("cred_3", "{}")).await.unwrap().remove(0);
+    let by_hash = provisioner.handle_for(&third.credential.value).unwrap();
+    assert!(!by_hash.get().contains(third.credential.value.expose()));
+    provisioner.revoke(Revocation::Handle(by_hash)).await.unwrap();
     assert_eq!(gateway.keys(), 0);
     gateway.mood(Mood::Answers(404, "{}".into(), 1));
     provisioner.revoke(Revocation::Intent("cred_2".into())).await.unwrap();
@@ -186,7 +190,7 @@ async fn a_gateway_that_is_not_there_is_named() {
 #[tokio::test]
 async fn a_foreign_handle_deletes_nothing() {
     let gateway = Gateway::open().await;
-    for handle in ["null", "{}", r#"{"key_alias":"prod"}"#, r#"{"key_alias":"arcp-"}"#] {
+    for handle in ["null", "{}", r#"{"key_alias":"prod"}"#, r#"{"key_alias":"arcp-"}"#, r#"{"key_hash":"sk-x"}"#] {
         let what = Revocation::Handle(RawJson::parse(handle).unwrap());
         provisioner(&gateway).revoke(what).await.unwrap_err();
     }

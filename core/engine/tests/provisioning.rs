@@ -6,6 +6,7 @@
 mod gateway;
 mod support;
 
+use std::future::ready;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,9 +18,9 @@ use arcp_engine::{AuditSink, Client, Error, JobContext, Runtime, StaticBearerVer
 use arcp_proto::json::RawJson;
 use arcp_proto::machine::audit::AuditEntry;
 use arcp_proto::machine::client::ClientConfig;
-use arcp_proto::machine::provision::{IssueRequest, Revocation};
+use arcp_proto::machine::provision::{IssueRequest, Issued, Revocation};
 use arcp_proto::machine::runtime::RuntimeConfig;
-use arcp_proto::message::{SecretText, Submit};
+use arcp_proto::message::{Credential, SecretText, Submit};
 use arcp_proto::{Error as ProtocolError, ErrorCode};
 use gateway::{ADMIN, Gateway, Mood};
 use parking_lot::Mutex;
@@ -39,6 +40,7 @@ fn runtime_with(config: RuntimeConfig, path: &Path, provisioner: Arc<dyn Provisi
     let runtime = Runtime::with_store(config, verifier, Box::new(store)).unwrap();
     runtime.register_agent("quick", quick).unwrap();
     runtime.register_agent("waiter", waiter).unwrap();
+    runtime.register_agent("rotator", rotator).unwrap();
     runtime.set_provisioner(provisioner).unwrap();
     runtime
 }
@@ -49,6 +51,13 @@ async fn quick(_: RawJson, _: JobContext) -> Result<RawJson, ProtocolError> {
 
 async fn waiter(_: RawJson, ctx: JobContext) -> Result<RawJson, ProtocolError> {
     ctx.cancelled().await;
+    Ok(RawJson::null())
+}
+
+/// Replaces the credential its input names.
+async fn rotator(id: RawJson, ctx: JobContext) -> Result<RawJson, ProtocolError> {
+    let id: String = serde_json::from_str(id.get()).unwrap();
+    ctx.rotate_credential(&id, SecretText::new("sk-by-agent"))?;
     Ok(RawJson::null())
 }
 
@@ -201,6 +210,54 @@ async fn a_gateway_that_hangs_costs_the_submit_and_not_the_session() {
     assert!(client.submit(&order("quick"), None).await.is_err());
     gateway.mood(Mood::Well);
     client.submit(&order("quick"), None).await.unwrap();
+    runtime.shutdown("over", Duration::from_secs(1)).await;
+}
+
+/// One credential of a known id.
+#[derive(Default)]
+struct Counting {
+    revoked: Arc<Mutex<Vec<Revocation>>>,
+}
+
+impl Provisioner for Counting {
+    fn issue(&self, _: IssueRequest) -> IssueFuture {
+        let credential = Credential {
+            id: "c".into(),
+            scheme: "bearer".into(),
+            value: SecretText::new("sk-first"),
+            endpoint: "https://gate.example".into(),
+            profile: None,
+            constraints: None,
+        };
+        Box::pin(ready(Ok(vec![Issued { credential, handle: RawJson::parse("1").unwrap() }])))
+    }
+
+    fn revoke(&self, what: Revocation) -> RevokeFuture {
+        self.revoked.lock().push(what);
+        Box::pin(ready(Ok(())))
+    }
+
+    fn handle_for(&self, value: &SecretText) -> Option<RawJson> {
+        (value.expose() == "sk-by-agent").then(|| RawJson::parse("2").unwrap())
+    }
+}
+
+#[tokio::test]
+async fn an_agent_replaces_its_credential_and_both_values_are_revoked() {
+    let (_folder, file) = folder();
+    let provisioner = Counting::default();
+    let revoked = Arc::clone(&provisioner.revoked);
+    let runtime = runtime(&file, Arc::new(provisioner));
+    let client = connected(&runtime).await;
+    let handle = client.submit(&submit("rotator", r#""c""#), None).await.unwrap();
+    assert_eq!(value(&handle), "sk-first");
+    let event = timeout(BOUND, handle.next_event()).await.unwrap().unwrap();
+    assert!(event.kind() == "status" && event.body.windows(4).any(|part| part == b"\"id\""));
+    eventually(|| revoked.lock().len() == 2).await;
+    let handles = ["1", "2"].map(|text| Revocation::Handle(RawJson::parse(text).unwrap()));
+    assert!(handles.iter().all(|handle| revoked.lock().contains(handle)));
+    // The provisioner gives the same value again, which is refused.
+    assert!(client.submit(&submit("rotator", r#""c""#), None).await.is_err());
     runtime.shutdown("over", Duration::from_secs(1)).await;
 }
 

@@ -11,6 +11,7 @@ use arcp_proto::message::{Credential, CredentialConstraints, SecretText};
 use reqwest::{Client, StatusCode, Url, redirect};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
 
 use super::{IssueFuture, Provisioner, RevokeFuture};
 use crate::transport::tls;
@@ -208,7 +209,7 @@ impl Gateway {
             profile: Some("openai".into()),
             constraints: (constraints != CredentialConstraints::default()).then_some(constraints),
         };
-        let handle = RawJson::from_serialize(&Handle { key_alias: alias(&request.intent) })?;
+        let handle = RawJson::from_serialize(&Handle::Alias { key_alias: alias(&request.intent) })?;
         Ok(Issued { credential, handle })
     }
 
@@ -255,17 +256,28 @@ impl Provisioner for LiteLlmProvisioner {
         })
     }
 
+    /// By the hash under which the gateway itself keeps a key.
+    fn handle_for(&self, value: &SecretText) -> Option<RawJson> {
+        let digest = Sha256::digest(value.expose().as_bytes());
+        let key_hash = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        RawJson::from_serialize(&Handle::Hash { key_hash }).ok()
+    }
+
     fn revoke(&self, what: Revocation) -> RevokeFuture {
-        let alias = match what {
-            Revocation::Intent(intent) => Ok(alias(&intent)),
-            Revocation::Handle(handle) => serde_json::from_str::<Handle>(handle.get()).map(|handle| handle.key_alias),
+        let handle = match what {
+            Revocation::Intent(intent) => Some(Handle::Alias { key_alias: alias(&intent) }),
+            Revocation::Handle(handle) => serde_json::from_str(handle.get()).ok(),
         };
-        // An alias that is not one of ours would be somebody else's key.
-        let Some(alias) = alias.ok().filter(|alias| alias.len() > ALIAS.len() && alias.starts_with(ALIAS)) else {
+        let Some(handle) = handle.filter(Handle::is_ours) else {
             let error = Error::internal("the handle of this credential is not one of the LiteLLM provisioner");
             return Box::pin(std::future::ready(Err(error)));
         };
-        let body = serde_json::to_vec(&Delete { key_aliases: [alias] }).unwrap_or_default();
+        let body = match handle {
+            Handle::Alias { key_alias } => serde_json::to_vec(&DeleteAlias { key_aliases: [key_alias] }),
+            Handle::Hash { key_hash } => serde_json::to_vec(&DeleteKey { keys: [key_hash] }),
+        };
+        // Lists of texts always serialise.
+        let body = body.unwrap_or_default();
         let gateway = Arc::clone(&self.gateway);
         Box::pin(async move {
             let (status, _) = gateway.post(&gateway.delete, body).await?;
@@ -366,13 +378,31 @@ fn secret<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<SecretTex
 }
 
 #[derive(Serialize)]
-struct Delete {
+struct DeleteAlias {
     key_aliases: [String; 1],
 }
 
+#[derive(Serialize)]
+struct DeleteKey {
+    keys: [String; 1],
+}
+
+/// How a key is named to the gateway. Neither is a secret.
 #[derive(Serialize, Deserialize)]
-struct Handle {
-    key_alias: String,
+#[serde(untagged, deny_unknown_fields)]
+enum Handle {
+    Alias { key_alias: String },
+    Hash { key_hash: String },
+}
+
+impl Handle {
+    /// Another alias would be somebody else's key.
+    fn is_ours(&self) -> bool {
+        match self {
+            Handle::Alias { key_alias } => key_alias.len() > ALIAS.len() && key_alias.starts_with(ALIAS),
+            Handle::Hash { key_hash } => key_hash.len() == 64 && key_hash.bytes().all(|byte| byte.is_ascii_hexdigit()),
+        }
+    }
 }
 
 #[cfg(test)]

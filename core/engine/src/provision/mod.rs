@@ -8,7 +8,9 @@ use std::future::Future;
 use std::pin::Pin;
 
 use arcp_proto::Error;
+use arcp_proto::json::RawJson;
 use arcp_proto::machine::provision::{IssueRequest, Issued, Revocation};
+use arcp_proto::message::SecretText;
 
 pub use endpoint::is_for_endpoint;
 pub use litellm::{LiteLlmOptions, LiteLlmProvisioner};
@@ -32,4 +34,10 @@ pub trait Provisioner: Send + Sync + 'static {
     /// Takes one value back, or whatever was issued under an intent. Succeeds when there is nothing to take back (any
     /// more), since it may be asked twice.
     fn revoke(&self, what: Revocation) -> RevokeFuture;
+
+    /// The handle by which a value that an agent made itself can be revoked, for [`crate::JobContext::rotate_credential`].
+    /// `None`, as unless it is written, when there is no telling: such a value is then not taken.
+    fn handle_for(&self, _value: &SecretText) -> Option<RawJson> {
+        None
+    }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -136,9 +137,14 @@ impl Gateway {
                 Some((200, json!({"key": value, "key_alias": alias, "token": "hash", "expires": null}).to_string()))
             }
             "/key/delete" => {
-                let aliases: Vec<String> = serde_json::from_value(asked["key_aliases"].clone()).unwrap();
-                aliases.iter().for_each(|alias| drop(state.keys.remove(alias)));
-                Some((200, json!({"deleted_keys": aliases}).to_string()))
+                let texts = |name: &str| serde_json::from_value::<Vec<String>>(asked[name].clone()).unwrap_or_default();
+                let (aliases, hashes) = (texts("key_aliases"), texts("keys"));
+                let hash = |value: &str| {
+                    Sha256::digest(value.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+                };
+                state.keys.retain(|alias, (value, _)| !aliases.contains(alias) && !hashes.contains(&hash(value)));
+                let deleted = [aliases, hashes].concat();
+                Some((200, json!({ "deleted_keys": deleted }).to_string()))
             }
             _ => Some((404, "{}".into())),
         }
