@@ -502,12 +502,17 @@ fn a_first_acceptance_carries_its_credentials_though_the_job_is_over_but_not_ove
         let mut world = world(&json!({}));
         let welcome = world.open("a", "tok-alice", None).unwrap();
         world.set_stalled("a", true).unwrap();
-        submit(&mut world, "a", &json!({}));
+        submit(&mut world, "a", &json!({"idempotency_key": "k"}));
         let (job, _) = provisions(&mut world).remove(0);
         answer(&mut world, job, Ok(vec![issued("c", "sk-1")]));
         world.store_all().unwrap();
         world.finish(job, Outcome::Success(RawJson::null())).unwrap();
         assert_eq!(revoked(&mut world), ["h-1"]);
+        // Anybody else gets a repeat, and that shows nothing that works no more.
+        world.open("b", "tok-alice", None).unwrap();
+        submit(&mut world, "b", &json!({"idempotency_key": "k"}));
+        let repeat = world.take("b").unwrap().0;
+        assert_eq!((repeat["type"].as_str(), values(&repeat)), (Some("job.accepted"), vec![]));
         if lost {
             world.drop_peer("a").unwrap();
             let seen = resume(&mut world, "a2", &welcome, 0);

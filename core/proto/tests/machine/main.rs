@@ -14,6 +14,7 @@ mod credentials;
 mod cuts;
 mod delegation;
 mod disk;
+mod healing;
 mod listing;
 mod runtime;
 mod schedule;
