@@ -3,8 +3,6 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
-use sha2::Digest;
-
 use super::{ConnKey, JobKey, RuntimeEvent, RuntimeMachine, SessionKey};
 use crate::error::Error;
 use crate::feature::Feature;
