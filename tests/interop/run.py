@@ -80,6 +80,11 @@ def main() -> None:
             [ours, HERE / "our_runtime.py", TOKEN],
             [theirs, HERE / "their_client_jobs.py"],
         ),
+        play(
+            "our client, their runtime with agents",
+            [theirs, HERE / "their_runtime.py", TOKEN],
+            [ours, HERE / "our_client_jobs.py"],
+        ),
     ]
     print(f"{results.count(True)} passed, {results.count(False)} failed")
     sys.exit(0 if all(results) else 1)

@@ -49,6 +49,9 @@ class Link:
         address, _, self._path = url.removeprefix("ws://").partition("/")
         self._host, _, port = address.rpartition(":")
         self._port = int(port)
+        self._open = asyncio.Event()
+        self._open.set()
+        self._loses_answer = False
         self._ways: list[tuple[asyncio.StreamWriter, asyncio.StreamWriter]] = []
 
     async def __aenter__(self) -> "Link":
@@ -57,8 +60,7 @@ class Link:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._server.close()
-        self.cut()
+        await self.close()
 
     def cut(self) -> None:
         """Without a goodbye; the next connection gets through."""
@@ -67,7 +69,25 @@ class Link:
                 writer.transport.abort()
         self._ways.clear()
 
+    def hold(self) -> None:
+        """Cuts, and makes those who come wait until `release`."""
+        self._open.clear()
+        self.cut()
+
+    def release(self) -> None:
+        self._open.set()
+
+    def lose_next_welcome(self) -> None:
+        """The next connection is cut when the runtime first answers on it."""
+        self._loses_answer = True
+
+    async def close(self) -> None:
+        """For good."""
+        self._server.close()
+        self.cut()
+
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await self._open.wait()
         far_reader, far_writer = await asyncio.open_connection(self._host, self._port)
         self._ways.append((writer, far_writer))
         # The link may be cut, or the program end, at any time.
@@ -77,6 +97,9 @@ class Link:
     async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while data := await reader.read(65536):
+                if self._loses_answer and b"session.welcome" in data:
+                    self._loses_answer = False
+                    return self.cut()
                 writer.write(data)
                 await writer.drain()
         finally:
