@@ -189,6 +189,9 @@ async def a_job_that_ended_while_the_link_was_cut_ends_in_an_error_that_says_so(
         handle = await client.submit(agent="chatty", input={"events": 1, "gate": "meanwhile"})
         assert await said(handle.events(), 1) == [0]
         link.hold()
+        # Until they have noticed, what the job does counts as sent.
+        for _ in range(3):
+            await (await other.submit(agent="echo")).done
         await (await other.submit(agent="opener", input="meanwhile")).done
         link.release()
         # They keep neither the events nor the end of a job whose connection was gone.
@@ -229,7 +232,8 @@ async def the_program_submits_lists_tails_and_cancels(url: str, token: str) -> N
         assert status == 0, errors
         status, output, errors = await program("tail", url, token, "--job-id", job_id)
         assert status != 0, output
-        assert "CANCELLED" in errors, errors
+        # Its own session is gone, so its end is kept nowhere: who follows in time hears it, others that there was one.
+        assert "cancelled" in errors.lower(), errors
 
 
 async def every_call_ends_when_the_runtime_is_gone_for_good(url: str, token: str) -> None:

@@ -334,7 +334,8 @@ impl ClientMachine {
         let named = named.filter(|ticket| self.pending.get(ticket).is_some_and(follows));
         let first = || self.pending.iter().find(|(_, pending)| of_job(pending)).map(|(ticket, _)| *ticket);
         let Some((ticket, what)) = named.or_else(first).and_then(|ticket| self.settle(ticket)) else { return };
-        let ended = subscribed.current_status.is_terminal() && !subscribed.replayed;
+        // Where history comes before the answer, an end that was kept is here already.
+        let ended = subscribed.current_status.is_terminal() && (!subscribed.replayed || self.link.is_py11);
         let (job_id, status) = (subscribed.job_id.clone(), subscribed.current_status);
         match what {
             Request::Subscribe(handle) => {
@@ -348,7 +349,7 @@ impl ClientMachine {
                 self.events.push_back(ClientEvent::Subscribed(ticket, handle, Box::new(subscribed)));
                 if ended {
                     // Nothing follows: without history the terminal is not sent again.
-                    self.end_handles(&job_id, Err(ended_before(&job_id, status)));
+                    self.end_handles(&job_id, Err(ended_before(&job_id, status, self.link.is_py11)));
                 }
             }
             Request::Reattach(_) if ended => {
@@ -401,8 +402,13 @@ fn source_of(extensions: &RawValue) -> Option<u64> {
     source.and_then(unsigned)
 }
 
-fn ended_before(job_id: &str, status: JobStatus) -> Error {
-    let message = format!("job {job_id} had ended as {}; subscribe with history to see how", status.as_str());
+fn ended_before(job_id: &str, status: JobStatus, is_py11: bool) -> Error {
+    let rest = if is_py11 {
+        "its runtime kept no more of it, or was not asked for history"
+    } else {
+        "subscribe with history to see how"
+    };
+    let message = format!("job {job_id} had ended as {}; {rest}", status.as_str());
     Error::new(ErrorCode::JobNotFound, message)
 }
 
