@@ -1,7 +1,7 @@
 //! No secret in any output: a whole run of `arcp serve` is searched for the tokens that went through it.
 
 #![cfg(unix)]
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a failed step is a failed test")]
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a failed step is a failed test")]
 
 mod support;
 
