@@ -7,18 +7,18 @@ use crate::server::{Kept, Server, TOKEN};
 use crate::{Measured, microseconds, single_threaded};
 
 /// How long echoes are measured.
-const RUN: Duration = Duration::from_secs(5);
+const RUN: Duration = Duration::from_secs(3);
 
 /// Half of the echoes, all but one in a hundred, and all of them took no longer than this: in microseconds, first alone,
-/// then beside the other session.
-pub(crate) fn echoes() -> Measured {
-    let alone = measure(false);
-    let beside = measure(true);
+/// then beside the other session. The runtime has the threads this makes.
+pub(crate) fn echoes(threads: fn() -> tokio::runtime::Runtime) -> Measured {
+    let alone = measure(threads(), false);
+    let beside = measure(threads(), true);
     Ok(alone.into_iter().chain(beside).collect())
 }
 
-fn measure(beside: bool) -> [f64; 3] {
-    let (server, host) = (Server::start(Kept::InMemory), single_threaded());
+fn measure(threads: tokio::runtime::Runtime, beside: bool) -> [f64; 3] {
+    let (server, host) = (Server::start_on(threads, Kept::InMemory), single_threaded());
     let chatty = beside.then(|| {
         let (chatty, url) = (single_threaded(), server.url.clone());
         chatty.spawn(async move {

@@ -1,7 +1,7 @@
 //! Ours against the raw limit, in one run: the same frames through bare tokio-tungstenite and through ARCP.
 //!
-//! Two threads on loopback, one for each side, as two processes would have. Prints a table of figures, and what each is
-//! measured against. Words given as arguments choose the rows they occur in: `cargo run --release -p arcp-benches --
+//! Two threads on loopback, one for each side, as two processes would have, unless a row says otherwise. Prints a table of
+//! figures, each the median of the rounds, and what it is measured against. Words given as arguments choose the rows they occur in: `cargo run --release -p arcp-benches --
 //! durable`.
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "a program that measures")]
 
@@ -53,21 +53,64 @@ fn single_threaded() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
 }
 
+/// As many threads as cores, as a host has that chooses nothing.
+fn default_threads() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap()
+}
+
 const PING_PONG: &str = "raw WebSocket, ping-pong";
 const FRAMES: &str = "raw WebSocket, 332-byte frames in batches";
 const EVENTS: &str = "events of one job, Rust to Rust";
 const MANY: &str = "submit to result, 64 in flight";
-const MEDIAN: &str = "echo alone, median";
-const HUNDREDTH: &str = "echo alone, 99 of 100";
-const WORST: &str = "echo alone, worst of 5 s";
-
 const OF_PING_PONG: Against = Against::Share(PING_PONG, "raw ping-pong");
 const OF_FRAMES: Against = Against::Share(FRAMES, "raw frames");
 const OF_MEMORY: Against = Against::Share(EVENTS, "the same in memory");
 
+const ECHOES: [Row; 6] = [
+    Row { what: "echo alone, median", unit: Unit::Microseconds, against: Against::Nothing },
+    Row { what: "echo alone, 99 of 100", unit: Unit::Microseconds, against: Against::Nothing },
+    Row { what: "echo alone, worst of 3 s", unit: Unit::Microseconds, against: Against::Nothing },
+    Row {
+        what: "echo beside a chatty agent, median",
+        unit: Unit::Microseconds,
+        against: Against::Times("echo alone, median"),
+    },
+    Row {
+        what: "echo beside a chatty agent, 99 of 100",
+        unit: Unit::Microseconds,
+        against: Against::Times("echo alone, 99 of 100"),
+    },
+    Row {
+        what: "echo beside a chatty agent, worst of 3 s",
+        unit: Unit::Microseconds,
+        against: Against::Times("echo alone, worst of 3 s"),
+    },
+];
+
+const ECHOES_ON_ONE_THREAD: [Row; 6] = [
+    Row { what: "echo alone, one server thread, median", unit: Unit::Microseconds, against: Against::Nothing },
+    Row { what: "echo alone, one server thread, 99 of 100", unit: Unit::Microseconds, against: Against::Nothing },
+    Row { what: "echo alone, one server thread, worst of 3 s", unit: Unit::Microseconds, against: Against::Nothing },
+    Row {
+        what: "echo beside a chatty agent, one server thread, median",
+        unit: Unit::Microseconds,
+        against: Against::Times("echo alone, one server thread, median"),
+    },
+    Row {
+        what: "echo beside a chatty agent, one server thread, 99 of 100",
+        unit: Unit::Microseconds,
+        against: Against::Times("echo alone, one server thread, 99 of 100"),
+    },
+    Row {
+        what: "echo beside a chatty agent, one server thread, worst of 3 s",
+        unit: Unit::Microseconds,
+        against: Against::Times("echo alone, one server thread, worst of 3 s"),
+    },
+];
+
 fn measurements() -> Vec<Measurement> {
-    use Against::{Nothing, Share, Times, Wanted};
-    use Unit::{Kibibytes, Megabytes, Microseconds, Milliseconds, Rate};
+    use Against::{Nothing, Share, Wanted};
+    use Unit::{Kibibytes, Megabytes, Milliseconds, Rate};
     let one = |what, unit, against, run| Measurement { rows: vec![Row { what, unit, against }], run };
     vec![
         one(PING_PONG, Rate, Nothing, || Ok(vec![raw::ping_pong()])),
@@ -98,17 +141,8 @@ fn measurements() -> Vec<Measurement> {
         one("resume of 10 000 events, durable, Rust client", Milliseconds, Wanted("50 ms"), || {
             resume::client(Kept::InFile)
         }),
-        Measurement {
-            rows: vec![
-                Row { what: MEDIAN, unit: Microseconds, against: Nothing },
-                Row { what: HUNDREDTH, unit: Microseconds, against: Nothing },
-                Row { what: WORST, unit: Microseconds, against: Nothing },
-                Row { what: "echo beside a chatty agent, median", unit: Microseconds, against: Times(MEDIAN) },
-                Row { what: "echo beside a chatty agent, 99 of 100", unit: Microseconds, against: Times(HUNDREDTH) },
-                Row { what: "echo beside a chatty agent, worst of 5 s", unit: Microseconds, against: Times(WORST) },
-            ],
-            run: chatty::echoes,
-        },
+        Measurement { rows: ECHOES.to_vec(), run: || chatty::echoes(default_threads) },
+        Measurement { rows: ECHOES_ON_ONE_THREAD.to_vec(), run: || chatty::echoes(single_threaded) },
         one("an idle session of 1000, server memory", Kibibytes, Wanted("20 KiB"), idle::sessions),
     ]
 }

@@ -1,4 +1,4 @@
-//! The runtime under measurement: one thread, the agents the rows need, a store in memory or in a file.
+//! The runtime under measurement: the agents the rows need, a store in memory or in a file.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -39,8 +39,12 @@ pub(crate) struct Server {
 }
 
 impl Server {
+    /// On one thread.
     pub(crate) fn start(kept: Kept) -> Self {
-        let tokio = single_threaded();
+        Server::start_on(single_threaded(), kept)
+    }
+
+    pub(crate) fn start_on(tokio: tokio::runtime::Runtime, kept: Kept) -> Self {
         let mut config = RuntimeConfig::new(peer("bench"));
         // All the sessions of a row belong to one principal.
         config.max_sessions_per_principal = 4096;

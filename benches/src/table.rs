@@ -10,6 +10,7 @@ pub(crate) struct Measurement {
     pub(crate) run: fn() -> Measured,
 }
 
+#[derive(Clone, Copy)]
 pub(crate) struct Row {
     pub(crate) what: &'static str,
     pub(crate) unit: Unit,
