@@ -12,7 +12,7 @@ use crate::budget::REMAINING_METRIC;
 use crate::error::{Error, ErrorCode};
 use crate::event::{self, EventBody, EventKind};
 use crate::feature::Feature;
-use crate::json::RawJson;
+use crate::json::{RawJson, check_body};
 use crate::machine::frame::{Record, RecordKind};
 use crate::machine::job::{Ending, Outcome};
 use crate::machine::kept::StoreOp;
@@ -83,6 +83,7 @@ impl RuntimeMachine {
             let message = format!("an event body may have at most {limit} bytes, got {}", body.get().len());
             return Err(Error::invalid(message));
         }
+        check_body(body.get())?;
         Ok(true)
     }
 
