@@ -129,14 +129,16 @@ impl Host {
                 let place = who.index(CONNS);
                 self.conns[place] = machine.connected(now);
                 let conn = self.conns[place];
-                if what % 8 != 0 {
-                    self.say(conn, 6 + 2 * u8::from(what % 3 == 0), which, what, text, damage);
+                if !what.is_multiple_of(8) {
+                    self.say(conn, 6 + 2 * u8::from(what.is_multiple_of(3)), which, what, text, damage);
                 }
             }
-            2 if what % 4 == 0 => machine.disconnected(now, conn),
-            3 if what % 16 == 0 => machine.handle_oversize(now, conn),
-            4 if what % 2 == 0 => machine.handle_frame(now, conn, &damaged(which.get::<String>(&FRAMES), damage)),
-            5 if what % 4 == 0 => machine.handle_frame(now, conn, text.as_bytes()),
+            2 if what.is_multiple_of(4) => machine.disconnected(now, conn),
+            3 if what.is_multiple_of(16) => machine.handle_oversize(now, conn),
+            4 if what.is_multiple_of(2) => {
+                machine.handle_frame(now, conn, &damaged(which.get::<String>(&FRAMES), damage))
+            }
+            5 if what.is_multiple_of(4) => machine.handle_frame(now, conn, text.as_bytes()),
             2..=16 => self.say(conn, op, which, what, text, damage),
             17 => {
                 let verdict = if what < 200 { Ok("alice".to_owned()) } else { Err(Error::internal("no")) };
@@ -168,14 +170,14 @@ impl Host {
                 let delegation = Delegation {
                     agent: ["echo", "plain@1", "nobody"][usize::from(what % 3)].into(),
                     input: RawJson::null(),
-                    lease_request: if what % 4 == 0 {
+                    lease_request: if what.is_multiple_of(4) {
                         RawJson::parse(text).unwrap_or_else(|_| RawJson::null())
                     } else {
                         RawJson::empty_object()
                     },
                     lease_constraints: None,
-                    delegate_id: (what % 2 == 0).then(|| text.to_owned()),
-                    detached: what % 5 == 0,
+                    delegate_id: (what.is_multiple_of(2)).then(|| text.to_owned()),
+                    detached: what.is_multiple_of(5),
                 };
                 let _ = machine.delegate(now, job, &delegation);
                 machine.cancel_child(now, *who.get(&self.jobs), text);
@@ -187,7 +189,7 @@ impl Host {
             }
             26 => {
                 if let Some((job, opened)) = self.results.last_mut() {
-                    let part = if what % 2 == 0 {
+                    let part = if what.is_multiple_of(2) {
                         opened.cutter.next_text(now.wall, text).0
                     } else {
                         opened.cutter.next_bytes(now.wall, text.as_bytes()).0
@@ -252,18 +254,21 @@ impl Host {
                 }
                 ("job.submit", submit)
             }
-            12 => ("job.subscribe", json!({"job_id": job_id, "history": what % 2 == 0, "from_event_seq": what % 5})),
+            12 => (
+                "job.subscribe",
+                json!({"job_id": job_id, "history": what.is_multiple_of(2), "from_event_seq": what % 5}),
+            ),
             13 => ("job.cancel", json!({"job_id": job_id, "reason": text})),
             14 => ("session.ack", json!({"last_processed_seq": if what > 250 { u64::MAX >> 1 } else { what.into() }})),
             15 => ("job.unsubscribe", json!({"job_id": job_id})),
             _ => ("session.list_jobs", json!({"limit": what, "cursor": text, "filter": raw})),
         };
         let mut message = json!({"arcp": "1.1", "id": format!("m{}", self.sent), "type": kind, "payload": payload});
-        if op > 8 && what % 8 == 0 {
+        if op > 8 && what.is_multiple_of(8) {
             // Whichever session this connection has, its id is nearly always left out.
             message["session_id"] = session.into();
         }
-        let whole = what % 16 != 0;
+        let whole = !what.is_multiple_of(16);
         let bytes = if whole { message.to_string().into_bytes() } else { damaged(&message.to_string(), damage) };
         self.machine.handle_frame(self.now, conn, &bytes);
     }
@@ -300,7 +305,7 @@ impl Host {
                 return Err("operations of the store do not end".into());
             }
             self.last_ticket = ticket;
-            if what % 4 != 0 {
+            if !what.is_multiple_of(4) {
                 self.machine.handle_stored(self.now, ticket, Ok(()));
             }
             if let StoreOp::Append(record) = op {
@@ -311,7 +316,7 @@ impl Host {
         for conn in self.conns.clone() {
             let queued = frames.len();
             // Some peers never read.
-            if what % 3 != 0 || conn.0.is_multiple_of(2) {
+            if !what.is_multiple_of(3) || conn.0.is_multiple_of(2) {
                 self.machine.poll_transmit(self.now, conn, usize::from(what), &mut frames);
             }
             if frames.len() - queued > usize::from(what) {
@@ -401,12 +406,13 @@ impl Application {
             4 => machine.handle_frame(now, &Bytes::from(text.to_owned())),
             5 | 6 => {
                 let mut submit = Submit::new("echo", RawJson::null());
-                submit.idempotency_key = (what % 3 == 0).then(|| text.to_owned());
+                submit.idempotency_key = (what.is_multiple_of(3)).then(|| text.to_owned());
                 let ticket = machine.submit(now, &submit, None);
                 self.open.push(ticket.0);
             }
             7 => {
-                let subscribe = Subscribe { job_id: "job_1".into(), from_event_seq: None, history: what % 2 == 0 };
+                let subscribe =
+                    Subscribe { job_id: "job_1".into(), from_event_seq: None, history: what.is_multiple_of(2) };
                 if let Ok(ticket) = machine.subscribe(now, &subscribe) {
                     self.open.push(ticket.0);
                 }
@@ -473,11 +479,11 @@ impl Application {
             message["job_id"] = job.into();
         }
         if matches!(kind, "job.event" | "job.result" | "job.error") {
-            self.seq += u64::from(what % 16 != 0);
+            self.seq += u64::from(!what.is_multiple_of(16));
             message["event_seq"] = self.seq.into();
         }
         let text = message.to_string();
-        let bytes = if what % 8 == 0 { damaged(&text, damage) } else { text.into_bytes() };
+        let bytes = if what.is_multiple_of(8) { damaged(&text, damage) } else { text.into_bytes() };
         self.machine.handle_frame(self.now, &bytes.into());
     }
 
