@@ -94,7 +94,8 @@ pub(crate) fn events() -> (u64, Duration) {
             batch.clear();
         }
         let took: Duration = start.elapsed();
-        assert_eq!(count, EVENTS);
+        // A word of back pressure may be among them.
+        assert!(count >= EVENTS, "{count} of {EVENTS} events arrived");
         handle.result().await.unwrap();
         (count, took)
     });

@@ -183,7 +183,8 @@ pub fn run(root: &Path, mutations: &[Mutation], mut tell: impl FnMut(&str)) -> R
     let mut findings = Vec::new();
     for mutation in mutations {
         let began = Instant::now();
-        let original = read(root, &mutation.path())?;
+        // From the copy: the tree itself may change meanwhile.
+        let original = read(&copy.root, &mutation.path())?;
         let place = copy.root.join(mutation.path());
         write(&place, &mutation.apply(&original)?)?;
         let verdict = copy.test(&mutation.test, &mutation.filter());

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arcp_bridge::{ClientOptions, JobView, NextBatch};
+use arcp_bridge::{ClientOptions, JobView, NextBatch, TokenChoice};
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
@@ -33,7 +33,10 @@ impl Client {
         transport: &TransportHandle,
         token: String,
     ) -> PyResult<()> {
-        self.0.get(py)?.connect(port.bridge(py)?, call, transport.bridge(py)?, token).or_raise(py)
+        self.0
+            .get(py)?
+            .connect(port.bridge(py)?, call, transport.bridge(py)?, TokenChoice::Fixed(token), None)
+            .or_raise(py)
     }
 
     fn welcome(&self, py: Python<'_>) -> PyResult<Option<String>> {

@@ -5,14 +5,14 @@
 pub use arcp_engine::store::{self, MemoryStore, SqliteOptions, SqliteStore, Store, StoreError, Synchronous};
 pub use arcp_engine::transport;
 pub use arcp_engine::transport::{
-    AllowCleartext, ConnectOptions, MemoryTransport, StdioTransport, Transport, WebSocketTransport,
+    AllowCleartext, ConnectOptions, MemoryTransport, Reopen, Reopening, StdioTransport, Transport, WebSocketTransport,
     pair_memory_transports,
 };
 pub use arcp_engine::{
-    Agent, AgentFuture, AuditFile, AuditLog, AuditSink, ChainVerifier, ChildHandle, Client, Delegate, Error,
-    EventQueue, JobContext, JobHandle, JwksOptions, JwtKey, JwtOptions, JwtVerifier, ListenOptions, Listener, Monitor,
-    Observed, ResultData, ResultWriter, Runtime, StaticBearerVerifier, Subscription, TransportError, Verifier,
-    VerifierError, VerifyFuture, Written,
+    Agent, AgentFuture, AuditFile, AuditLog, AuditSink, ChainVerifier, ChildHandle, Client, ConnectionState, Delegate,
+    Error, EventQueue, JobContext, JobHandle, JwksOptions, JwtKey, JwtOptions, JwtVerifier, ListenOptions, Listener,
+    Monitor, Observed, ResultData, ResultWriter, Runtime, StaticBearerVerifier, Subscription, Token, TokenSource,
+    TransportError, Verifier, VerifierError, VerifyFuture, Written,
 };
 pub use arcp_proto::agent_ref::AgentRef;
 pub use arcp_proto::budget::{Budget, parse_amount as parse_budget_amount};
@@ -23,7 +23,7 @@ pub use arcp_proto::feature::{self, intersect as intersect_features};
 pub use arcp_proto::json::{self, RawJson};
 pub use arcp_proto::lease::{self, Lease, authorize as validate_lease_op, is_subset as is_lease_subset};
 pub use arcp_proto::machine::audit::AuditEntry;
-pub use arcp_proto::machine::client::{ClientConfig, CloseStyle, JobEvent};
+pub use arcp_proto::machine::client::{Backoff, ClientConfig, CloseStyle, JobEvent};
 pub use arcp_proto::machine::job::{Ending, JobStart, Outcome};
 pub use arcp_proto::machine::result_stream::{ResultCaps, ResultOptions};
 pub use arcp_proto::machine::runtime::{CancelPolicy, ProfileChoice, RuntimeConfig};

@@ -94,7 +94,10 @@ async fn ctrl_c_on_tail_leaves_the_job_alone() {
 async fn a_stopping_server_says_goodbye() {
     let (server, url) = Running::serve(&[]).await;
     let transport = WebSocketTransport::connect(&url, ConnectOptions::default()).await.unwrap();
-    let client = Client::new(ClientConfig::new(ClientInfo { name: "client".into(), version: "1".into() }));
+    let mut config = ClientConfig::new(ClientInfo { name: "client".into(), version: "1".into() });
+    // Otherwise it would wait for the server to come back.
+    config.reconnect = None;
+    let client = Client::new(config);
     client.connect(transport, TOKEN).await.unwrap();
     server.signal("TERM").await;
     let Error::Closed(why) = timeout(BOUND, client.closed()).await.unwrap() else { panic!("no goodbye") };

@@ -1,32 +1,23 @@
-//! The client: one session around the client machine.
+//! The client: what an application asks of one session.
 
-use std::collections::HashMap;
-use std::future::Future;
-use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
-use std::task::{Context, Waker};
+use std::sync::Arc;
 use std::time::Duration;
 
 use arcp_proto::Error as ProtocolError;
 use arcp_proto::machine::ClientMachine;
-use arcp_proto::machine::client::{ClientConfig, ClientEvent, HandleKey, Loss, Ticket};
-use arcp_proto::message::{Accepted, JobStatus, Submit, Subscribe, Subscribed, Welcome};
+use arcp_proto::machine::client::{ClientConfig, Ticket};
+use arcp_proto::message::{JobStatus, Jobs, ListJobs, Resume, Submit, Subscribe, Welcome};
 use arcp_proto::time::Now;
 use arcp_proto::trace::TraceContext;
-use bytes::Bytes;
-use futures_util::task::AtomicWaker;
-use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
-use tokio::time::{Instant, Sleep, sleep_until, timeout};
+use tokio::time::timeout;
 
-use crate::clock::{Clock, OsEntropy};
-use crate::connection::{Endpoint, Signal, drive};
 use crate::error::Error;
-use crate::events::{EventQueue, Pushed};
 use crate::job::{JobHandle, Subscription, View};
-use crate::span::say;
-use crate::transport::{Received, Transport};
+use crate::link::run;
+use crate::session::{Answer, ConnectionState, Owner, Shared};
+use crate::token::TokenSource;
+use crate::transport::Transport;
 
 /// One session with a runtime. Cheap to clone; all clones are one session.
 #[derive(Clone)]
@@ -35,103 +26,78 @@ pub struct Client {
     pub(crate) owner: Arc<Owner>,
 }
 
-/// Held by every client and handle: when the last is dropped, nobody can use the session and it ends.
-pub(crate) struct Owner {
-    shared: Weak<Shared>,
-}
-
-impl Drop for Owner {
-    fn drop(&mut self) {
-        if let Some(shared) = self.shared.upgrade() {
-            shared.finish(Error::Closed("the client was dropped".into()));
-        }
-    }
-}
-
-/// What the client's task and its callers share: one machine behind one lock, held for a decision at a time.
-pub(crate) struct Shared {
-    core: Mutex<Core>,
-    clock: Clock,
-    signal: Signal,
-    /// Events that wait in lossless queues; the reader pauses while there are too many.
-    buffered: AtomicUsize,
-    resumed: AtomicWaker,
-    state: watch::Sender<State>,
-}
-
-struct Core {
-    machine: ClientMachine,
-    requests: HashMap<Ticket, oneshot::Sender<Answer>>,
-    handles: HashMap<HandleKey, Arc<EventQueue>>,
-}
-
-#[derive(Clone, Debug)]
-enum State {
-    Idle,
-    Connecting,
-    Open(Arc<Welcome>),
-    Closed(Error),
-}
-
-enum Answer {
-    Accepted(HandleKey, Arc<EventQueue>, Box<Accepted>),
-    Subscribed(HandleKey, Arc<EventQueue>, Box<Subscribed>),
-    Cancelled(Option<JobStatus>),
-    Failed(Error),
-}
-
-/// Events held for readers before the socket is left unread: above what a runtime lets be unacknowledged (D-20).
-const MAX_BUFFERED: usize = 200_000;
-
 impl Client {
     /// A client that is not connected.
     pub fn new(config: ClientConfig) -> Self {
-        let core = Core {
-            machine: ClientMachine::new(config, Box::new(OsEntropy)),
-            requests: HashMap::new(),
-            handles: HashMap::new(),
-        };
-        let shared = Shared {
-            core: Mutex::new(core),
-            clock: Clock::new(),
-            signal: Signal::default(),
-            buffered: AtomicUsize::new(0),
-            resumed: AtomicWaker::new(),
-            state: watch::Sender::new(State::Idle),
-        };
-        let shared = Arc::new(shared);
-        let owner = Arc::new(Owner { shared: Arc::downgrade(&shared) });
+        let shared = Arc::new(Shared::new(config));
+        let owner = Arc::new(Owner::of(&shared));
         Client { shared, owner }
     }
 
-    /// Shakes hands over this transport and begins to read. A client connects once.
+    /// Shakes hands over this transport and begins to read. A client connects once. If the transport knows how to reopen
+    /// itself, a lost link is healed from the welcome on, and the token source is asked anew each time (D-7, D-24).
     ///
     /// # Errors
     /// The runtime's own error when it refuses; `Timeout` when no welcome comes in time; `Transport` when the
-    /// connection ends before it.
-    pub async fn connect(&self, transport: impl Transport, token: &str) -> Result<Arc<Welcome>, Error> {
+    /// connection ends before it; what the token source says.
+    pub async fn connect(&self, transport: impl Transport, token: impl TokenSource) -> Result<Arc<Welcome>, Error> {
+        self.begin(transport, token, None).await
+    }
+
+    /// Takes up a session of an earlier client, which then has that session's jobs, subscriptions and right to cancel
+    /// (D-24). [`Client::job`] gives handles for its jobs; what comes for a job nobody asked for waits, up to 10 000
+    /// events or 64 MiB in all.
+    ///
+    /// # Errors
+    /// `RESUME_WINDOW_EXPIRED` when the session is not kept any more; else as [`Client::connect`].
+    pub async fn connect_resuming(
+        &self,
+        transport: impl Transport,
+        token: impl TokenSource,
+        resume: Resume,
+    ) -> Result<Arc<Welcome>, Error> {
+        self.begin(transport, token, Some(resume)).await
+    }
+
+    async fn begin(
+        &self,
+        transport: impl Transport,
+        token: impl TokenSource,
+        resume: Option<Resume>,
+    ) -> Result<Arc<Welcome>, Error> {
+        let token = token.into_token();
         let shared = &self.shared;
         let mut fresh = false;
         shared.state.send_if_modified(|state| {
-            fresh = matches!(state, State::Idle);
+            fresh = matches!(state, ConnectionState::Idle);
             if fresh {
-                *state = State::Connecting;
+                *state = ConnectionState::Connecting;
             }
             fresh
         });
         if !fresh {
             return Err(Error::Closed("this client was connected before; make a new one".into()));
         }
-        shared.act(|machine, now| machine.connected(now, token));
         // Dropped with this call, the connection must not outlive it half open.
         let guard = AbandonGuard { shared };
-        tokio::spawn(run(Arc::clone(shared), transport));
+        let first = token.get().await?;
+        let reopener = transport.reopener();
+        shared.act(|machine, now| {
+            if reopener.is_none() {
+                machine.never_reconnect();
+            }
+            if let Some(resume) = &resume {
+                machine.resume(resume);
+            }
+            machine.connected(now, &first);
+        });
+        tokio::spawn(run(Arc::clone(shared), transport, reopener, token));
         let mut state = shared.state.subscribe();
         let outcome = loop {
             match &*state.borrow_and_update() {
-                State::Open(welcome) => break Ok(Arc::clone(welcome)),
-                State::Closed(error) => break Err(error.clone()),
-                State::Idle | State::Connecting => {}
+                ConnectionState::Open(welcome) => break Ok(Arc::clone(welcome)),
+                ConnectionState::Closed(error) => break Err(error.clone()),
+                _ => {}
             }
             if state.changed().await.is_err() {
                 break Err(Error::Closed("the client was dropped".into()));
@@ -141,12 +107,19 @@ impl Client {
         outcome
     }
 
-    /// The welcome, while the session is open.
+    /// The last welcome, while the session is not over.
     pub fn welcome(&self) -> Option<Arc<Welcome>> {
         match &*self.shared.state.borrow() {
-            State::Open(welcome) => Some(Arc::clone(welcome)),
-            _ => None,
+            ConnectionState::Open(welcome) => return Some(Arc::clone(welcome)),
+            ConnectionState::Reconnecting { .. } => {}
+            _ => return None,
         }
+        self.shared.core.lock().machine.welcome().cloned()
+    }
+
+    /// How it stands with the session, now and at every change. Watching does not keep the session open.
+    pub fn connection_state(&self) -> watch::Receiver<ConnectionState> {
+        self.shared.state.subscribe()
     }
 
     /// Whether a feature was negotiated.
@@ -208,6 +181,44 @@ impl Client {
         }
     }
 
+    /// A handle for a job of a session this client took up with [`Client::connect_resuming`]: what came since then, and
+    /// what comes. A job that had ended by then has no more to say here; subscribe to it with history instead.
+    ///
+    /// # Errors
+    /// `INVALID_REQUEST` when this client did not take up a session, or had to begin another; `Closed` or `Transport` when
+    /// there is no session.
+    pub fn job(&self, job_id: &str) -> Result<JobHandle, Error> {
+        self.shared.open()?;
+        let made = self.shared.act_on_core(|core, now| {
+            core.machine.took_up().then(|| {
+                let key = core.machine.job(now, job_id);
+                (key, Arc::clone(core.handles.entry(key).or_default()))
+            })
+        });
+        let (key, queue) = made.ok_or_else(|| {
+            ProtocolError::invalid(
+                "this client took up no session of another; keep the handle of the submit, or subscribe",
+            )
+        })?;
+        Ok(JobHandle::found(View::new(self, key, queue, job_id.to_owned())))
+    }
+
+    /// The jobs this session knows of: those with handles, and after [`Client::connect_resuming`] those something came for.
+    pub fn jobs(&self) -> Vec<String> {
+        self.shared.core.lock().machine.jobs()
+    }
+
+    /// One page of the jobs this principal may see; `next_cursor` of the answer asks for the next.
+    ///
+    /// # Errors
+    /// `INVALID_REQUEST` for a bad cursor or limit, or when `list_jobs` was not negotiated; else as [`Client::submit`].
+    pub async fn list_jobs(&self, list: &ListJobs) -> Result<Jobs, Error> {
+        match self.ask(false, |machine, now| machine.list_jobs(now, list)).await? {
+            Answer::Jobs(jobs) => Ok(*jobs),
+            other => Err(other.into_error()),
+        }
+    }
+
     /// Stops following a job; silent when that was not negotiated.
     pub fn unsubscribe(&self, job_id: &str) {
         self.shared.act(|machine, now| machine.unsubscribe(now, job_id));
@@ -219,8 +230,13 @@ impl Client {
     /// `Closed` or `Transport` when there is no session.
     pub fn cancel_job(&self, job_id: &str, reason: &str) -> Result<(), Error> {
         self.shared.open()?;
-        self.shared.act(|machine, now| machine.cancel(now, job_id, reason));
-        Ok(())
+        self.shared.act(|machine, now| {
+            if !machine.has_room() {
+                return Err(too_many());
+            }
+            machine.cancel(now, job_id, reason);
+            Ok(())
+        })
     }
 
     /// Asks to cancel a job and waits for the acknowledgement: the state of a job that had already ended, else `None`.
@@ -241,7 +257,7 @@ impl Client {
 
     /// Ends the session politely, within the close time whatever the peer does. Jobs go on. Idempotent.
     pub async fn close(&self, reason: &str) {
-        if matches!(*self.shared.state.borrow(), State::Idle | State::Closed(_)) {
+        if matches!(*self.shared.state.borrow(), ConnectionState::Idle | ConnectionState::Closed(_)) {
             self.shared.finish(Error::Closed("the client was closed".into()));
             return;
         }
@@ -249,7 +265,7 @@ impl Client {
         let mut state = self.shared.state.subscribe();
         // The machine keeps its own close time; this only guards against a transport that hangs.
         let bound = self.shared.core.lock().machine.config().close_timeout + Duration::from_secs(1);
-        let closed = state.wait_for(|state| matches!(state, State::Closed(_)));
+        let closed = state.wait_for(|state| matches!(state, ConnectionState::Closed(_)));
         if timeout(bound, closed).await.is_err() {
             self.shared.finish(Error::Closed("the client was closed".into()));
         }
@@ -258,8 +274,8 @@ impl Client {
     /// Completes when the session is over, with the reason.
     pub async fn closed(&self) -> Error {
         let mut state = self.shared.state.subscribe();
-        match state.wait_for(|state| matches!(state, State::Closed(_))).await.as_deref() {
-            Ok(State::Closed(error)) => error.clone(),
+        match state.wait_for(|state| matches!(state, ConnectionState::Closed(_))).await.as_deref() {
+            Ok(ConnectionState::Closed(error)) => error.clone(),
             _ => Error::Closed("the client was dropped".into()),
         }
     }
@@ -275,6 +291,9 @@ impl Client {
         let ticket = self.shared.act_on_core(|core, now| {
             // Again, under the lock: whoever ends the session answers what is registered by then.
             self.shared.open()?;
+            if !core.machine.has_room() {
+                return Err(too_many());
+            }
             let ticket = request(&mut core.machine, now)?;
             core.requests.insert(ticket, sender);
             Ok::<_, Error>(ticket)
@@ -288,6 +307,10 @@ impl Client {
             Err(_) => Err(self.shared.why_closed()),
         }
     }
+}
+
+fn too_many() -> Error {
+    Error::Transport("the connection is lost and too many requests wait for the next one; try again later".into())
 }
 
 impl Answer {
@@ -322,250 +345,5 @@ struct AbandonGuard<'a> {
 impl Drop for AbandonGuard<'_> {
     fn drop(&mut self) {
         self.shared.finish(Error::Closed("the connection attempt was abandoned".into()));
-    }
-}
-
-impl Shared {
-    /// Nobody looks at this handle any more.
-    pub(crate) fn forget(&self, key: HandleKey) {
-        let mut core = self.core.lock();
-        core.handles.remove(&key);
-        core.machine.forget(key);
-    }
-
-    fn open(&self) -> Result<(), Error> {
-        match &*self.state.borrow() {
-            State::Open(_) => Ok(()),
-            State::Idle | State::Connecting => {
-                Err(Error::Closed("the client is not connected; call connect first".into()))
-            }
-            State::Closed(error) => Err(error.clone()),
-        }
-    }
-
-    fn why_closed(&self) -> Error {
-        match &*self.state.borrow() {
-            State::Closed(error) => error.clone(),
-            _ => Error::Closed("the request was dropped".into()),
-        }
-    }
-
-    fn act<R>(&self, decide: impl FnOnce(&mut ClientMachine, Now) -> R) -> R {
-        self.act_on_core(|core, now| decide(&mut core.machine, now))
-    }
-
-    /// Takes one decision under the lock and carries out what follows from it.
-    fn act_on_core<R>(&self, decide: impl FnOnce(&mut Core, Now) -> R) -> R {
-        let now = self.clock.now();
-        let mut core = self.core.lock();
-        let before = core.machine.poll_timeout();
-        let result = decide(&mut core, now);
-        let mut writable = false;
-        let mut readers = Vec::new();
-        let mut unread = Vec::new();
-        let mut over = None;
-        loop {
-            while let Some(event) = core.machine.poll_event() {
-                match event {
-                    ClientEvent::Writable => writable = true,
-                    ClientEvent::Event(key, event) => {
-                        let seq = event.event_seq;
-                        // A published runtime sends history before it answers the subscribe.
-                        match core.handles.entry(key).or_default().push(event, &mut readers) {
-                            Pushed::Kept => {
-                                self.buffered.fetch_add(1, Ordering::Relaxed);
-                            }
-                            Pushed::Unread => unread.push(seq),
-                        }
-                    }
-                    ClientEvent::Ended(key, outcome) => {
-                        // Kept until the view is dropped: the end may come before the answer to a subscribe.
-                        core.handles.entry(key).or_default().end(outcome.map_err(Error::Protocol), &mut readers);
-                    }
-                    other => over = self.tell(&mut core, other).or(over),
-                }
-            }
-            if unread.is_empty() {
-                break;
-            }
-            for seq in unread.drain(..) {
-                core.machine.processed(now, seq);
-            }
-        }
-        let rescheduled = core.machine.poll_timeout() != before;
-        drop(core);
-        // A reader may call back at once.
-        readers.into_iter().for_each(Waker::wake);
-        if writable {
-            self.signal.writable();
-        } else if rescheduled {
-            self.signal.wake();
-        }
-        if let Some(why) = over {
-            self.finish(why);
-        }
-        result
-    }
-
-    /// Everything but a handle's events; the reason when the session is over.
-    fn tell(&self, core: &mut Core, event: ClientEvent) -> Option<Error> {
-        let mut answer = |ticket: Ticket, answer: Answer| {
-            if let Some(sender) = core.requests.remove(&ticket) {
-                // The caller may have stopped waiting.
-                drop(sender.send(answer));
-            }
-        };
-        match event {
-            ClientEvent::Welcomed(welcome) => {
-                self.state.send_replace(State::Open(welcome));
-            }
-            ClientEvent::NotWelcomed(Some(error)) => return Some(Error::Protocol(error)),
-            ClientEvent::NotWelcomed(None) => {
-                return Some(Error::Timeout("the runtime sent no session.welcome".into()));
-            }
-            ClientEvent::Accepted(ticket, key, accepted) => {
-                let queue = Arc::clone(core.handles.entry(key).or_default());
-                self.hand_over(core, ticket, key, Answer::Accepted(key, queue, accepted));
-            }
-            ClientEvent::Subscribed(ticket, key, subscribed) => {
-                let queue = Arc::clone(core.handles.entry(key).or_default());
-                self.hand_over(core, ticket, key, Answer::Subscribed(key, queue, subscribed));
-            }
-            ClientEvent::Cancelled(ticket, status) => answer(ticket, Answer::Cancelled(status)),
-            ClientEvent::Refused(ticket, error) => answer(ticket, Answer::Failed(Error::Protocol(error))),
-            ClientEvent::TimedOut(ticket) => {
-                answer(ticket, Answer::Failed(Error::Timeout("the runtime did not answer the request".into())));
-            }
-            ClientEvent::SessionError(error) => say(|| tracing::warn!(%error, "the runtime reported an error")),
-            ClientEvent::Lost(loss) => return Some(describe(&loss)),
-            ClientEvent::Closed => return Some(Error::Closed("the client was closed".into())),
-            ClientEvent::Writable | ClientEvent::Event(..) | ClientEvent::Ended(..) => {}
-        }
-        None
-    }
-
-    /// Gives a new handle to whoever asked for it, or forgets it when nobody waits any more.
-    fn hand_over(&self, core: &mut Core, ticket: Ticket, key: HandleKey, answer: Answer) {
-        let taken = core.requests.remove(&ticket).is_some_and(|sender| sender.send(answer).is_ok());
-        if !taken {
-            core.handles.remove(&key);
-            core.machine.forget(key);
-        }
-    }
-
-    /// The session is over: everything that waits ends in bounded time, and the first reason counts.
-    fn finish(&self, why: Error) {
-        self.state.send_if_modified(|state| {
-            let fresh = !matches!(state, State::Closed(_));
-            if fresh {
-                *state = State::Closed(why.clone());
-            }
-            fresh
-        });
-        let (requests, handles) = {
-            let mut core = self.core.lock();
-            (std::mem::take(&mut core.requests), std::mem::take(&mut core.handles))
-        };
-        for sender in requests.into_values() {
-            drop(sender.send(Answer::Failed(why.clone())));
-        }
-        let mut readers = Vec::new();
-        for queue in handles.into_values() {
-            queue.end(Err(why.clone()), &mut readers);
-        }
-        readers.into_iter().for_each(Waker::wake);
-        self.signal.close();
-    }
-
-    /// These events were taken, of which so many were waited for.
-    pub(crate) fn took(&self, awaited: usize, numbers: impl IntoIterator<Item = u64>) {
-        let before = self.buffered.fetch_sub(awaited, Ordering::Relaxed);
-        if before > MAX_BUFFERED {
-            self.resumed.wake();
-        }
-        self.act(|machine, now| numbers.into_iter().for_each(|event_seq| machine.processed(now, event_seq)));
-    }
-}
-
-fn describe(loss: &Loss) -> Error {
-    match loss {
-        Loss::Disconnected(why) => Error::Transport(format!("the connection was lost: {why}")),
-        Loss::Gap { expected, got } => {
-            Error::Transport(format!("events were lost on the way: expected number {expected}, got {got}"))
-        }
-        Loss::HeartbeatLost => Error::Protocol(ProtocolError::new(
-            arcp_proto::ErrorCode::HeartbeatLost,
-            "the runtime was silent for two heartbeat intervals",
-        )),
-        Loss::Bye(reason) if reason.is_empty() => Error::Closed("the runtime ended the session".into()),
-        Loss::Bye(reason) => Error::Closed(format!("the runtime ended the session: {reason}")),
-    }
-}
-
-async fn run(shared: Arc<Shared>, mut transport: impl Transport) {
-    let mut endpoint = ClientEnd { shared: &shared, sleep: None };
-    let why = match drive(&mut transport, &mut endpoint, &shared.signal).await {
-        Ok(()) => "the runtime closed it".to_owned(),
-        Err(error) => error.to_string(),
-    };
-    shared.act(|machine, _| machine.disconnected(&why));
-    shared.finish(Error::Transport(format!("the connection was lost: {why}")));
-}
-
-struct ClientEnd<'a> {
-    shared: &'a Arc<Shared>,
-    sleep: Option<(Duration, Pin<Box<Sleep>>)>,
-}
-
-impl Endpoint for ClientEnd<'_> {
-    fn receive(&mut self, received: &mut Vec<Received>) {
-        self.shared.act(|machine, now| {
-            for message in received.drain(..) {
-                match message {
-                    Received::Frame(frame) => machine.handle_frame(now, &frame),
-                    Received::Oversize => machine.disconnected("the runtime sent a message over the size limit"),
-                }
-            }
-        });
-    }
-
-    fn transmit(&mut self, frames: &mut Vec<Bytes>) {
-        self.shared.core.lock().machine.poll_transmit(frames);
-    }
-
-    fn paused(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.shared.buffered.load(Ordering::Relaxed) <= MAX_BUFFERED {
-            return false;
-        }
-        self.shared.resumed.register(cx.waker());
-        let paused = self.shared.buffered.load(Ordering::Relaxed) > MAX_BUFFERED;
-        if paused {
-            self.shared.act(ClientMachine::reading_paused);
-        }
-        paused
-    }
-
-    fn tick(&mut self, cx: &mut Context<'_>) {
-        loop {
-            let Some(at) = self.shared.core.lock().machine.poll_timeout() else {
-                self.sleep = None;
-                return;
-            };
-            let clock = self.shared.clock;
-            let armed = match &mut self.sleep {
-                Some((armed, sleep)) => {
-                    if *armed != at {
-                        sleep.as_mut().reset(Instant::from_std(clock.instant(at)));
-                        *armed = at;
-                    }
-                    sleep
-                }
-                None => &mut self.sleep.insert((at, Box::pin(sleep_until(clock.instant(at).into())))).1,
-            };
-            if armed.as_mut().poll(cx).is_pending() {
-                return;
-            }
-            self.shared.act(ClientMachine::handle_timeout);
-        }
     }
 }

@@ -55,6 +55,11 @@ pub(crate) trait Endpoint {
         false
     }
 
+    /// Whether this connection is of no more use: it is closed without waiting for anything.
+    fn abandoned(&mut self) -> bool {
+        false
+    }
+
     /// Does what is due, and registers for the next deadline.
     fn tick(&mut self, _cx: &mut Context<'_>) {}
 }
@@ -82,6 +87,11 @@ pub(crate) async fn drive<T: Transport, E: Endpoint>(
         loop {
             signal.register(cx);
             endpoint.tick(cx);
+            if endpoint.abandoned() {
+                // Politely where that takes no time.
+                let _ = transport.poll_close(cx);
+                return Poll::Ready(Ok(()));
+            }
             let closing = signal.close.load(Ordering::Acquire);
 
             // Everything that waits goes out in one flush.
@@ -142,7 +152,7 @@ pub(crate) async fn drive<T: Transport, E: Endpoint>(
                 endpoint.receive(&mut received);
                 received.clear();
             }
-            if read == READ_BATCH || deaf {
+            if read == READ_BATCH || deaf || endpoint.abandoned() {
                 continue;
             }
             if read > 0 {

@@ -5,6 +5,7 @@ use std::task::{Context, Poll, Waker};
 
 use arcp_proto::machine::client::JobEvent;
 use arcp_proto::message::JobResult;
+use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -12,6 +13,8 @@ use crate::error::Error;
 
 /// How many events a handle that nobody iterates keeps; beyond it the oldest go.
 const UNREAD_EVENTS: usize = 10_000;
+/// How many bytes of them.
+const UNREAD_BYTES: usize = 16 << 20;
 
 /// How a job ended for its client.
 pub type Ended = Result<Box<JobResult>, Error>;
@@ -24,6 +27,13 @@ pub struct EventQueue {
     over: Notify,
 }
 
+/// How much waits for readers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Load {
+    pub(crate) events: usize,
+    pub(crate) bytes: usize,
+}
+
 #[derive(Debug, Default)]
 struct Inner {
     events: VecDeque<JobEvent>,
@@ -31,7 +41,11 @@ struct Inner {
     lossless: bool,
     /// How many of the events, the newest, came while somebody read.
     awaited: usize,
+    /// What all the events weigh.
+    bytes: usize,
     dropped: u64,
+    /// The bytes of a streamed result.
+    assembled: Option<Bytes>,
     ended: Option<Ended>,
     /// Who waits for events.
     reader: Option<Waker>,
@@ -39,9 +53,11 @@ struct Inner {
 
 impl Inner {
     fn drop_oldest(&mut self) {
-        let surplus = self.events.len().saturating_sub(UNREAD_EVENTS);
-        self.events.drain(..surplus);
-        self.dropped += surplus as u64;
+        while self.events.len() > UNREAD_EVENTS || self.bytes > UNREAD_BYTES {
+            let Some(oldest) = self.events.pop_front() else { return };
+            self.bytes -= oldest.cost();
+            self.dropped += 1;
+        }
     }
 }
 
@@ -58,6 +74,7 @@ impl EventQueue {
     /// Appends an event. Who is to be woken goes into `wake`, for the caller to wake without its locks.
     pub(crate) fn push(&self, event: JobEvent, wake: &mut Vec<Waker>) -> Pushed {
         let mut inner = self.inner.lock();
+        inner.bytes += event.cost();
         inner.events.push_back(event);
         let pushed = if inner.lossless {
             inner.awaited += 1;
@@ -68,6 +85,21 @@ impl EventQueue {
         };
         wake.extend(inner.reader.take());
         pushed
+    }
+
+    /// So many events found no room before this handle existed.
+    pub(crate) fn missed(&self, count: u64) {
+        self.inner.lock().dropped += count;
+    }
+
+    /// The whole of a streamed result.
+    pub(crate) fn assembled(&self, bytes: Bytes) {
+        self.inner.lock().assembled = Some(bytes);
+    }
+
+    /// The bytes of a streamed result, after its end.
+    pub fn result_bytes(&self) -> Option<Bytes> {
+        self.inner.lock().assembled.clone()
     }
 
     /// The first end counts. Who is to be woken goes into `wake`.
@@ -88,15 +120,23 @@ impl EventQueue {
         cx: &mut Context<'_>,
         max: usize,
         batch: &mut Vec<JobEvent>,
-        awaited: &mut usize,
+        awaited: &mut Load,
     ) -> Poll<bool> {
         let mut inner = self.inner.lock();
         inner.lossless = true;
         let taken = inner.events.len().min(max);
+        let unawaited = inner.events.len() - inner.awaited;
+        let start = batch.len();
         batch.extend(inner.events.drain(..taken));
-        let left = inner.awaited.min(inner.events.len());
-        *awaited += inner.awaited - left;
-        inner.awaited = left;
+        for (place, event) in batch[start..].iter().enumerate() {
+            let cost = event.cost();
+            inner.bytes -= cost;
+            if place >= unawaited {
+                inner.awaited -= 1;
+                awaited.events += 1;
+                awaited.bytes += cost;
+            }
+        }
         if taken > 0 {
             return Poll::Ready(true);
         }
@@ -108,16 +148,22 @@ impl EventQueue {
     }
 
     /// Nobody reads any more: what waits, and what comes, counts as processed, and only the newest is kept. Returns the
-    /// numbers of the events that were waited for.
-    pub(crate) fn stop_reading(&self) -> Vec<u64> {
+    /// positions of the events that were waited for, and what they weigh.
+    pub(crate) fn stop_reading(&self) -> (Load, Vec<u64>) {
         let mut inner = self.inner.lock();
         inner.lossless = false;
         inner.reader = None;
         let awaited = std::mem::take(&mut inner.awaited);
         let unawaited = inner.events.len() - awaited;
-        let numbers = inner.events.iter().skip(unawaited).map(|event| event.event_seq).collect();
+        let mut load = Load::default();
+        let mut positions = Vec::with_capacity(awaited);
+        for event in inner.events.iter().skip(unawaited) {
+            load.events += 1;
+            load.bytes += event.cost();
+            positions.push(event.position);
+        }
         inner.drop_oldest();
-        numbers
+        (load, positions)
     }
 
     /// How many events were dropped before anybody read.

@@ -11,13 +11,16 @@ mod delegation;
 mod error;
 mod events;
 mod job;
+mod link;
 pub mod metrics;
 mod monitor;
 mod notes;
 mod result_writer;
 mod runtime;
 mod server;
+mod session;
 mod span;
+mod token;
 pub mod transport;
 mod verifier;
 
@@ -36,6 +39,8 @@ pub use monitor::{Monitor, Observed};
 pub use result_writer::{ResultData, ResultWriter, Written};
 pub use runtime::Runtime;
 pub use server::{ListenOptions, Listener};
+pub use session::ConnectionState;
+pub use token::{Token, TokenSource};
 pub use verifier::{
     ChainVerifier, JwksOptions, JwtKey, JwtOptions, JwtVerifier, StaticBearerVerifier, Verifier, VerifierError,
     VerifyFuture,

@@ -80,11 +80,9 @@ impl Notes {
     /// Adds what was noted here.
     pub(crate) fn fill(&self, stats: RuntimeStats) -> RuntimeStats {
         let commits = self.commits();
-        RuntimeStats {
-            totals: self.totals.lock().clone(),
-            store_commits: commits.count(),
-            store_commit_seconds: commits.seconds(),
-            ..stats
-        }
+        let mut totals = self.totals.lock().clone();
+        totals.events_emitted = stats.totals.events_emitted;
+        totals.idempotency_repeats = stats.totals.idempotency_repeats;
+        RuntimeStats { totals, store_commits: commits.count(), store_commit_seconds: commits.seconds(), ..stats }
     }
 }

@@ -9,6 +9,7 @@ use arcp_proto::Error;
 use arcp_proto::machine::RuntimeMachine;
 use arcp_proto::machine::frame::{Frame, Record};
 use arcp_proto::machine::job::{Job, JobStart, Outcome};
+use arcp_proto::machine::policy::Policy;
 use arcp_proto::machine::runtime::{ConnKey, JobKey, RuntimeConfig, RuntimeEvent};
 use arcp_proto::machine::stats::RuntimeStats;
 use arcp_proto::message::AgentEntry;
@@ -194,6 +195,18 @@ impl Runtime {
         self.shared.machine.lock().set_default_agent_version(name, version)
     }
 
+    /// Decides from now on who may watch and cancel which job, and ends the subscriptions it does not allow.
+    /// By default a principal sees its own jobs and nobody else's. To be set before [`Runtime::begin`], so that what an
+    /// earlier process left is judged by it too.
+    pub fn set_policy(&self, policy: impl Policy + 'static) {
+        self.shared.act(|machine, _| machine.set_policy(Box::new(policy)));
+    }
+
+    /// The policy's answers may have changed: subscriptions it no longer allows end at once.
+    pub fn policy_changed(&self) {
+        self.shared.act(|machine, _| machine.policy_changed());
+    }
+
     /// Agents as the welcome shows them.
     pub fn agent_inventory(&self) -> Vec<AgentEntry> {
         self.shared.machine.lock().agent_inventory()
@@ -202,19 +215,12 @@ impl Runtime {
     /// Hands every audit entry from now on to this sink. There is none by default.
     pub fn set_audit(&self, sink: Arc<dyn AuditSink>) {
         self.shared.notes.set_audit(sink);
+        self.shared.machine.lock().set_audited(true);
     }
 
     /// The figures of this moment.
     pub fn stats(&self) -> RuntimeStats {
-        let shared = &self.shared;
-        let running = shared.jobs.lock().len();
-        let live = shared.peek(RuntimeMachine::live_jobs);
-        shared.notes.fill(RuntimeStats {
-            sessions_connected: shared.signals.lock().len() as u64,
-            jobs_pending: live.saturating_sub(running) as u64,
-            jobs_running: running as u64,
-            ..RuntimeStats::default()
-        })
+        self.shared.notes.fill(self.shared.peek(RuntimeMachine::stats))
     }
 
     /// Runs one whole session: returns after a close, a bye or a lost link, and never fails.
@@ -493,6 +499,7 @@ impl Shared {
                     signal.close();
                 }
             }
+            RuntimeEvent::Audit(entry) => self.notes.audit(&entry),
             RuntimeEvent::Drained(_) => self.drained.notify_waiters(),
             RuntimeEvent::Verify { conn, token } => self.verify(conn, &token.0),
             RuntimeEvent::Start { job, start } => self.start(job, start),

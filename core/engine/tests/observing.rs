@@ -335,7 +335,10 @@ async fn who_was_let_in_is_recorded_without_a_token() {
         .map(|entry| (entry["decision"].clone(), entry["principal"].clone()))
         .collect();
     assert_eq!(decided, [(json!("allowed"), json!("me@example.com")), (json!("refused"), json!(null))]);
-    for secret in ["5ecret", "hunter2", "rt_"] {
+    let actions: Vec<_> =
+        entries.iter().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["action"].clone()).collect();
+    assert_eq!(actions, ["authenticate", "authenticate", "submit", "operation"]);
+    for secret in ["5ecret", "password", "rt_"] {
         assert!(!entries.concat().contains(secret), "{entries:?}");
     }
 }

@@ -59,7 +59,8 @@ async fn cancel_against_completion_has_one_winner() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn history_and_live_events_meet_without_loss_or_double() {
-    let runtime = runtime(|_| {});
+    // Every event counted below is the agent's own.
+    let runtime = runtime(|config| config.backpressure_threshold = u64::MAX);
     let owner = connected(&runtime).await;
     let handle = owner.submit(&submit("chatty", "6000"), None).await.unwrap();
     let job_id = handle.job_id().to_owned();

@@ -98,7 +98,8 @@ async fn a_job_runs_over_a_websocket() {
     let mut batch = Vec::new();
     let mut count = 0;
     while timeout(BOUND, handle.next_events(256, &mut batch)).await.unwrap() {
-        count += batch.len();
+        // So many at once may bring a word of back pressure with them.
+        count += batch.iter().filter(|event| event.kind() == "progress").count();
         batch.clear();
     }
     assert_eq!(count, 5000);

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use arcp_proto::feature::Feature;
-use arcp_proto::machine::frame::{Frame, Record, RecordKind, SessionName, WireProfile};
+use arcp_proto::machine::frame::{Frame, Receiver, Record, RecordKind, SessionName, WireProfile};
 use arcp_proto::machine::kept::{KeptCredential, KeptKey, ResumedBy, StoreOp};
 use arcp_proto::message::JobStatus;
 use arcp_proto::time::Timestamp;
@@ -299,9 +299,9 @@ fn an_inspector_reads_while_the_owner_writes() {
     let sent = |id: &str, event_seq| {
         let kept = session(id);
         let session = Arc::new(SessionName::new(kept.id, kept.seed, kept.profile));
-        let foreign = id != "sess_1";
+        let receiver = if id == "sess_1" { Receiver::Submitter } else { Receiver::Principal };
         let mut frame = Vec::new();
-        Frame::Event { session, event_seq, record: record("job_1", event_seq), foreign }.write(&mut frame);
+        Frame::Event { session, event_seq, record: record("job_1", event_seq), receiver }.write(&mut frame);
         String::from_utf8(frame).unwrap()
     };
     let inspector = Inspector::open(&path).unwrap();
@@ -315,7 +315,7 @@ fn an_inspector_reads_while_the_owner_writes() {
             let mut frame = Vec::new();
             one.frame().write(&mut frame);
             assert_eq!(String::from_utf8(frame).unwrap(), sent(id, one.event_seq));
-            told.push((one.event_seq, one.foreign));
+            told.push((one.event_seq, one.receiver.is_foreign()));
             if told.len() == 5 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         (replay, told)

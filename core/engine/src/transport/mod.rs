@@ -7,6 +7,9 @@ mod stdio;
 pub mod tls;
 mod websocket;
 
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -45,6 +48,25 @@ pub trait Transport: Send + 'static {
 
     /// Ends the connection, politely where the transport knows how.
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<()>;
+
+    /// What makes this connection anew after it was lost; `None` where nobody knows how, and a loss is final (D-7).
+    fn reopener(&self) -> Option<Arc<dyn Reopen>> {
+        None
+    }
+}
+
+/// A connection on its way.
+pub type Reopening<'a> = Pin<Box<dyn Future<Output = Result<Box<dyn Transport>, TransportError>> + Send + 'a>>;
+
+/// Makes a connection to the same peer anew.
+pub trait Reopen: Send + Sync + 'static {
+    /// Opens it. The client bounds the time this takes, and asks again after a failure.
+    fn reopen(&self) -> Reopening<'_>;
+
+    /// Whether the application closed the connection itself: then it is not made anew (D-24).
+    fn is_closed(&self) -> bool {
+        false
+    }
 }
 
 impl Transport for Box<dyn Transport> {
@@ -66,5 +88,9 @@ impl Transport for Box<dyn Transport> {
 
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         (**self).poll_close(cx)
+    }
+
+    fn reopener(&self) -> Option<Arc<dyn Reopen>> {
+        (**self).reopener()
     }
 }

@@ -20,7 +20,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error as WsError, Message, Utf8Bytes};
 
-use super::{AllowCleartext, Received, Transport, TransportError, tls};
+use super::{AllowCleartext, Received, Reopen, Reopening, Transport, TransportError, tls};
 
 /// What a WebSocket runs over.
 pub(crate) enum Wire {
@@ -46,6 +46,23 @@ pub struct ConnectOptions {
 /// One WebSocket, client or server side.
 pub struct WebSocketTransport {
     socket: WebSocketStream<Wire>,
+    /// On the client's side, how it was made.
+    address: Option<Arc<Address>>,
+}
+
+/// All it takes to connect again (D-24). Headers and URL may hold secrets, so it is not shown.
+struct Address {
+    url: String,
+    options: ConnectOptions,
+}
+
+impl Reopen for Address {
+    fn reopen(&self) -> Reopening<'_> {
+        Box::pin(async {
+            let transport = WebSocketTransport::connect(&self.url, self.options.clone()).await?;
+            Ok(Box::new(transport) as Box<dyn Transport>)
+        })
+    }
 }
 
 /// Small buffers: an idle session costs little, and batching happens before the socket.
@@ -64,8 +81,11 @@ impl WebSocketTransport {
     /// One sentence that names the address and what is wrong with it or with the answer.
     pub async fn connect(url: &str, options: ConnectOptions) -> Result<Self, TransportError> {
         let wait = options.timeout.unwrap_or(Duration::from_secs(10));
-        let why = match timeout(wait, open(url, options)).await {
-            Ok(Ok(transport)) => return Ok(transport),
+        let why = match timeout(wait, open(url, &options)).await {
+            Ok(Ok(socket)) => {
+                let address = Some(Arc::new(Address { url: url.to_owned(), options }));
+                return Ok(WebSocketTransport { socket, address });
+            }
             Ok(Err(error)) => error.to_string(),
             Err(_) => format!("no answer within {} s", wait.as_secs()),
         };
@@ -74,7 +94,7 @@ impl WebSocketTransport {
 
     /// Wraps a socket whose upgrade is done.
     pub(crate) fn new(socket: WebSocketStream<Wire>) -> Self {
-        WebSocketTransport { socket }
+        WebSocketTransport { socket, address: None }
     }
 }
 
@@ -86,7 +106,7 @@ fn without_secrets(url: &str) -> String {
     if scheme.is_empty() { rest.to_owned() } else { format!("{scheme}://{rest}") }
 }
 
-async fn open(url: &str, options: ConnectOptions) -> Result<WebSocketTransport, TransportError> {
+async fn open(url: &str, options: &ConnectOptions) -> Result<WebSocketStream<Wire>, TransportError> {
     let uri: Uri =
         url.parse().map_err(|error| TransportError(format!("not a URL ({error}); use ws://host:port/arcp")))?;
     let secure = match uri.scheme_str() {
@@ -101,11 +121,11 @@ async fn open(url: &str, options: ConnectOptions) -> Result<WebSocketTransport, 
         options.allow_cleartext.check(name)?;
     }
     let mut request = url.into_client_request().map_err(TransportError::new)?;
-    request.headers_mut().extend(options.headers);
+    request.headers_mut().extend(options.headers.iter().cloned());
     let tcp = TcpStream::connect((name, port)).await.map_err(TransportError::new)?;
     tcp.set_nodelay(true).map_err(TransportError::new)?;
     let wire = if secure {
-        let config = options.tls.map_or_else(|| tls::client_config(None), Ok)?;
+        let config = options.tls.clone().map_or_else(|| tls::client_config(None), Ok)?;
         let name = ServerName::try_from(name.to_owned()).map_err(TransportError::new)?;
         let stream = TlsConnector::from(config).connect(name, tcp).await.map_err(TransportError::new)?;
         Wire::Tls(Box::new(TlsStream::Client(stream)))
@@ -119,7 +139,7 @@ async fn open(url: &str, options: ConnectOptions) -> Result<WebSocketTransport, 
             other => TransportError::new(other),
         },
     )?;
-    Ok(WebSocketTransport { socket })
+    Ok(socket)
 }
 
 impl Transport for WebSocketTransport {
@@ -153,6 +173,11 @@ impl Transport for WebSocketTransport {
 
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         Pin::new(&mut self.socket).poll_close(cx).map(|_| ())
+    }
+
+    fn reopener(&self) -> Option<Arc<dyn Reopen>> {
+        let address = self.address.as_ref()?;
+        Some(Arc::clone(address) as Arc<dyn Reopen>)
     }
 }
 

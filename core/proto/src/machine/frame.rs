@@ -1,10 +1,12 @@
 //! What leaves for a peer: decided under the machine's lock, written as bytes outside it.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::envelope::{Header, write_frame};
+use crate::error::ErrorCode;
 use crate::feature::Feature;
 use crate::id::Ulid;
 use crate::message::{JobStatus, kind};
@@ -101,6 +103,36 @@ impl SessionName {
     }
 }
 
+/// Who a session is to a job whose records it gets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Receiver {
+    /// It submitted the job.
+    #[default]
+    Submitter,
+    /// Its principal did, in another session.
+    Principal,
+    /// Somebody the policy lets look on: what belongs to the submitting principal alone is left out (R-7.6.11, D-30).
+    Onlooker,
+}
+
+impl Receiver {
+    /// What a session is to a job; both are named by session id and principal.
+    pub fn of(session: (&str, &str), submitter: (&str, &str)) -> Receiver {
+        if session.0 == submitter.0 {
+            Receiver::Submitter
+        } else if session.1 == submitter.1 {
+            Receiver::Principal
+        } else {
+            Receiver::Onlooker
+        }
+    }
+
+    /// Whether another session submitted the job.
+    pub fn is_foreign(self) -> bool {
+        self != Receiver::Submitter
+    }
+}
+
 /// One message on its way out.
 #[derive(Clone, Debug)]
 pub enum Frame {
@@ -112,8 +144,8 @@ pub enum Frame {
         event_seq: u64,
         /// What is copied.
         record: Arc<Record>,
-        /// Whether another session submitted the job: the copy then tells the number it has there.
-        foreign: bool,
+        /// Who the session is to the job: any but the submitting one is told the number it has there.
+        receiver: Receiver,
     },
     /// Anything that has no `event_seq`.
     Message {
@@ -136,7 +168,7 @@ impl Frame {
     /// Appends the frame's JSON text to `out`.
     pub fn write(&self, out: &mut Vec<u8>) {
         match self {
-            Frame::Event { session, event_seq, record, foreign } => {
+            Frame::Event { session, event_seq, record, receiver } => {
                 let mut id = [0; 30];
                 event_message_id(&mut id, session, *event_seq, record.at);
                 let header = Header {
@@ -148,13 +180,17 @@ impl Frame {
                     trace_id: Some(&record.trace_id),
                     event_seq: Some(*event_seq),
                     extensions: None,
-                    source_event_seq: foreign.then_some(record.source_seq),
+                    source_event_seq: receiver.is_foreign().then_some(record.source_seq),
+                };
+                let payload = match receiver {
+                    Receiver::Onlooker => public_payload(record),
+                    Receiver::Submitter | Receiver::Principal => Cow::Borrowed(&*record.payload),
                 };
                 match (session.profile, record.kind) {
                     (WireProfile::Py11, RecordKind::Error(status @ (JobStatus::Cancelled | JobStatus::TimedOut))) => {
-                        write_frame(out, &header, &as_plain_error(&record.payload, status));
+                        write_frame(out, &header, &as_plain_error(&payload, status));
                     }
-                    _ => write_frame(out, &header, &record.payload),
+                    _ => write_frame(out, &header, &payload),
                 }
             }
             Frame::Message { session_id, kind, id, job_id, trace_id, payload } => {
@@ -199,6 +235,45 @@ fn event_message_id(out: &mut [u8; 30], session: &SessionName, event_seq: u64, a
     ulid.push_to(&mut text);
     out[..4].copy_from_slice(b"msg_");
     out[4..].copy_from_slice(&text[..26]);
+}
+
+/// What an onlooker may read of a record: no words of a failed agent (D-30), no value of a credential.
+fn public_payload(record: &Record) -> Cow<'_, [u8]> {
+    let whole = Cow::Borrowed(&*record.payload);
+    let told = match record.kind {
+        RecordKind::Error(_) => without_words(&record.payload),
+        RecordKind::Event if record.payload.starts_with(b"{\"kind\":\"status\"") => without_value(&record.payload),
+        RecordKind::Event | RecordKind::Result => return whole,
+    };
+    // Our own records can be read; one that could not is shown to nobody else.
+    told.map_or(Cow::Borrowed(b"{}"), |told| told.map_or(whole, Cow::Owned))
+}
+
+type Members = serde_json::Map<String, serde_json::Value>;
+
+/// `Some(None)` where nothing has to be left out.
+fn without_words(payload: &[u8]) -> Option<Option<Vec<u8>>> {
+    let mut error: Members = serde_json::from_slice(payload).ok()?;
+    if error.get("code")? != ErrorCode::InternalError.as_str() {
+        return Some(None);
+    }
+    error.insert("message".into(), "the job failed; its submitter was told more".into());
+    error.remove("details");
+    // In the order the others are written in, which a profile relies on.
+    let status = error.remove("final_status")?;
+    let mut text = format!("{{\"final_status\":{status},").into_bytes();
+    text.extend_from_slice(serde_json::to_vec(&error).ok()?.get(1..)?);
+    Some(Some(text))
+}
+
+fn without_value(payload: &[u8]) -> Option<Option<Vec<u8>>> {
+    let mut event: Members = serde_json::from_slice(payload).ok()?;
+    let body = event.get_mut("body").and_then(serde_json::Value::as_object_mut)?;
+    if body.get("phase").is_none_or(|phase| phase != "credential_rotated") {
+        return Some(None);
+    }
+    body.remove("value");
+    Some(Some(serde_json::to_vec(&event).ok()?))
 }
 
 /// The published Python client dies on any other `final_status` in a `job.error` (D-52, D-53).

@@ -13,6 +13,7 @@ pub mod frame;
 mod heartbeat;
 pub mod job;
 pub mod kept;
+pub mod policy;
 pub mod result_stream;
 pub mod runtime;
 pub mod session;

@@ -5,9 +5,9 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::frame::{Frame, Record, SessionName};
+use super::frame::{Frame, Receiver, Record, SessionName};
 use super::kept::{KeptSession, ResumedBy, TokenHash};
-use super::runtime::{BufferCap, ConnKey, JobKey};
+use super::runtime::{BufferCap, ConnKey, JobKey, Rate};
 use crate::feature::{Feature, FeatureSet};
 use crate::time::Timestamp;
 
@@ -39,6 +39,9 @@ pub struct Session {
     pub(super) event_seq: u64,
     /// Highest number the application has taken.
     pub(super) acked: u64,
+    /// Whether it was told that its application lags, and has not caught up since.
+    pub(super) told_to_read: bool,
+    pub(super) rate: Rate,
     pub(super) log: Log,
     /// Acceptances that no connection has taken yet: they go before the replay.
     pub(super) untold: Vec<Frame>,
@@ -56,8 +59,7 @@ pub struct Session {
 #[derive(Clone, Debug)]
 pub(super) struct Copied {
     pub(super) record: Arc<Record>,
-    /// Whether another session submitted the job.
-    pub(super) foreign: bool,
+    pub(super) receiver: Receiver,
 }
 
 /// The numbered copies that can be sent again: each is stored, and none has been freed.
@@ -133,6 +135,8 @@ impl Session {
             detached_since: None,
             event_seq: 0,
             acked: 0,
+            told_to_read: false,
+            rate: Rate::default(),
             log: Log::default(),
             untold: Vec::new(),
             unsure: HashMap::new(),
@@ -179,8 +183,8 @@ impl Session {
     }
 
     pub(super) fn frame(&self, event_seq: u64, copied: &Copied) -> Frame {
-        let Copied { record, foreign } = copied;
-        Frame::Event { session: Arc::clone(&self.name), event_seq, record: Arc::clone(record), foreign: *foreign }
+        let Copied { record, receiver } = copied;
+        Frame::Event { session: Arc::clone(&self.name), event_seq, record: Arc::clone(record), receiver: *receiver }
     }
 
     /// A lower ack than an earlier one is ignored, one above the highest issued is clamped. What is
@@ -281,7 +285,7 @@ mod tests {
             feature: None,
             payload: bytes::Bytes::from_static(b"{}"),
         };
-        Copied { record: Arc::new(record), foreign: false }
+        Copied { record: Arc::new(record), receiver: Receiver::Submitter }
     }
 
     #[test]

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, VecDeque};
 use arcp_proto::Error;
 use arcp_proto::json::RawJson;
 use arcp_proto::machine::ClientMachine;
-use arcp_proto::machine::client::{ClientConfig, ClientEvent, CloseStyle, HandleKey, Loss, Ticket};
-use arcp_proto::message::{LeaseConstraints, PeerInfo, Submit, Subscribe};
+use arcp_proto::machine::client::{Backoff, ClientConfig, ClientEvent, CloseStyle, HandleKey, Loss, Ticket};
+use arcp_proto::message::{JobFilter, LeaseConstraints, ListJobs, PeerInfo, Resume, Submit, Subscribe};
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
@@ -21,8 +21,18 @@ const VERBS: &[(&str, &[&str])] = &[
     // The application and its transport.
     ("connect", &[]),
     ("disconnect", &[]),
+    ("connect_failed", &[]),
+    ("oversize", &[]),
+    ("reconnect", &[]),
+    ("resume", &[]),
+    ("job", &["is"]),
+    ("jobs", &[]),
+    ("leave_chunks", &[]),
+    ("list_jobs", &["as", "refused", "says"]),
+    ("abandon", &[]),
+    ("has_room", &[]),
     ("open", &["features", "heartbeat_sec"]),
-    ("submit", &["as", "trace_id"]),
+    ("submit", &["as", "trace_id", "times"]),
     ("subscribe", &["as", "refused", "says"]),
     ("unsubscribe", &[]),
     ("cancel", &["as", "reason"]),
@@ -32,6 +42,8 @@ const VERBS: &[(&str, &[&str])] = &[
     ("close", &[]),
     ("told", &[]),
     ("told_nothing", &[]),
+    ("skip_told", &[]),
+    ("skip_frames", &[]),
     ("has_feature", &["is"]),
     ("latest_event_seq", &[]),
     ("advance_ms", &[]),
@@ -40,6 +52,7 @@ const VERBS: &[(&str, &[&str])] = &[
     // The scripted runtime.
     ("send", &["times"]),
     ("send_text", &[]),
+    ("flood", &[]),
     ("receive", &[]),
     ("receive_nothing", &[]),
 ];
@@ -72,11 +85,20 @@ pub(crate) struct App {
 impl App {
     pub(crate) fn new(given: &Value) -> Result<Self> {
         let mut config = ClientConfig::new(PeerInfo { name: "examplectl".into(), version: "0.4.1".into() });
+        // Most cases are about one connection.
+        config.reconnect = None;
         for (name, value) in given["config"].as_object().unwrap_or(&Map::new()) {
             match name.as_str() {
                 "features" => config.features = serde_json::from_value(value.clone()).map_err(|e| e.to_string())?,
                 "auto_ack" => config.auto_ack = value == true,
                 "close_style" if value == "close" => config.close_style = CloseStyle::Close,
+                "reconnect" if value == true => config.reconnect = Some(Backoff::default()),
+                "give_up_ms" => {
+                    config.reconnect = Some(Backoff { give_up_after: Some(millis(value)?), ..Backoff::default() });
+                }
+                "max_result_bytes" => {
+                    config.max_result_bytes = value.as_u64().unwrap_or_default().try_into().unwrap_or_default();
+                }
                 "request_ms" => config.request_timeout = millis(value)?,
                 _ => return Err(format!("config has no {name} of {value}")),
             }
@@ -142,7 +164,8 @@ impl App {
             }
             ClientEvent::TimedOut(ticket) => json!({"event": "timed_out", "request": name(ticket)}),
             ClientEvent::Event(handle, event) => json!({
-                "event": "event", "handle": handle.0, "event_seq": event.event_seq, "kind": event.kind(),
+                "event": "event", "handle": handle.0, "event_seq": event.event_seq, "position": event.position,
+                "kind": event.kind(),
                 "ts": event.ts(), "body": serde_json::from_str::<Value>(event.body()).unwrap(),
             }),
             ClientEvent::Ended(handle, Ok(result)) => {
@@ -151,15 +174,32 @@ impl App {
             ClientEvent::Ended(handle, Err(why)) => {
                 json!({"event": "ended", "handle": handle.0, "error": error(&why)})
             }
-            ClientEvent::SessionError(why) => json!({"event": "session_error", "error": error(&why)}),
-            ClientEvent::Lost(Loss::Disconnected(why)) => json!({"event": "lost", "disconnected": why}),
-            ClientEvent::Lost(Loss::Gap { expected, got }) => {
-                json!({"event": "lost", "gap": {"expected": expected, "got": got}})
+            ClientEvent::Jobs(ticket, jobs) => json!({"event": "jobs", "request": name(ticket), "jobs": *jobs}),
+            ClientEvent::Unknown(ticket) => json!({"event": "unknown", "request": name(ticket)}),
+            ClientEvent::Missed(handle, count) => json!({"event": "missed", "handle": handle.0, "count": count}),
+            ClientEvent::Assembled(handle, bytes) => {
+                json!({"event": "assembled", "handle": handle.0, "text": String::from_utf8_lossy(&bytes)})
             }
-            ClientEvent::Lost(Loss::HeartbeatLost) => json!({"event": "lost", "heartbeat": true}),
-            ClientEvent::Lost(Loss::Bye(reason)) => json!({"event": "lost", "bye": reason}),
+            ClientEvent::Resumed(welcome) => json!({"event": "resumed", "welcome": *welcome}),
+            ClientEvent::StartedOver(welcome) => json!({"event": "started_over", "welcome": *welcome}),
+            ClientEvent::Connect { attempt } => json!({"event": "connect", "attempt": attempt}),
+            ClientEvent::SessionError(why) => json!({"event": "session_error", "error": error(&why)}),
+            ClientEvent::Lost(loss) => lost("lost", loss),
+            ClientEvent::Cut(loss) => lost("cut", loss),
             ClientEvent::Closed => json!({"event": "closed"}),
         })
+    }
+}
+
+fn lost(event: &str, loss: Loss) -> Value {
+    match loss {
+        Loss::Disconnected(why) => json!({"event": event, "disconnected": why}),
+        Loss::Gap { expected, got } => json!({"event": event, "gap": {"expected": expected, "got": got}}),
+        Loss::HeartbeatLost => json!({"event": event, "heartbeat": true}),
+        Loss::Oversize => json!({"event": event, "oversize": true}),
+        Loss::Bye(reason) => json!({"event": event, "bye": reason}),
+        Loss::Refused(why) => json!({"event": event, "refused": error(&why)}),
+        Loss::GaveUp { attempts, why } => json!({"event": event, "gave_up": attempts, "why": why}),
     }
 }
 
@@ -198,6 +238,16 @@ pub(crate) fn subscribe(payload: &Value) -> Subscribe {
     }
 }
 
+/// Drops so many that nobody needs to look at one by one.
+fn skip<T>(queue: &mut VecDeque<T>, count: u64) -> Result<()> {
+    let count = usize::try_from(count).unwrap();
+    if queue.len() < count {
+        return Err(format!("there are only {}", queue.len()));
+    }
+    queue.drain(..count);
+    Ok(())
+}
+
 struct Game {
     app: App,
     scope: Scope,
@@ -219,11 +269,47 @@ impl Game {
         let number = object.as_u64().unwrap_or_default();
         match step.verb {
             "connect" => self.app.machine.connected(now, text),
-            "disconnect" => self.app.machine.disconnected(text),
+            "disconnect" => self.app.machine.disconnected(now, text),
+            "connect_failed" => self.app.machine.connect_failed(now, text),
+            "oversize" => self.app.machine.oversize(now),
+            "reconnect" => return self.reconnect(text),
+            "resume" => self.app.machine.resume(&Resume {
+                session_id: self.app.session.clone(),
+                resume_token: "rt_of_another_client".into(),
+                last_event_seq: number,
+            }),
+            "job" => {
+                let handle = self.app.machine.job(now, text);
+                self.scope.insert(step.need("is")?.to_owned(), handle.0.into());
+            }
+            "jobs" => {
+                let mut jobs = self.app.machine.jobs();
+                jobs.sort();
+                return if json!(jobs) == object { Ok(()) } else { Err(format!("they are {jobs:?}")) };
+            }
+            "leave_chunks" => self.app.machine.leave_chunks(HandleKey(number)),
+            "list_jobs" => {
+                let filter = object["status"]
+                    .as_str()
+                    .map(|status| JobFilter { status: Some(vec![status.to_owned()]), ..JobFilter::default() });
+                let asked = self.app.machine.list_jobs(now, &ListJobs { filter, ..ListJobs::default() });
+                if let Ok(ticket) = asked {
+                    self.app.name(ticket, step.text("as").unwrap_or("list"));
+                }
+                return step.check_refusal(asked.map(|_| ()));
+            }
+            "abandon" => {
+                let found = self.app.names.iter().find(|(_, name)| *name == text).map(|(ticket, _)| *ticket);
+                self.app.machine.abandon_submit(found.ok_or("no such request")?);
+            }
+            "has_room" if *step.object == json!(self.app.machine.has_room()) => {}
+            "has_room" => return Err("it is not so".into()),
             "open" => return self.open(step),
             "submit" => {
-                let ticket = self.app.machine.submit(now, &submit(&object)?, step.text("trace_id"));
-                self.app.name(ticket, step.text("as").unwrap_or("submit"));
+                for _ in 0..step.get("times").and_then(Value::as_u64).unwrap_or(1) {
+                    let ticket = self.app.machine.submit(now, &submit(&object)?, step.text("trace_id"));
+                    self.app.name(ticket, step.text("as").unwrap_or("submit"));
+                }
             }
             "subscribe" => {
                 let asked = self.app.machine.subscribe(now, &subscribe(&object));
@@ -248,6 +334,8 @@ impl Game {
             "told_nothing" => {
                 return self.app.events.front().map_or(Ok(()), |event| Err(format!("it was told {event}")));
             }
+            "skip_told" => return skip(&mut self.app.events, number),
+            "skip_frames" => return skip(&mut self.app.frames, number),
             "has_feature" if step.get("is") == Some(&json!(self.app.machine.has_feature(text))) => {}
             "has_feature" => return Err("it is not so".into()),
             "latest_event_seq" if self.app.machine.latest_event_seq() == number => {}
@@ -258,6 +346,15 @@ impl Game {
             "send" => {
                 for _ in 0..step.get("times").and_then(Value::as_u64).unwrap_or(1) {
                     self.send(&object)?;
+                }
+            }
+            "flood" => {
+                let (from, through) = (object["from"].as_u64(), object["through"].as_u64());
+                for seq in from.unwrap_or_default()..=through.unwrap_or_default() {
+                    let body = json!({"level": "info", "message": "m"});
+                    let payload = json!({"kind": "log", "ts": crate::clock::START, "body": body});
+                    let job_id = &object["job_id"];
+                    self.send(&json!({"type": "job.event", "job_id": job_id, "event_seq": seq, "payload": payload}))?;
                 }
             }
             "send_text" => self.app.receive(text),
@@ -284,6 +381,17 @@ impl Game {
         members.entry("session_id").or_insert_with(|| self.app.session.as_str().into());
         members.retain(|_, value| !value.is_null());
         self.app.receive(&Value::Object(members).to_string());
+        Ok(())
+    }
+
+    /// Lets the back-off pass, is asked for a connection and has one.
+    fn reconnect(&mut self, token: &str) -> Result<()> {
+        self.app.pass(std::time::Duration::from_secs(5));
+        let told = self.app.events.pop_front().ok_or("no connection was asked for")?;
+        if told["event"] != "connect" {
+            return Err(format!("it was told {told}"));
+        }
+        self.app.machine.connected(self.app.clock.0, token);
         Ok(())
     }
 

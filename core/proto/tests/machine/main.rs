@@ -13,6 +13,8 @@ mod corpus;
 mod cuts;
 mod delegation;
 mod disk;
+mod healing;
+mod listing;
 mod runtime;
 mod schedule;
 mod step;

@@ -38,6 +38,7 @@ const VERBS: &[(&str, &[&str])] = &[
     ("store", &[]),
     ("kept", &["records"]),
     ("restart", &[]),
+    ("policy", &["told"]),
     ("shutdown", &[]),
     ("goodbye", &[]),
     ("register", &["refused", "says"]),
@@ -128,6 +129,7 @@ impl Game {
                 let job_id = self.job_id(step.name()?)?;
                 expect(step.get("records"), &json!(self.world.store.kept(&job_id)))
             }
+            "policy" => self.world.change_policy(step.object, step.get("told").is_none_or(|told| *told == true)),
             "shutdown" => {
                 self.world.machine.shutdown(self.world.clock.0, step.name()?);
                 self.world.settle()

@@ -1,7 +1,7 @@
 //! A runtime machine with everything around it: peers, agents, a verifier, a store, clocks.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use arcp_proto::event::{self, EventKind};
 use arcp_proto::feature::Feature;
@@ -9,6 +9,7 @@ use arcp_proto::json::RawJson;
 use arcp_proto::machine::RuntimeMachine;
 use arcp_proto::machine::frame::{Frame, Record};
 use arcp_proto::machine::job::{JobStart, Outcome};
+use arcp_proto::machine::policy::{Decision, JobFacts, Policy};
 use arcp_proto::machine::result_stream::ResultOptions;
 use arcp_proto::machine::runtime::{
     BufferCap, CancelPolicy, ConnKey, Delegated, Delegation, JobKey, OpenedResult, ProfileChoice, RuntimeConfig,
@@ -57,6 +58,7 @@ pub(crate) struct World {
     pub(crate) asked: VecDeque<RuntimeEvent>,
     pub(crate) store: Store,
     pub(crate) witness: Witness,
+    policy: Arc<Mutex<Value>>,
     /// Every job that was started.
     started: BTreeMap<Arc<str>, JobKey>,
     ended: BTreeSet<JobKey>,
@@ -68,6 +70,35 @@ pub(crate) struct World {
     pub(crate) unverified: VecDeque<ConnKey>,
     /// Questions for history, and what was kept when they were asked.
     pub(crate) unanswered: VecDeque<Question>,
+}
+
+/// A policy written down as `{"bob": {"sees": ["alice"], "knows": [], "cancels": [], "not": ["agent"]}}`: whose jobs bob
+/// may observe, know of and cancel besides his own, and which agents' jobs he may not see at all.
+struct Table(Arc<Mutex<Value>>);
+
+impl Table {
+    fn says(&self, principal: &str, what: &str, about: &str) -> bool {
+        let table = self.0.lock().unwrap();
+        table[principal][what].as_array().is_some_and(|list| list.iter().any(|name| name == about))
+    }
+}
+
+impl Policy for Table {
+    fn may_observe(&self, principal: &str, job: &JobFacts<'_>) -> Decision {
+        if self.says(principal, "not", job.agent) {
+            Decision::Hidden
+        } else if principal == job.principal || self.says(principal, "sees", job.principal) {
+            Decision::Allowed
+        } else if self.says(principal, "knows", job.principal) {
+            Decision::Known
+        } else {
+            Decision::Hidden
+        }
+    }
+
+    fn may_cancel(&self, principal: &str, job: &JobFacts<'_>) -> bool {
+        self.says(principal, "cancels", job.principal)
+    }
 }
 
 /// How a runtime is set up: `config`, `agents`, `tokens`, and which answers the case gives by hand.
@@ -97,6 +128,10 @@ pub(crate) fn config(settings: &Map<String, Value>) -> Result<RuntimeConfig> {
             "outgoing_high_water" => config.outgoing_high_water = count()?,
             "buffer_cap_events" => config.buffer_cap = BufferCap { events: count()?, ..config.buffer_cap },
             "buffer_cap_bytes" => config.buffer_cap = BufferCap { bytes: count()?, ..config.buffer_cap },
+            "max_messages_per_second" => config.max_messages_per_second = count()?.try_into().unwrap_or(u32::MAX),
+            "backpressure_threshold" => config.backpressure_threshold = count()? as u64,
+            "cursor_key" => config.cursor_key = Some([u8::try_from(count()?).map_err(|e| e.to_string())?; 32]),
+            "idle_windows" => config.idle_windows = count()?.try_into().unwrap_or(u32::MAX),
             "max_message_bytes" => config.limits.max_bytes = count()?,
             "result_chunk_cap" => config.results.chunk = count()?,
             "result_cap" => config.results.total = count()? as u64,
@@ -134,6 +169,10 @@ impl World {
         for agent in agents(given) {
             register(&mut machine, &agent).map_err(|error| error.message)?;
         }
+        let policy = Arc::new(Mutex::new(given["policy"].clone()));
+        if !given["policy"].is_null() {
+            machine.set_policy(Box::new(Table(Arc::clone(&policy))));
+        }
         let tokens = given["tokens"].as_object().unwrap_or(&none);
         let mut tokens: BTreeMap<String, String> =
             tokens.iter().map(|(token, name)| (token.clone(), name.as_str().unwrap_or_default().to_owned())).collect();
@@ -150,6 +189,7 @@ impl World {
             asked: VecDeque::new(),
             store: Store::default(),
             witness,
+            policy,
             started: BTreeMap::new(),
             ended: BTreeSet::new(),
             results: BTreeMap::new(),
@@ -181,6 +221,9 @@ impl World {
         self.ended.clear();
         let kept = self.store.reopen();
         self.machine.restore(self.clock.0, kept).map_err(|error| error.message)?;
+        if !given["policy"].is_null() {
+            self.machine.set_policy(Box::new(Table(Arc::clone(&self.policy))));
+        }
         self.machine.recover(self.clock.0, |start| restartable.contains(&start.agent_ref()));
         self.settle()
     }
@@ -219,6 +262,15 @@ impl World {
     pub(crate) fn send_bytes(&mut self, name: &str, frame: &[u8]) -> Result<()> {
         let key = self.peer(name)?.key;
         self.machine.handle_frame(self.clock.0, key, frame);
+        self.settle()
+    }
+
+    /// The host changes its mind about who may see what, and tells the machine, unless it is about to end.
+    pub(crate) fn change_policy(&mut self, policy: &Value, told: bool) -> Result<()> {
+        *self.policy.lock().unwrap() = policy.clone();
+        if told {
+            self.machine.policy_changed();
+        }
         self.settle()
     }
 

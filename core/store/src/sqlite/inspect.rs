@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arcp_proto::machine::frame::{Frame, Record, SessionName};
+use arcp_proto::machine::frame::{Frame, Receiver, Record, SessionName};
 use arcp_proto::machine::kept::KeptSession;
 use arcp_proto::time::Timestamp;
 use rusqlite::Connection;
@@ -54,8 +54,8 @@ pub struct ReplayedRecord {
     pub event_seq: u64,
     /// The record.
     pub record: Arc<Record>,
-    /// Whether another session submitted the job.
-    pub foreign: bool,
+    /// Who the session is to the job.
+    pub receiver: Receiver,
 }
 
 impl ReplayedRecord {
@@ -65,7 +65,7 @@ impl ReplayedRecord {
             session: Arc::clone(&self.session),
             event_seq: self.event_seq,
             record: Arc::clone(&self.record),
-            foreign: self.foreign,
+            receiver: self.receiver,
         }
     }
 }
@@ -154,13 +154,17 @@ impl Inspector {
             };
             let jobs = restore::jobs(conn)?;
             let (freed, log, last_event_seq) = log(conn, &session, &ids(&jobs))?;
-            let own: HashMap<&str, bool> =
-                jobs.iter().map(|job| (&*job.kept.job_id, job.kept.session == session.kept.id)).collect();
+            let own = (&*session.kept.id, &*session.kept.principal);
+            let receivers: HashMap<&str, Receiver> = jobs
+                .iter()
+                .map(|job| &job.kept)
+                .map(|job| (&*job.job_id, Receiver::of(own, (&job.session, &job.principal))))
+                .collect();
             let name = &session.kept;
             let name = Arc::new(SessionName::new(Arc::clone(&name.id), name.seed, name.profile));
             for (event_seq, record) in log.into_iter().filter(|(event_seq, _)| *event_seq > after_seq) {
-                let foreign = !own.get(&*record.job_id).copied().unwrap_or(true);
-                if each(ReplayedRecord { session: Arc::clone(&name), event_seq, record, foreign }).is_break() {
+                let receiver = receivers.get(&*record.job_id).copied().unwrap_or(Receiver::Onlooker);
+                if each(ReplayedRecord { session: Arc::clone(&name), event_seq, record, receiver }).is_break() {
                     break;
                 }
             }

@@ -16,6 +16,28 @@ pub enum CloseStyle {
     Close,
 }
 
+/// How a lost link is made anew: full jitter under a limit that doubles with every attempt (D-7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backoff {
+    /// The longest wait before the first attempt; 100 ms.
+    pub initial: Duration,
+    /// The longest wait before any attempt; 5 s.
+    pub max: Duration,
+    /// When to stop trying, counted from the first loss that nothing good followed; 15 min, longer than sessions are
+    /// usually kept. `None` tries for ever.
+    pub give_up_after: Option<Duration>,
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Backoff {
+            initial: Duration::from_millis(100),
+            max: Duration::from_secs(5),
+            give_up_after: Some(Duration::from_secs(900)),
+        }
+    }
+}
+
 /// Settings of a client; the defaults are those of runtime-protocol section 4.
 #[derive(Clone, Debug)]
 pub struct ClientConfig {
@@ -35,6 +57,11 @@ pub struct ClientConfig {
     pub close_timeout: Duration,
     /// Bounds on received messages.
     pub limits: Limits,
+    /// Whether and how a lost link is healed; `None` makes every loss final. A client that never was welcomed is not
+    /// healed, unless it resumes a session (D-24).
+    pub reconnect: Option<Backoff>,
+    /// 64 MiB: the longest streamed result that is put together in memory; a longer one is taken as chunks.
+    pub max_result_bytes: usize,
 }
 
 impl ClientConfig {
@@ -49,6 +76,8 @@ impl ClientConfig {
             close_style: CloseStyle::Bye,
             close_timeout: Duration::from_secs(2),
             limits: Limits::default(),
+            reconnect: Some(Backoff::default()),
+            max_result_bytes: 64 << 20,
         }
     }
 }

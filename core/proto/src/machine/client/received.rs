@@ -5,12 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use serde_json::value::RawValue;
 
-use super::{ClientEvent, ClientMachine, JobEvent, Loss, Request, State, Ticket, Timer};
+use super::stash::Stashed;
+use super::{ClientEvent, ClientMachine, JobEvent, Loss, Pending, Request, State, Ticket, Timer};
 use crate::envelope::Head;
 use crate::error::{Error, ErrorCode};
 use crate::event::{EventPayload, ResultChunk};
 use crate::feature::{self, Feature, FeatureSet};
+use crate::json::{pick, unsigned};
 use crate::machine::heartbeat::Heartbeat;
 use crate::message::{Accepted, JobError, JobResult, JobStatus, Pong, RuntimeMessage, Subscribed, kind};
 use crate::time::Now;
@@ -21,25 +24,37 @@ const LONGEST_HEARTBEAT: u64 = 86_400;
 impl ClientMachine {
     /// Takes one received message. A malformed one never ends the session.
     pub fn handle_frame(&mut self, now: Now, frame: &Bytes) {
-        if matches!(self.state, State::Idle | State::Closed) {
+        if matches!(self.state, State::Idle | State::Cut | State::Closed) {
             return;
         }
         if let Some(heartbeat) = &mut self.heartbeat {
             heartbeat.received(now.mono);
         }
+        self.handle_message_frame(now, frame);
+        self.release_stash(now);
+    }
+
+    fn handle_message_frame(&mut self, now: Now, frame: &Bytes) {
         let head = match Head::parse(frame, &self.config.limits) {
             Ok(head) => head,
             Err(refusal) => {
                 let counted = refusal.kind.as_deref().is_some_and(kind::is_numbered);
                 if let Some(seq) = refusal.event_seq.filter(|_| counted) {
-                    if !self.advance(seq) {
+                    let id = refusal.id.as_deref().unwrap_or_default();
+                    if !self.advance(now, seq, id, refusal.job_id.as_deref()) {
                         return;
                     }
-                    self.processed(now, seq);
+                    self.processed(now, self.base + seq);
                 }
                 return self.blame(refusal.kind.as_deref(), refusal.job_id.as_deref(), refusal.error);
             }
         };
+        if self.state == State::Handshaking {
+            return match RuntimeMessage::parse(&head) {
+                Ok(message) => self.handle_answer_to_hello(now, &head, message),
+                Err(error) => self.not_welcomed(now, Some(error)),
+            };
+        }
         if let (Some(named), Some(own)) = (&head.session_id, &self.session_id)
             && **named != **own
         {
@@ -49,7 +64,7 @@ impl ClientMachine {
         // A message that is refused for its payload has its number all the same (D-29).
         if kind::is_numbered(&head.kind) {
             match head.event_seq {
-                Some(seq) if !self.advance(seq) => return,
+                Some(seq) if !self.advance(now, seq, &head.id, job_id) => return,
                 Some(_) => {}
                 None => {
                     let error = Error::invalid(format!("{} without event_seq", head.kind));
@@ -58,33 +73,74 @@ impl ClientMachine {
             }
         }
         match RuntimeMessage::parse(&head) {
-            Ok(message) if self.state == State::Handshaking => self.handle_answer_to_hello(now, &head, message),
             Ok(RuntimeMessage::Event) => self.handle_event(now, frame, &head),
             Ok(message) => self.handle_message(now, &head, message),
-            Err(error) if self.state == State::Handshaking => {
-                self.not_welcomed(Some(error));
-            }
             Err(error) => {
-                if kind::is_numbered(&head.kind) {
-                    self.processed(now, self.last_seq);
-                }
+                self.count_unread(now, &head);
                 self.blame(Some(&head.kind), job_id, error);
             }
         }
     }
 
     /// Counts one number. `false` when the message is to be dropped: a repeat, or behind a gap.
-    fn advance(&mut self, seq: u64) -> bool {
+    fn advance(&mut self, now: Now, seq: u64, id: &str, job_id: Option<&str>) -> bool {
+        if let Some(recent) = &mut self.recent {
+            if recent.repeats_numbers {
+                let new = recent.is_new(id);
+                self.last_seq = self.last_seq.max(seq);
+                return new;
+            }
+            if seq <= self.last_seq {
+                let follows = |job_id: &str| self.routes.get(job_id).is_some_and(|route| !route.own);
+                let again = !self.link.resumed && job_id.is_some_and(follows) && recent.was_another(seq, id);
+                if again {
+                    recent.go_by_ids();
+                    recent.is_new(id);
+                }
+                return again;
+            }
+            if seq == self.last_seq + 1 {
+                recent.note(seq, id);
+            }
+        }
         if seq <= self.last_seq {
             return false;
         }
         let expected = self.last_seq + 1;
         if seq > expected {
-            self.lose(Loss::Gap { expected, got: seq });
+            self.lose(now, Loss::Gap { expected, got: seq });
             return false;
         }
         self.last_seq = seq;
         true
+    }
+
+    /// A terminal, or what cannot be read, waits for no reader.
+    fn count_unread(&mut self, now: Now, head: &Head<'_>) {
+        if let Some(seq) = head.event_seq {
+            self.processed(now, self.base + seq);
+        }
+    }
+
+    /// Once every submit that was sent again is answered, nobody will ask for the jobs nobody knows.
+    pub(super) fn release_stash(&mut self, now: Now) {
+        if !self.stash.is_empty() && !self.is_holding() {
+            for position in self.stash.clear() {
+                self.processed(now, position);
+            }
+        }
+    }
+
+    fn is_holding(&self) -> bool {
+        self.repeated_submits > 0 || self.link.took_up
+    }
+
+    /// Whether the first handle of this job, or the one of its submit, may be yet to come.
+    fn is_awaited(&self, job_id: &str) -> bool {
+        match self.routes.get(job_id) {
+            None => self.is_holding(),
+            Some(route) => self.repeated_submits > 0 && !route.own,
+        }
     }
 
     /// A terminal that cannot be read ends the handles it names with the error; anything else is passed over and
@@ -99,6 +155,12 @@ impl ClientMachine {
     fn handle_answer_to_hello(&mut self, now: Now, head: &Head<'_>, message: RuntimeMessage) {
         match message {
             RuntimeMessage::Welcome(welcome) => {
+                if !self.link.welcomed
+                    && let Some((wanted, _)) = self.link.point.as_ref().filter(|(id, _)| *id != welcome.session_id)
+                {
+                    let message = format!("asked to resume {wanted}, the runtime began {}", welcome.session_id);
+                    return self.not_welcomed(now, Some(Error::invalid(message)));
+                }
                 self.timers.clear(Timer::Handshake);
                 self.state = State::Open;
                 self.session_id = Some(welcome.session_id.as_str().into());
@@ -112,30 +174,28 @@ impl ClientMachine {
                 }
                 let welcome = Arc::new(welcome);
                 self.welcome = Some(Arc::clone(&welcome));
-                self.events.push_back(ClientEvent::Welcomed(welcome));
+                self.take_up(now, &welcome);
             }
-            RuntimeMessage::Error(refusal) => {
-                self.not_welcomed(Some(refusal.error));
-            }
+            RuntimeMessage::Error(refusal) => self.not_welcomed(now, Some(refusal.error)),
+            // A runtime that stops says so; another may take its place.
+            RuntimeMessage::Bye(bye) if self.link.heals => self.lose(now, Loss::Bye(bye.reason)),
             _ => {
                 let error = Error::invalid(format!("expected session.welcome, the runtime sent {}", head.kind));
-                self.not_welcomed(Some(error));
+                self.not_welcomed(now, Some(error));
             }
         }
     }
 
     fn handle_message(&mut self, now: Now, head: &Head<'_>, message: RuntimeMessage) {
-        if kind::is_numbered(&head.kind) {
-            // A terminal waits for no reader.
-            self.processed(now, self.last_seq);
-        }
+        self.count_unread(now, head);
         match message {
             RuntimeMessage::Result(result) => self.end_job(head, as_outcome(result)),
             RuntimeMessage::JobError(JobError { error, .. }) => self.handle_job_error(head, error),
             RuntimeMessage::Accepted(accepted) => self.handle_accepted(now, accepted),
             RuntimeMessage::Subscribed(subscribed) => self.handle_subscribed(subscribed),
             RuntimeMessage::Cancelled(cancelled) => {
-                if let Some((ticket, _)) = self.answered(cancelled.request_id.as_deref(), None, &Request::Cancel) {
+                let fits = |what: &Request| *what == Request::Cancel;
+                if let Some((ticket, _)) = self.answered(cancelled.request_id.as_deref(), None, fits) {
                     self.events.push_back(ClientEvent::Cancelled(ticket, cancelled.current_status));
                 }
             }
@@ -146,50 +206,72 @@ impl ClientMachine {
                 self.send(now, kind::SESSION_PONG, &id, None, None, &pong);
             }
             RuntimeMessage::Closed(_) if self.state == State::Closing => self.closed(),
-            RuntimeMessage::Closed(closed) => self.lose(Loss::Bye(closed.reason.unwrap_or_default())),
+            // Nobody asked for it: the runtime wants no more of this session.
+            RuntimeMessage::Closed(closed) => {
+                self.end(ClientEvent::Lost(Loss::Bye(closed.reason.unwrap_or_default())));
+            }
             RuntimeMessage::Bye(_) if self.state == State::Closing => self.closed(),
-            RuntimeMessage::Bye(bye) => self.lose(Loss::Bye(bye.reason)),
-            RuntimeMessage::Event
-            | RuntimeMessage::Pong(_)
-            | RuntimeMessage::Jobs(_)
-            | RuntimeMessage::Welcome(_)
-            | RuntimeMessage::Ignored => {}
+            RuntimeMessage::Bye(bye) => self.lose(now, Loss::Bye(bye.reason)),
+            RuntimeMessage::Jobs(jobs) => {
+                let named = Some(jobs.request_id.as_str()).filter(|id| !id.is_empty());
+                if let Some((ticket, _)) = self.answered(named, None, |what| *what == Request::ListJobs) {
+                    self.events.push_back(ClientEvent::Jobs(ticket, Box::new(jobs)));
+                }
+            }
+            RuntimeMessage::Event | RuntimeMessage::Pong(_) | RuntimeMessage::Welcome(_) | RuntimeMessage::Ignored => {}
         }
     }
 
     fn handle_event(&mut self, now: Now, frame: &Bytes, head: &Head<'_>) {
-        let event = self.read_event(frame, head);
-        let handles = head.job_id.as_deref().and_then(|job_id| self.routes.get(job_id));
-        match (event, handles) {
-            (Ok(event), Some(handles)) => {
-                for handle in handles {
-                    self.events.push_back(ClientEvent::Event(*handle, event.clone()));
+        let (Some(seq), Some(job_id)) = (head.event_seq, head.job_id.as_deref()) else { return };
+        match self.read_event(frame, head, seq) {
+            Ok((event, chunk)) => {
+                let source = head.extensions.and_then(source_of);
+                let delivered = self.deliver(job_id, &event, source, chunk.as_ref(), None);
+                let mut kept = false;
+                if self.is_awaited(job_id) {
+                    kept = self.stash.keep(job_id, Stashed::Event(event, source, chunk), frame.len());
+                    if !kept {
+                        let message = format!("too many events wait for {job_id}; number {seq} was dropped");
+                        self.events.push_back(ClientEvent::SessionError(Error::invalid(message)));
+                    }
                 }
-                return;
+                // What waits for nobody in particular must not hold the runtime back.
+                if delivered || kept && !self.link.took_up {
+                    return;
+                }
             }
-            (Ok(_), None) => {}
-            (Err(error), _) => self.events.push_back(ClientEvent::SessionError(error)),
+            Err(error) => self.events.push_back(ClientEvent::SessionError(error)),
         }
         // Nobody will take it.
-        self.processed(now, self.last_seq);
+        self.processed(now, self.base + seq);
     }
 
-    fn read_event(&self, frame: &Bytes, head: &Head<'_>) -> Result<JobEvent, Error> {
+    fn read_event(&self, frame: &Bytes, head: &Head<'_>, seq: u64) -> Result<(JobEvent, Option<ResultChunk>), Error> {
         let payload = EventPayload::parse(head.payload.get())?;
-        if payload.kind == "result_chunk" {
-            ResultChunk::read(payload.body)?;
-        }
-        Ok(JobEvent {
-            event_seq: self.last_seq,
+        let chunk = match &*payload.kind {
+            "result_chunk" => Some(ResultChunk::read(payload.body)?),
+            _ => None,
+        };
+        let event = JobEvent {
+            event_seq: seq,
+            position: self.base + seq,
             kind: part(frame, payload.kind),
             ts: part(frame, payload.ts),
             body: frame.slice_ref(payload.body.get().as_bytes()),
-        })
+        };
+        Ok((event, chunk))
     }
 
     fn end_job(&mut self, head: &Head<'_>, outcome: Result<Box<JobResult>, Error>) {
         match head.job_id.as_deref() {
-            Some(job_id) => self.end_handles(job_id, outcome),
+            Some(job_id) => {
+                // A second submit under one idempotency key may be answered with this job yet.
+                if self.is_awaited(job_id) || self.repeated_submits > 0 {
+                    self.stash.keep(job_id, Stashed::End(outcome.clone()), head.payload.get().len());
+                }
+                self.end_handles(job_id, outcome);
+            }
             None => self.blame(None, None, Error::invalid(format!("{} without job_id", head.kind))),
         }
     }
@@ -197,19 +279,14 @@ impl ClientMachine {
     /// Published TypeScript runtimes refuse a submit with a `job.error` for a job nobody knows.
     fn handle_job_error(&mut self, head: &Head<'_>, error: Error) {
         let known = head.job_id.as_deref().is_some_and(|job_id| self.routes.contains_key(job_id));
-        if known && error.code != ErrorCode::DuplicateKey {
+        // While jobs without an answer may be replayed, it is rather the end of one.
+        if (known || self.is_holding()) && error.code != ErrorCode::DuplicateKey {
             return self.end_job(head, Err(error));
         }
-        match self.answered(None, head.trace_id.as_deref(), &Request::Submit) {
+        match self.answered(None, head.trace_id.as_deref(), is_submit) {
+            Some((_, Request::Submit { abandoned: true, .. })) => {}
             Some((ticket, _)) => self.events.push_back(ClientEvent::Refused(ticket, error)),
             None => self.events.push_back(ClientEvent::SessionError(error)),
-        }
-    }
-
-    fn end_handles(&mut self, job_id: &str, outcome: Result<Box<JobResult>, Error>) {
-        for handle in self.routes.remove(job_id).unwrap_or_default() {
-            self.jobs.remove(&handle);
-            self.events.push_back(ClientEvent::Ended(handle, outcome.clone()));
         }
     }
 
@@ -219,39 +296,52 @@ impl ClientMachine {
             return;
         }
         let trace_id = accepted.trace_id.as_deref();
-        let Some((ticket, what)) = self.answered(accepted.request_id.as_deref(), trace_id, &Request::Submit) else {
+        let Some((ticket, what)) = self.answered(accepted.request_id.as_deref(), trace_id, is_submit) else {
             return;
         };
-        if what == Request::AbandonedSubmit {
+        if matches!(what, Request::Submit { abandoned: true, .. }) {
             self.cancel(now, &accepted.job_id, "the submit was abandoned");
             return;
         }
-        let handle = self.open_handle(&accepted.job_id);
+        let job_id = accepted.job_id.clone();
+        let handle = self.open_handle(&job_id, true, 0);
         self.events.push_back(ClientEvent::Accepted(ticket, handle, Box::new(accepted)));
+        self.deliver_stashed(now, &job_id, handle);
     }
 
     fn handle_subscribed(&mut self, subscribed: Subscribed) {
-        let subscribes = |ticket: &Ticket| match self.pending.get(ticket).map(|pending| &pending.what) {
-            Some(Request::Subscribe(handle)) => Some(*handle),
-            _ => None,
-        };
-        let of_job = |ticket: &Ticket| {
-            let job_id = subscribes(ticket).and_then(|handle| self.jobs.get(&handle));
-            job_id.is_some_and(|job_id| **job_id == *subscribed.job_id)
+        let follows = |pending: &Pending| matches!(pending.what, Request::Subscribe(_) | Request::Reattach(_));
+        let of_job = |pending: &Pending| match &pending.what {
+            Request::Subscribe(handle) => self.jobs.get(handle).is_some_and(|job_id| **job_id == *subscribed.job_id),
+            Request::Reattach(job_id) => **job_id == *subscribed.job_id,
+            _ => false,
         };
         let named = subscribed.request_id.as_deref().and_then(|id| self.pending_by_id.get(id)).copied();
         // The handle may have ended already, where history comes before the answer.
-        let named = named.filter(|ticket| subscribes(ticket).is_some());
-        let wanted = named.or_else(|| self.pending.keys().copied().find(of_job));
-        if let Some((ticket, Request::Subscribe(handle))) = wanted.and_then(|ticket| self.settle(ticket)) {
-            let ended = subscribed.current_status.is_terminal() && !subscribed.replayed;
-            let job_id = subscribed.job_id.clone();
-            let status = subscribed.current_status;
-            self.events.push_back(ClientEvent::Subscribed(ticket, handle, Box::new(subscribed)));
-            if ended {
-                // Nothing follows: without history the terminal is not sent again.
-                self.end_handles(&job_id, Err(ended_before(&job_id, status)));
+        let named = named.filter(|ticket| self.pending.get(ticket).is_some_and(follows));
+        let first = || self.pending.iter().find(|(_, pending)| of_job(pending)).map(|(ticket, _)| *ticket);
+        let Some((ticket, what)) = named.or_else(first).and_then(|ticket| self.settle(ticket)) else { return };
+        let ended = subscribed.current_status.is_terminal() && !subscribed.replayed;
+        let (job_id, status) = (subscribed.job_id.clone(), subscribed.current_status);
+        match what {
+            Request::Subscribe(handle) => {
+                // What came before is not wanted, also not by a later subscription in place of this one.
+                if let Some(view) = self.view(&job_id, handle)
+                    && !subscribed.replayed
+                    && view.source_seq == 0
+                {
+                    view.source_seq = subscribed.subscribed_from;
+                }
+                self.events.push_back(ClientEvent::Subscribed(ticket, handle, Box::new(subscribed)));
+                if ended {
+                    // Nothing follows: without history the terminal is not sent again.
+                    self.end_handles(&job_id, Err(ended_before(&job_id, status)));
+                }
             }
+            Request::Reattach(_) if ended => {
+                self.cannot_reattach(&job_id, &format!("it ended as {} and is not kept any more", status.as_str()));
+            }
+            _ => {}
         }
     }
 
@@ -261,31 +351,24 @@ impl ClientMachine {
             Some(id) => self.pending_by_id.get(id).copied(),
             None => self.pending.keys().next().copied(),
         };
-        match ticket.and_then(|ticket| self.settle(ticket)) {
-            Some((ticket, what)) => {
-                if let Request::Subscribe(handle) = what {
-                    self.forget(handle);
-                }
-                self.events.push_back(ClientEvent::Refused(ticket, error));
-            }
+        match ticket {
+            Some(ticket) => self.refuse(ticket, error),
             None => self.events.push_back(ClientEvent::SessionError(error)),
         }
     }
 
-    /// The request an answer belongs to: by request id, else by trace, else the oldest of its kind (D-42).
+    /// The request an answer belongs to: by request id, else by trace, else the oldest of its kind (D-42). An abandoned
+    /// submit keeps its place in the order.
     fn answered(
         &mut self,
         request_id: Option<&str>,
         trace_id: Option<&str>,
-        what: &Request,
+        fits: fn(&Request) -> bool,
     ) -> Option<(Ticket, Request)> {
         if let Some(id) = request_id {
             let ticket = *self.pending_by_id.get(id)?;
             return self.settle(ticket);
         }
-        // An abandoned submit keeps its place in the order.
-        let fits =
-            |pending: &Request| pending == what || (*what == Request::Submit && *pending == Request::AbandonedSubmit);
         let of_kind = || self.pending.iter().filter(|(_, pending)| fits(&pending.what));
         let ticket = of_kind()
             .find(|(_, pending)| trace_id.is_some() && pending.trace_id.as_deref() == trace_id)
@@ -293,12 +376,16 @@ impl ClientMachine {
             .map(|(ticket, _)| *ticket)?;
         self.settle(ticket)
     }
+}
 
-    pub(super) fn settle(&mut self, ticket: Ticket) -> Option<(Ticket, Request)> {
-        let pending = self.pending.remove(&ticket)?;
-        self.pending_by_id.remove(&pending.id);
-        Some((ticket, pending.what))
-    }
+fn is_submit(what: &Request) -> bool {
+    matches!(what, Request::Submit { .. })
+}
+
+/// The number in the space of the session that submitted the job, on copies for other sessions.
+fn source_of(extensions: &RawValue) -> Option<u64> {
+    let [source] = pick(extensions.get(), &["x-vendor.arcp.source_event_seq"]).ok()?;
+    source.and_then(unsigned)
 }
 
 fn ended_before(job_id: &str, status: JobStatus) -> Error {

@@ -12,6 +12,11 @@ pub(super) struct Taken {
 }
 
 impl Taken {
+    /// Everything up to here was taken before.
+    pub(super) fn from(through: u64) -> Self {
+        Taken { through, ..Taken::default() }
+    }
+
     pub(super) fn through(&self) -> u64 {
         self.through
     }

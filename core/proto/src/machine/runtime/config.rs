@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::feature::{CLIENT_DEFAULT, Feature};
+use crate::feature::CLIENT_DEFAULT;
 use crate::json::Limits;
 use crate::machine::result_stream::ResultCaps;
 use crate::message::PeerInfo;
@@ -78,6 +78,17 @@ pub struct RuntimeConfig {
     pub max_detached_sessions: usize,
     /// 1 000 000 idempotency keys; later ones are refused.
     pub max_idempotency_keys: usize,
+    /// 1 000 000 messages per second and session, of which two seconds' worth may come at once; later ones are refused
+    /// . 0 turns the bound off.
+    pub max_messages_per_second: u32,
+    /// 1000 events not acknowledged make one `back_pressure` event.
+    pub backpressure_threshold: u64,
+    /// 6 resume windows without a job, a subscription or anything but heartbeats end a connection. 0 turns
+    /// this off.
+    pub idle_windows: u32,
+    /// The secret that authenticates cursors of listings. `None` draws one; a runtime that continues another
+    /// one takes that one's, so that its cursors stay good.
+    pub cursor_key: Option<[u8; 32]>,
     /// Who may cancel.
     pub cancel_policy: CancelPolicy,
     /// Which wire form is written.
@@ -102,11 +113,7 @@ impl RuntimeConfig {
     pub fn new(info: PeerInfo) -> Self {
         RuntimeConfig {
             info,
-            features: CLIENT_DEFAULT
-                .into_iter()
-                .filter(|feature| *feature != Feature::ListJobs)
-                .map(|feature| feature.as_str().to_owned())
-                .collect(),
+            features: CLIENT_DEFAULT.into_iter().map(|feature| feature.as_str().to_owned()).collect(),
             heartbeat_interval: Some(Duration::from_secs(30)),
             handshake_timeout: Duration::from_secs(10),
             resume_window: Duration::from_secs(600),
@@ -128,6 +135,10 @@ impl RuntimeConfig {
             store_high_water: 16_384,
             max_detached_sessions: 10_000,
             max_idempotency_keys: 1_000_000,
+            max_messages_per_second: 1_000_000,
+            backpressure_threshold: 1000,
+            idle_windows: 6,
+            cursor_key: None,
             cancel_policy: CancelPolicy::Session,
             profile: ProfileChoice::Auto,
             limits: Limits::default(),

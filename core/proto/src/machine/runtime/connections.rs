@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -45,7 +46,11 @@ pub(super) struct Conn {
     pub(super) replaying: bool,
     /// Whether emitters wait for this connection.
     pub(super) choked: bool,
-    refused_in_row: u32,
+    /// When it last said something other than a heartbeat.
+    pub(super) active_at: Duration,
+    /// Whether its session had jobs or subscriptions when that was last looked at.
+    pub(super) was_busy: bool,
+    pub(super) refused_in_row: u32,
 }
 
 impl Conn {
@@ -81,6 +86,8 @@ impl RuntimeMachine {
                 announced: false,
                 replaying: false,
                 choked: false,
+                active_at: now.mono,
+                was_busy: false,
                 refused_in_row: 0,
             },
         );
@@ -91,6 +98,7 @@ impl RuntimeMachine {
     pub fn disconnected(&mut self, now: Now, conn: ConnKey) {
         self.timers.clear(Timer::Handshake(conn));
         self.timers.clear(Timer::Heartbeat(conn));
+        self.timers.clear(Timer::Idle(conn));
         let Some(mut gone) = self.conns.remove(&conn) else { return };
         match gone.state {
             ConnState::Open(key) => self.detach(now, key, conn, gone.drop_waiting()),
@@ -134,9 +142,12 @@ impl RuntimeMachine {
                     ))),
                     _ => None,
                 };
+                if let Err(error) = self.admit_message(now, key) {
+                    return self.answer_error(now, conn, error, Some(head.id.into_owned()));
+                }
                 match refusal.map_or(message, Err) {
                     Ok(message) => {
-                        entry.refused_in_row = 0;
+                        self.took(now, conn, &message);
                         self.handle_message(now, conn, key, &head, message);
                     }
                     Err(error) => self.refuse(now, conn, error, Some(head.id.into_owned())),
@@ -205,6 +216,7 @@ impl RuntimeMachine {
         entry.heartbeat = None;
         self.timers.clear(Timer::Handshake(conn));
         self.timers.clear(Timer::Heartbeat(conn));
+        self.timers.clear(Timer::Idle(conn));
         match previous {
             ConnState::Open(key) => self.detach(now, key, conn, Vec::new()),
             ConnState::Welcoming(key) => self.abandon_welcome(key),

@@ -13,7 +13,7 @@ use crate::error::{Error, ErrorCode};
 use crate::event::{self, EventBody, EventKind};
 use crate::feature::Feature;
 use crate::json::{RawJson, check_body};
-use crate::machine::frame::{Record, RecordKind};
+use crate::machine::frame::{Receiver, Record, RecordKind};
 use crate::machine::job::{Ending, Outcome};
 use crate::machine::kept::StoreOp;
 use crate::machine::session::Copied;
@@ -145,6 +145,9 @@ impl RuntimeMachine {
         let ancestors = entry.family.ancestors.iter().rev();
         let budgets = ancestors.filter_map(|ancestor| self.jobs.get(ancestor)?.budget.as_ref());
         let verdict = entry.authorize(now, budgets, namespace, target);
+        if let Err(error) = &verdict {
+            self.audit_operation(now, job, namespace, target, error);
+        }
         if let Err(error) = &verdict
             && error.code == ErrorCode::LeaseExpired
         {
@@ -192,6 +195,7 @@ impl RuntimeMachine {
         let was_running = job.status == JobStatus::Running;
         job.status = status;
         job.terminal = record;
+        self.index.ended(job);
         let (session, delegated) = (job.session, job.family.delegated);
         // A subscriber whose history is still on its way gets the terminal behind it.
         let (replaying, live): (Vec<_>, Vec<_>) =
@@ -275,7 +279,11 @@ impl RuntimeMachine {
             return;
         }
         job.ending = Some(ending.clone());
-        if !job.started {
+        let started = job.started;
+        if ending == Ending::LeaseExpired {
+            self.audit_expiry(now, key);
+        }
+        if !started {
             return self.finish(now, key, Outcome::Cancelled);
         }
         self.cancel_children(now, key);
@@ -322,6 +330,7 @@ impl RuntimeMachine {
             feature,
             payload,
         });
+        self.totals.events_emitted += 1;
         self.storage.keep(StoreOp::Append(Arc::clone(&record)));
         let submitter = submitter.map(|(key, _)| key);
         let mut others = Vec::new();
@@ -332,11 +341,13 @@ impl RuntimeMachine {
             }
         }
         if let (Some(key), Some(event_seq)) = (submitter, event_seq) {
-            self.hand_out(now, key, event_seq, Copied { record: Arc::clone(&record), foreign: false });
+            self.hand_out(now, key, event_seq, Copied { record: Arc::clone(&record), receiver: Receiver::Submitter });
         }
         for session in others {
-            self.send_copy(now, session, &record, true);
+            let receiver = self.jobs.get(&key).map(|job| self.receiver(session, job)).unwrap_or_default();
+            self.send_copy(now, session, &record, receiver);
         }
+        self.watch_lag(now, key, kind);
         Some(record)
     }
 
@@ -351,11 +362,10 @@ impl RuntimeMachine {
         self.gate(now, Gated::Copy(key, copied));
     }
 
-    /// Sends a kept record to one more session, under that session's next number; `foreign` when another session
-    /// submitted its job.
-    pub(super) fn send_copy(&mut self, now: Now, key: SessionKey, record: &Arc<Record>, foreign: bool) {
+    /// Sends a kept record to one more session, under that session's next number.
+    pub(super) fn send_copy(&mut self, now: Now, key: SessionKey, record: &Arc<Record>, receiver: Receiver) {
         let Some(session) = self.sessions.get_mut(&key).filter(|session| session.sees(record.feature)) else { return };
         let event_seq = session.next_seq();
-        self.hand_out(now, key, event_seq, Copied { record: Arc::clone(record), foreign });
+        self.hand_out(now, key, event_seq, Copied { record: Arc::clone(record), receiver });
     }
 }

@@ -1,14 +1,19 @@
 //! The runtime machine: owns connections, sessions and jobs, and routes between them.
 
 mod agents;
+mod auditing;
 mod config;
 mod connections;
+mod cursor;
 mod delegation;
 mod emission;
+mod flow;
+mod listing;
 mod requests;
 mod results;
 mod resume;
 mod storage;
+mod visibility;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -17,15 +22,20 @@ use std::time::Duration;
 pub use config::{BufferCap, CancelPolicy, ProfileChoice, RuntimeConfig};
 pub use delegation::{Delegated, Delegation};
 pub use results::OpenedResult;
-pub use resume::ResumeRefusal;
 
 use self::agents::Agents;
 use self::connections::{Conn, ConnState};
+use self::cursor::CursorKey;
+pub(super) use self::flow::Rate;
+use self::listing::Index;
 use self::requests::Idempotency;
 use self::storage::Storage;
+use super::audit::{AuditEntry, SessionEnd};
 use super::job::{Ending, Job, JobStart};
 use super::kept::StoreOp;
+use super::policy::{Policy, SamePrincipal};
 use super::session::Session;
+use super::stats::{RuntimeStats, Totals};
 use super::timers::Timers;
 use crate::error::Error;
 use crate::id::{Entropy, IdGenerator};
@@ -97,6 +107,8 @@ pub enum RuntimeEvent {
     },
     /// Emitters of this session's jobs may go on.
     Drained(SessionKey),
+    /// For the audit log, and to be counted.
+    Audit(AuditEntry),
     /// Read kept records and answer with `handle_history`.
     ReadHistory {
         /// To be returned.
@@ -112,6 +124,7 @@ pub enum RuntimeEvent {
 pub(super) enum Timer {
     Handshake(ConnKey),
     Heartbeat(ConnKey),
+    Idle(ConnKey),
     SessionWindow(SessionKey),
     MaxRuntime(JobKey),
     LeaseEnd(JobKey),
@@ -133,6 +146,9 @@ pub struct RuntimeMachine {
     session_counts: HashMap<Arc<str>, usize>,
     jobs: HashMap<JobKey, Job>,
     jobs_by_id: HashMap<Arc<str>, JobKey>,
+    index: Index,
+    cursor_key: CursorKey,
+    policy: Box<dyn Policy>,
     waiting: VecDeque<JobKey>,
     running: usize,
     /// Delegated jobs that have not ended; they take no slot (D-25).
@@ -148,11 +164,19 @@ pub struct RuntimeMachine {
     history: BTreeMap<u64, (JobKey, SessionKey)>,
     next_key: u64,
     shutting_down: bool,
+    /// Whether somebody reads what is noted.
+    audited: bool,
+    totals: Totals,
 }
 
 impl RuntimeMachine {
     /// A runtime without agents or connections.
-    pub fn new(config: RuntimeConfig, entropy: Box<dyn Entropy>) -> Self {
+    pub fn new(config: RuntimeConfig, mut entropy: Box<dyn Entropy>) -> Self {
+        let cursor_key = config.cursor_key.unwrap_or_else(|| {
+            let mut random = [0; 32];
+            entropy.fill(&mut random);
+            random
+        });
         RuntimeMachine {
             config,
             ids: IdGenerator::new(entropy),
@@ -164,6 +188,9 @@ impl RuntimeMachine {
             session_counts: HashMap::new(),
             jobs: HashMap::new(),
             jobs_by_id: HashMap::new(),
+            index: Index::default(),
+            cursor_key: CursorKey::new(cursor_key),
+            policy: Box::new(SamePrincipal),
             waiting: VecDeque::new(),
             running: 0,
             delegated: 0,
@@ -176,6 +203,8 @@ impl RuntimeMachine {
             history: BTreeMap::new(),
             next_key: 0,
             shutting_down: false,
+            audited: false,
+            totals: Totals::default(),
         }
     }
 
@@ -234,6 +263,24 @@ impl RuntimeMachine {
         self.jobs.get(&job)?.budget_json()
     }
 
+    /// How the runtime fares, as far as the machine knows.
+    pub fn stats(&self) -> RuntimeStats {
+        let queued = self.conns.values().map(|conn| (conn.out.len(), conn.out_bytes));
+        let (frames, bytes) = queued.fold((0, 0), |(frames, bytes), (more, weight)| (frames + more, bytes + weight));
+        RuntimeStats {
+            sessions_connected: self.session_counts.values().sum::<usize>() as u64,
+            sessions_detached: self.detached.len() as u64,
+            jobs_pending: self.waiting.len() as u64,
+            jobs_running: (self.live_jobs() - self.waiting.len()) as u64,
+            subscriptions: self.sessions.values().map(|session| session.subscriptions.len() as u64).sum(),
+            frames_queued: frames as u64,
+            bytes_queued: bytes as u64,
+            unstored_ops: if self.config.durable { self.storage.unstored() } else { 0 },
+            totals: self.totals.clone(),
+            ..RuntimeStats::default()
+        }
+    }
+
     /// Jobs that have not ended.
     pub fn live_jobs(&self) -> usize {
         self.running + self.delegated + self.waiting.len()
@@ -260,7 +307,11 @@ impl RuntimeMachine {
                     self.close_conn(now, conn);
                 }
                 Timer::Heartbeat(conn) => self.check_heartbeat(now, conn),
-                Timer::SessionWindow(key) => self.expire_session(key),
+                Timer::Idle(conn) => self.check_idleness(now, conn),
+                Timer::SessionWindow(key) => {
+                    self.audit_session_end(now, key, SessionEnd::WindowOver);
+                    self.expire_session(key);
+                }
                 Timer::MaxRuntime(job) => self.end_job(now, job, Ending::TimedOut),
                 Timer::LeaseEnd(job) => self.end_job(now, job, Ending::LeaseExpired),
                 Timer::Grace(job) => self.abandon(now, job),
@@ -285,10 +336,12 @@ impl RuntimeMachine {
                     session.subscriptions.remove(&key);
                 }
                 if let Some(terminal) = &job.terminal {
-                    self.send_copy(now, subscriber.session, terminal, true);
+                    let receiver = self.receiver(subscriber.session, &job);
+                    self.send_copy(now, subscriber.session, terminal, receiver);
                 }
             }
             self.jobs_by_id.remove(&job.start.job_id);
+            self.index.forget(&job);
             self.storage.keep(StoreOp::ForgetJob(Arc::clone(&job.start.job_id)));
         }
     }

@@ -8,8 +8,9 @@ use bytes::Bytes;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+use super::auditing::Audited;
 use super::storage::Gated;
-use super::{CancelPolicy, ConnKey, JobKey, RuntimeEvent, RuntimeMachine, SessionKey, Timer, details};
+use super::{ConnKey, JobKey, RuntimeEvent, RuntimeMachine, SessionKey, Timer, details};
 use crate::agent_ref::AgentRef;
 use crate::envelope::{Head, Header, write_frame};
 use crate::error::{Error, ErrorCode};
@@ -17,7 +18,8 @@ use crate::feature::Feature;
 use crate::id::IdGenerator;
 use crate::json::{self, Limits, RawJson};
 use crate::lease::{self, Lease};
-use crate::machine::frame::{Frame, Record, WireProfile};
+use crate::machine::audit::SessionEnd;
+use crate::machine::frame::{Frame, Receiver, Record, WireProfile};
 use crate::machine::job::Ending;
 use crate::machine::job::{Family, Held, Job, JobStart, LeaseEnd, Subscriber};
 use crate::machine::kept::{KeptKey, StoreOp};
@@ -117,10 +119,7 @@ impl RuntimeMachine {
                 self.answer_error(now, conn, error, Some(id.to_owned()));
             }
             ClientMessage::Unsubscribe(unsubscribe) => self.unsubscribe(key, &unsubscribe.job_id),
-            ClientMessage::ListJobs(_) => {
-                let error = Error::invalid("list_jobs was not negotiated; the welcome lists what was");
-                self.answer_error(now, conn, error, Some(id.to_owned()));
-            }
+            ClientMessage::ListJobs(asked) => self.list_jobs(now, conn, key, id, asked),
             ClientMessage::Submit(_) | ClientMessage::Cancel(_) | ClientMessage::Subscribe(_) => {
                 let Some(session) = self.sessions.get_mut(&key) else { return };
                 // The same message again has no second effect; over another connection it is asked again
@@ -131,12 +130,19 @@ impl RuntimeMachine {
                     }
                     return;
                 }
+                let audited = match &message {
+                    ClientMessage::Submit(submit) => Audited::Submit { agent: submit.agent.clone() },
+                    ClientMessage::Cancel(cancel) => Audited::Cancel { job_id: cancel.job_id.clone() },
+                    ClientMessage::Subscribe(subscribe) => Audited::Subscribe { job_id: subscribe.job_id.clone() },
+                    _ => return,
+                };
                 let done = match message {
                     ClientMessage::Submit(submit) => self.submit(now, conn, key, head, submit),
                     ClientMessage::Cancel(cancel) => self.cancel(now, conn, key, id, cancel),
                     ClientMessage::Subscribe(subscribe) => self.subscribe(now, conn, key, id, subscribe),
                     _ => Ok(()),
                 };
+                self.audit_request(now, key, &audited, &done);
                 if let Err(error) = done {
                     let refusal = SessionError { error, request_id: Some(id.to_owned()) };
                     self.answer_request(now, conn, key, id, kind::SESSION_ERROR, None, &refusal);
@@ -155,6 +161,7 @@ impl RuntimeMachine {
                 self.keep_durable(|| StoreOp::Free { session: id, through });
             }
             self.events.push_back(RuntimeEvent::Drained(key));
+            self.lag_fell(key);
         }
     }
 
@@ -179,6 +186,9 @@ impl RuntimeMachine {
 
     fn handle_close(&mut self, now: Now, conn: ConnKey, id: &str, reason: Option<String>) {
         let closed = Closed { reason: reason.filter(|text| !text.is_empty()), request_id: Some(id.to_owned()) };
+        if let Some(key) = self.session_of(conn).map(|(key, _)| key) {
+            self.audit_session_end(now, key, SessionEnd::Closed);
+        }
         self.gate(now, Gated::Closed(conn, closed));
     }
 
@@ -238,6 +248,7 @@ impl RuntimeMachine {
             self.idempotency.insert(number, claim, used);
             self.timers.set(Timer::Idempotency(number), now.mono + ttl);
         }
+        self.audit_accepted(now, key, &job_id, accepted.agent.as_deref().unwrap_or_default(), false);
         self.answer_accepted(now, conn, key, id, (job_id, trace_id), accepted);
         self.enqueue(now, job_key);
         Ok(())
@@ -353,6 +364,7 @@ impl RuntimeMachine {
         }
         self.join_family(key, &job.family);
         self.jobs_by_id.insert(Arc::clone(&job.start.job_id), key);
+        self.index.insert(key, &job);
         self.jobs.insert(key, job);
         key
     }
@@ -389,12 +401,13 @@ impl RuntimeMachine {
         }
         let (job_id, trace_id) = (Arc::clone(&used.job_id), Arc::clone(&used.trace_id));
         let (accepted, kept) = (used.accepted.clone(), used.terminal.clone());
+        self.audit_accepted(now, key, &job_id, accepted.agent.as_deref().unwrap_or_default(), true);
         self.answer_accepted(now, conn, key, request_id, (Arc::clone(&job_id), trace_id), accepted);
         let awaits_store = self.storage.holds_terminal(key, &job_id);
         let known = self.jobs_by_id.get(&job_id).copied().and_then(|key| self.jobs.get_mut(&key).map(|job| (key, job)));
         let Some((job_key, job)) = known else {
             if let Some(terminal) = kept {
-                self.send_copy(now, key, &terminal, true);
+                self.send_copy(now, key, &terminal, Receiver::Principal);
             }
             return Ok(());
         };
@@ -402,7 +415,8 @@ impl RuntimeMachine {
         if awaits_store || job.subscribers.iter().any(|subscriber| subscriber.session == key) {
             // The terminal is on its way already, behind the events.
         } else if let Some(terminal) = job.terminal.clone() {
-            self.send_copy(now, key, &terminal, foreign);
+            let receiver = if foreign { Receiver::Principal } else { Receiver::Submitter };
+            self.send_copy(now, key, &terminal, receiver);
         } else if foreign {
             job.subscribers.push(Subscriber { session: key, held: None });
             self.follow(key, job_key, &job_id);
@@ -462,11 +476,7 @@ impl RuntimeMachine {
     fn cancel(&mut self, now: Now, conn: ConnKey, key: SessionKey, id: &str, cancel: Cancel) -> Result<(), Error> {
         let job_key = self.visible_job(key, &cancel.job_id)?;
         let Some(job) = self.jobs.get(&job_key) else { return Ok(()) };
-        let allowed = match (job.session, self.config.cancel_policy) {
-            (Some(owner), CancelPolicy::Session) => owner == key,
-            _ => true,
-        };
-        if !allowed {
+        if !self.may_cancel(key, job) {
             let message = "only the session that submitted a job may cancel it";
             return Err(Error::new(ErrorCode::PermissionDenied, message));
         }
@@ -482,16 +492,6 @@ impl RuntimeMachine {
         let reason = cancel.reason.unwrap_or_else(|| "no reason given".to_owned());
         self.end_job(now, job_key, Ending::Cancelled { reason });
         Ok(())
-    }
-
-    /// A job the session's principal may know of; any other looks like one that does not exist.
-    fn visible_job(&self, key: SessionKey, job_id: &str) -> Result<JobKey, Error> {
-        let principal = self.sessions.get(&key).map(|session| &*session.principal);
-        self.jobs_by_id
-            .get(job_id)
-            .copied()
-            .filter(|job| self.jobs.get(job).is_some_and(|job| Some(&*job.start.principal) == principal))
-            .ok_or_else(|| Error::new(ErrorCode::JobNotFound, format!("no job \"{job_id}\" that you may see")))
     }
 
     // ---- subscribe ---------------------------------------------------------------------------------------------
@@ -571,26 +571,18 @@ impl RuntimeMachine {
         {
             entry.replaying = true;
         }
-        let foreign = job.session != Some(session);
+        let receiver = self.jobs.get(&job_key).map(|job| self.receiver(session, job)).unwrap_or_default();
         let known: HashSet<u64> = records.iter().map(|record| record.job_seq).collect();
         let late = held.iter().filter(|record| !known.contains(&record.job_seq));
         for record in records.iter().chain(late) {
-            self.send_copy(now, session, record, foreign);
+            self.send_copy(now, session, record, receiver);
         }
     }
 
     /// Unknown jobs are ignored, and there is no answer.
     fn unsubscribe(&mut self, key: SessionKey, job_id: &str) {
         let Some(job_key) = self.jobs_by_id.get(job_id).copied() else { return };
-        if let Some(job) = self.jobs.get_mut(&job_key) {
-            job.subscribers.retain(|subscriber| subscriber.session != key);
-        }
-        if let Some(session) = self.sessions.get_mut(&key)
-            && session.subscriptions.remove(&job_key)
-        {
-            let (session, job_id) = (Arc::clone(session.id()), job_id.into());
-            self.keep_durable(|| StoreOp::Subscription { session, job_id, follows: false });
-        }
+        self.unfollow(key, job_key);
     }
 }
 
@@ -654,7 +646,7 @@ fn fingerprint(submit: &Submit) -> Result<[u8; 32], Error> {
 }
 
 /// `{"USD":5}` as `{"USD":"USD:5"}`, which is what the published Python client reads (D-43).
-fn text_budget(budget: &RawJson) -> Option<RawJson> {
+pub(super) fn text_budget(budget: &RawJson) -> Option<RawJson> {
     let numbers: std::collections::BTreeMap<&str, &serde_json::value::RawValue> =
         serde_json::from_str(budget.get()).ok()?;
     let texts: std::collections::BTreeMap<&str, String> =

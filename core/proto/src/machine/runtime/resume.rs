@@ -11,6 +11,7 @@ use super::{ConnKey, RuntimeEvent, RuntimeMachine, SessionKey, Timer, details};
 use crate::error::{Error, ErrorCode};
 use crate::feature::{Feature, FeatureSet};
 use crate::id::IdGenerator;
+use crate::machine::audit::{Actor, AuditEntry, ResumeRefusal, SessionEnd};
 use crate::machine::frame::{Frame, SessionName, WireProfile};
 use crate::machine::heartbeat::Heartbeat;
 use crate::machine::kept::{ResumedBy, StoreOp, TokenHash};
@@ -26,19 +27,6 @@ pub(super) struct Welcoming {
     welcome: Welcome,
     /// Where the replay begins; `None` for a new session.
     replay_after: Option<u64>,
-}
-
-/// Why a resume is refused. The peer is not told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ResumeRefusal {
-    /// No such session, or its window is over.
-    UnknownSession,
-    /// Somebody else's session.
-    WrongPrincipal,
-    /// Not the token of the last welcome.
-    WrongToken,
-    /// What was asked for is not kept, or was never sent.
-    NotCovered,
 }
 
 /// The hash under which a secret is kept and compared.
@@ -71,6 +59,11 @@ impl RuntimeMachine {
             None => (None, None),
             Some(resume) => {
                 let found = self.find_resumable(&pending.id, resume, &principal);
+                let actor = Actor { principal: &principal, session_id: &resume.session_id };
+                self.audit(match found {
+                    Ok(_) => AuditEntry::resumed(now.wall, actor),
+                    Err(why) => AuditEntry::resume_refused(now.wall, actor, why),
+                });
                 let key = found.map_err(|_| {
                     // One answer for all reasons, and nothing has changed.
                     let message = "this session cannot be resumed; connect without resume to open a new one";
@@ -217,6 +210,7 @@ impl RuntimeMachine {
         }
         self.timers.clear(Timer::Handshake(conn));
         self.timers.clear(Timer::SessionWindow(key));
+        self.watch_idleness(now, conn);
         if let Some(since) = detached_since {
             self.detached.remove(&(since, key));
         }
@@ -259,6 +253,7 @@ impl RuntimeMachine {
         while self.detached.len() > self.config.max_detached_sessions
             && let Some((_, oldest)) = self.detached.first().copied()
         {
+            self.audit_session_end(now, oldest, SessionEnd::Evicted);
             self.expire_session(oldest);
         }
     }

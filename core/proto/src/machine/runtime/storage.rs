@@ -4,13 +4,14 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::listing::Listing;
 use super::resume::Welcoming;
 use super::{ConnKey, JobKey, RuntimeConfig, RuntimeEvent, RuntimeMachine, SessionKey, Timer};
 use crate::agent_ref::AgentRef;
 use crate::error::Error;
 use crate::feature::FeatureSet;
 use crate::lease::{self, Lease};
-use crate::machine::frame::{Frame, SessionName};
+use crate::machine::frame::{Frame, Receiver, SessionName};
 use crate::machine::job::{Family, Job, JobStart, LeaseEnd, Outcome, Subscriber};
 use crate::machine::kept::{Kept, RestoredJob, RestoredSession, StoreOp};
 use crate::machine::session::{Copied, Log, MAX_UNTOLD, Session};
@@ -30,6 +31,8 @@ pub(super) enum Gated {
     Closed(ConnKey, Closed),
     /// The agent of an accepted job starts.
     Start(JobKey),
+    /// A page of jobs.
+    List(Box<Listing>),
 }
 
 impl Gated {
@@ -80,6 +83,11 @@ impl Storage {
     /// Whether enough of it is stored for emitters to go on.
     fn has_room(&self, config: &RuntimeConfig) -> bool {
         self.gated.len() <= config.store_high_water / 2 && self.gated_bytes <= config.buffer_cap.bytes / 8
+    }
+
+    /// Operations the store has not kept yet.
+    pub(super) fn unstored(&self) -> u64 {
+        self.issued - self.stored
     }
 
     /// Makes this session's emitters wait for the store.
@@ -138,6 +146,7 @@ impl RuntimeMachine {
             Gated::Welcome(welcoming) => self.welcome(now, *welcoming),
             Gated::Closed(conn, closed) => self.say_closed(now, conn, &closed),
             Gated::Start(job) => self.start_agent(job),
+            Gated::List(listing) => self.answer_listing(now, *listing),
         }
     }
 
@@ -219,7 +228,10 @@ impl RuntimeMachine {
             let id = Arc::clone(session.id());
             for copied in session.log.iter_mut() {
                 let job = self.jobs_by_id.get(&copied.record.job_id).and_then(|key| self.jobs.get(key));
-                copied.foreign = job.is_some_and(|job| job.start.session_id != id);
+                copied.receiver = match job {
+                    Some(job) => Receiver::of((&id, &session.principal), (&job.start.session_id, &job.start.principal)),
+                    None => Receiver::Onlooker,
+                };
             }
         }
         Ok(())
@@ -235,7 +247,7 @@ impl RuntimeMachine {
         session.acked = freed;
         for record in log {
             // Told apart once the jobs are back.
-            session.log.push(Copied { record, foreign: false });
+            session.log.push(Copied { record, receiver: Receiver::Onlooker });
         }
         session.event_seq = session.log.highest();
         // A connection that was open was lost when the process ended, and the runtime can be reached again only now.
@@ -321,6 +333,7 @@ impl RuntimeMachine {
             self.orphans.push(key);
         }
         self.jobs_by_id.insert(Arc::clone(&job.start.job_id), key);
+        self.index.insert(key, &job);
         self.jobs.insert(key, job);
         Ok(())
     }
@@ -329,6 +342,8 @@ impl RuntimeMachine {
     /// id, unless a part of its result was sent already (D-26); any other job ends in a kept `INTERNAL_ERROR` (D-8). So
     /// does every child, ahead of its parent: a parent that is started again delegates again.
     pub fn recover(&mut self, now: Now, is_restartable: impl Fn(&JobStart) -> bool) {
+        // The policy may be another one by now.
+        self.policy_changed();
         let mut again = Vec::new();
         for key in std::mem::take(&mut self.orphans).into_iter().rev() {
             let Some(job) = self.jobs.get_mut(&key) else { continue };
