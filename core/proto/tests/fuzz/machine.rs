@@ -16,7 +16,7 @@ use arcp_proto::machine::kept::StoreOp;
 use arcp_proto::machine::result_stream::ResultOptions;
 use arcp_proto::machine::runtime::{BufferCap, ConnKey, Delegation, JobKey, OpenedResult, RuntimeConfig, RuntimeEvent};
 use arcp_proto::machine::{ClientMachine, RuntimeMachine};
-use arcp_proto::message::{PeerInfo, RuntimeMessage, Submit, Subscribe};
+use arcp_proto::message::{JobFilter, ListJobs, PeerInfo, RuntimeMessage, Submit, Subscribe};
 use arcp_proto::time::{Now, Timestamp};
 use bytes::Bytes;
 use proptest::collection::vec;
@@ -33,7 +33,7 @@ const CONNS: usize = 4;
 const WAITING: usize = 3;
 const BUFFERED: usize = 16;
 
-struct Seeded(u64);
+pub(crate) struct Seeded(pub(crate) u64);
 
 impl Entropy for Seeded {
     fn fill(&mut self, bytes: &mut [u8]) {
@@ -44,7 +44,7 @@ impl Entropy for Seeded {
     }
 }
 
-fn start() -> Now {
+pub(crate) fn start() -> Now {
     Now { mono: Duration::ZERO, wall: Timestamp::parse("2026-05-13T19:30:00.000Z").unwrap() }
 }
 
@@ -326,6 +326,12 @@ impl Host {
         for frame in &frames {
             self.look(frame)?;
         }
+        let stats = self.machine.stats();
+        // A replay may be longer, but no longer than what is kept.
+        let most = (BUFFERED + 2 + self.kept.len()) * (self.conns.len() + 1);
+        if usize::try_from(stats.frames_queued).is_ok_and(|queued| queued > most) {
+            return Err(format!("{} frames wait, more than {most}", stats.frames_queued));
+        }
         if self.machine.live_jobs() > 2 + WAITING + 4 {
             return Err(format!("{} jobs live", self.machine.live_jobs()));
         }
@@ -400,8 +406,20 @@ impl Application {
         let (now, machine) = (self.now, &mut self.machine);
         match op {
             0 => machine.connected(now, "t"),
-            1 if what < 40 => machine.disconnected("gone"),
-            2 if what < 20 => machine.close(now, text),
+            1 if what < 40 => machine.disconnected(now, "gone"),
+            1 if what < 60 => machine.oversize(now),
+            1 if what < 80 => machine.connect_failed(now, text),
+            1 => {
+                self.handles.push(machine.job(now, &format!("job_{}", what % 3)));
+            }
+            2 if what < 10 => machine.close(now, text),
+            2 => {
+                let filter: Option<JobFilter> = what.is_multiple_of(2).then(JobFilter::default);
+                let list = ListJobs { filter, limit: Some(u64::from(what) + 1), cursor: Some(text.to_owned()) };
+                if let Ok(ticket) = machine.list_jobs(now, &list) {
+                    self.open.push(ticket.0);
+                }
+            }
             3 => machine.handle_frame(now, &damaged(which.get::<String>(&FRAMES), damage).into()),
             4 => machine.handle_frame(now, &Bytes::from(text.to_owned())),
             5 | 6 => {
@@ -426,6 +444,9 @@ impl Application {
             11 => machine.processed(now, u64::from(what)),
             12 => machine.reading_paused(now),
             13 => {
+                if !self.handles.is_empty() {
+                    machine.leave_chunks(*which.get(&self.handles));
+                }
                 if !self.handles.is_empty() {
                     machine.forget(*who.get(&self.handles));
                 }
@@ -505,8 +526,18 @@ impl Application {
                     self.handles.push(handle);
                     Some(ticket)
                 }
-                ClientEvent::Cancelled(ticket, _) | ClientEvent::Refused(ticket, _) | ClientEvent::TimedOut(ticket) => {
-                    Some(ticket)
+                ClientEvent::Cancelled(ticket, _)
+                | ClientEvent::Refused(ticket, _)
+                | ClientEvent::Jobs(ticket, _)
+                | ClientEvent::Unknown(ticket)
+                | ClientEvent::TimedOut(ticket) => Some(ticket),
+                ClientEvent::Connect { attempt } if attempt.is_multiple_of(3) => {
+                    self.machine.connect_failed(self.now, "refused");
+                    None
+                }
+                ClientEvent::Connect { .. } => {
+                    self.machine.connected(self.now, "t");
+                    None
                 }
                 _ => None,
             };
@@ -536,7 +567,9 @@ impl Application {
                 None => break,
             }
         }
-        self.machine.disconnected("gone");
+        self.machine.never_reconnect();
+        self.machine.disconnected(self.now, "gone");
+        self.machine.close(self.now, "enough");
         self.drain()?;
         match self.machine.poll_timeout() {
             Some(at) => Err(format!("a timer is left at {at:?}")),

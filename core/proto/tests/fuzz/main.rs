@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod codec;
+mod cursor;
 mod lease;
 mod machine;
 mod money;

@@ -17,6 +17,7 @@ const TARGETS: &[&str] = &[
     "codec_bytes",
     "codec_frames",
     "codec_trees",
+    "cursor_pages",
     "lease_glob",
     "lease_targets",
     "lease_subset",
