@@ -186,7 +186,14 @@ pub fn run(root: &Path, mutations: &[Mutation], mut tell: impl FnMut(&str)) -> R
         // From the copy: the tree itself may change meanwhile.
         let original = read(&copy.root, &mutation.path())?;
         let place = copy.root.join(mutation.path());
-        write(&place, &mutation.apply(&original)?)?;
+        let changed = match mutation.apply(&original) {
+            Ok(changed) => changed,
+            Err(moved) => {
+                findings.push(moved);
+                continue;
+            }
+        };
+        write(&place, &changed)?;
         let verdict = copy.test(&mutation.test, &mutation.filter());
         write(&place, &original)?;
         let fault = match verdict? {

@@ -29,6 +29,7 @@ const TARGETS: &[&str] = &[
     "schedule_runtime",
     "schedule_client",
     "schedule_cuts",
+    "schedule_healing",
 ];
 
 /// Cases between two looks at the clock; one seed makes them all.
