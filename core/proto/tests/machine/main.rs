@@ -14,6 +14,7 @@ mod runner;
 mod client;
 mod clock;
 mod corpus;
+mod credentials;
 mod cuts;
 mod delegation;
 mod disk;
