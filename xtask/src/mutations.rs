@@ -45,7 +45,7 @@ pub struct Mutation {
     pub replace: String,
     /// The test program.
     pub test: String,
-    /// Cases of `tests/corpus/machine`, or test functions of another program; one of them must fail.
+    /// Cases of `tests/corpus/machine`, or test functions; one of them must fail.
     pub fails: Vec<String>,
 }
 
@@ -100,18 +100,27 @@ impl Mutation {
         if self.test != "machine" {
             return self.fails.iter().map(String::as_str).collect();
         }
-        let mut filter = vec!["runtime_cases"];
+        let mut filter: Vec<&str> = self.own_tests().collect();
+        if filter.len() < self.fails.len() {
+            filter.push("runtime_cases");
+        }
         if self.fails.iter().any(|case| case.starts_with("machine-client-")) {
             filter.push("client_cases");
         }
         filter
     }
 
+    /// Those of `fails` that are tests of `machine` itself.
+    fn own_tests(&self) -> impl Iterator<Item = &str> {
+        self.fails.iter().map(String::as_str).filter(|name| name.contains("::"))
+    }
+
     /// Whether one of the named cases is among those that failed.
     fn is_noticed(&self, output: &str) -> bool {
         self.fails.iter().any(|name| {
             let (case, test) = (format!("{name}: "), format!("test {name} ... FAILED"));
-            output.lines().any(|line| if self.test == "machine" { line.starts_with(&case) } else { line == test })
+            let is_case = self.test == "machine" && !name.contains("::");
+            output.lines().any(|line| if is_case { line.starts_with(&case) } else { line == test })
         })
     }
 }
@@ -130,10 +139,10 @@ pub fn faults(root: &Path, mutations: &[Mutation]) -> Result<Vec<String>> {
             findings.push(format!("{}: `fails` names nothing", mutation.title()));
         }
         for name in &mutation.fails {
-            let exists = if mutation.test == "machine" {
-                known.contains(name)
-            } else {
-                read(root, &format!("{CRATE}/tests/{}.rs", mutation.test))?.contains(&format!("fn {name}("))
+            let exists = match name.split_once("::") {
+                Some((module, test)) => is_function(root, &format!("{}/{module}", mutation.test), test)?,
+                None if mutation.test == "machine" => known.contains(name),
+                None => is_function(root, &mutation.test, name)?,
             };
             if !exists {
                 findings.push(format!("{}: there is no {name} in {}", mutation.title(), mutation.test));
@@ -146,6 +155,11 @@ pub fn faults(root: &Path, mutations: &[Mutation]) -> Result<Vec<String>> {
     let bare = SECTIONS.iter().filter(|section| !mutations.iter().any(|mutation| mutation.section == **section));
     findings.extend(bare.map(|section| format!("{LIST} has no mutation of section {section}")));
     Ok(findings)
+}
+
+/// Whether a file of tests has this function.
+fn is_function(root: &Path, file: &str, name: &str) -> Result<bool> {
+    Ok(read(root, &format!("{CRATE}/tests/{file}.rs"))?.contains(&format!("fn {name}(")))
 }
 
 /// The ids of all machine cases.
@@ -171,8 +185,9 @@ pub fn run(root: &Path, mutations: &[Mutation], mut tell: impl FnMut(&str)) -> R
     let programs: BTreeSet<&str> = mutations.iter().map(|mutation| mutation.test.as_str()).collect();
     for test in programs {
         // A test that fails anyway proves nothing.
-        let filter = if test == "machine" { vec!["runtime_cases", "client_cases"] } else { Vec::new() };
-        match copy.test(test, &filter)? {
+        let of_it = mutations.iter().filter(|mutation| mutation.test == test);
+        let filter: BTreeSet<&str> = of_it.flat_map(Mutation::filter).collect();
+        match copy.test(test, &Vec::from_iter(filter))? {
             Verdict::Passed => {}
             Verdict::Failed(output) | Verdict::NotBuilt(output) => {
                 return Err(format!("{test} fails before anything is changed:\n{output}"));
