@@ -82,9 +82,9 @@ impl Run {
     fn act(&mut self, op: u8, what: u8) -> Result<()> {
         match op {
             0 | 1 => self.submit(what)?,
-            2..=7 => self.emit(what)?,
+            2..=7 => (0..=what / 24).try_for_each(|_| self.emit(what))?,
             8 => self.finish(what)?,
-            9 | 10 => self.read(usize::from(what))?,
+            9 | 10 => self.read(usize::from(what / 4))?,
             11 => self.cut()?,
             12 | 13 => self.resume()?,
             14 => self.ack()?,
