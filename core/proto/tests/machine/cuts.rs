@@ -28,6 +28,8 @@ struct Resumer {
     jobs: BTreeMap<String, Known>,
     /// Requests without an answer, by id: they are asked again over each new connection (D-17).
     unanswered: BTreeMap<String, Value>,
+    /// The resume that was asked for is refused.
+    refused: bool,
     conns: u32,
     requests: u32,
 }
@@ -40,6 +42,8 @@ struct Known {
     /// The last number it has in the submitting session's space.
     source: u64,
     ended: bool,
+    /// It was accepted again under its key: its end may be told again.
+    again: bool,
 }
 
 struct Run {
@@ -73,6 +77,7 @@ impl Run {
             texts: BTreeMap::new(),
             jobs: BTreeMap::new(),
             unanswered: BTreeMap::new(),
+            refused: false,
             conns: 0,
             requests: 0,
         };
@@ -209,6 +214,7 @@ impl Run {
     /// The runtime gave up on a connection that took too much at once; the client hears it as a cut.
     fn notice(&mut self) -> Result<()> {
         match self.client.conn.clone() {
+            Some(_) if self.client.refused => self.start_over(),
             Some(conn) if self.world.peer(&conn)?.closing => self.cut(),
             _ => Ok(()),
         }
@@ -271,6 +277,7 @@ impl Run {
         client.session = welcome["session_id"].as_str().unwrap_or_default().to_owned();
         client.token = welcome["payload"]["resume_token"].as_str().unwrap_or_default().to_owned();
         client.asked = None;
+        client.refused = false;
         client.conn = Some(conn);
         (client.last_seq, client.acked) = (0, 0);
         client.texts.clear();
@@ -300,6 +307,9 @@ impl Run {
                 return Err(format!("{conn} was not welcomed"));
             };
             self.client.receive(&frame, &text)?;
+            if self.client.refused {
+                return self.start_over();
+            }
         }
         for message in self.client.unanswered.clone().into_values() {
             self.world.send(conn, &message)?;
@@ -380,6 +390,10 @@ impl Resumer {
                 self.token = frame["payload"]["resume_token"].as_str().unwrap_or_default().to_owned();
                 return Ok(());
             }
+            "session.error" if frame["payload"]["code"] == "RESUME_WINDOW_EXPIRED" => {
+                self.refused = true;
+                return Ok(());
+            }
             "session.error" if frame["payload"]["details"]["cap"] == "buffered_events" => return Ok(()),
             "session.error" | "session.jobs" | "job.accepted" | "job.subscribed" | "job.cancelled" => {
                 return self.answered(frame, text);
@@ -396,6 +410,9 @@ impl Resumer {
         }
         self.last_seq = seq;
         let known = self.jobs.entry(job_id).or_default();
+        if known.ended && known.again && frame["type"] != "job.event" {
+            return Ok(());
+        }
         if known.ended {
             return Err(format!("{text} follows the end"));
         }
@@ -418,7 +435,8 @@ impl Resumer {
                 // A job that began in an earlier session may have said something already.
                 let earlier = request.is_some_and(|request| request["again"] == true);
                 let known = if earlier { Known::default() } else { first };
-                self.jobs.entry(payload["job_id"].as_str().unwrap_or_default().to_owned()).or_insert(known);
+                let job_id = payload["job_id"].as_str().unwrap_or_default().to_owned();
+                self.jobs.entry(job_id).or_insert(known).again |= earlier;
             }
             "session.jobs" => {
                 let jobs = payload["jobs"].as_array().map(Vec::as_slice).unwrap_or_default();
