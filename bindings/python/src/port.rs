@@ -14,7 +14,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
 
-use crate::client::Job;
+use crate::client::{Job, TokenRequest};
 use crate::context::Invocation;
 use crate::core::Local;
 use crate::error::exception;
@@ -152,6 +152,7 @@ fn tuple(py: Python<'_>, item: Item) -> PyResult<Bound<'_, PyTuple>> {
         }
         Item::Abandoned { invocation } => (intern!(py, "abandoned"), invocation).into_pyobject(py),
         Item::Verify(request) => (intern!(py, "verify"), VerifyRequest::new(request)).into_pyobject(py),
+        Item::Token { asker, request } => (intern!(py, "token"), asker, TokenRequest::new(request)).into_pyobject(py),
         Item::Log(record) => (intern!(py, "log"), record.level as u8, record.message).into_pyobject(py),
     }
 }
