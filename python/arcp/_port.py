@@ -8,7 +8,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable
-from typing import Any, Concatenate, ParamSpec, Protocol
+from typing import Any, Concatenate, ParamSpec
 
 from arcp import _native
 
@@ -23,18 +23,11 @@ numbers = itertools.count(1)
 logger = logging.getLogger("arcp")
 
 
-class TokenSource(Protocol):
-    """Gives a client's token whenever it connects."""
-
-    async def answer(self, request: _native.TokenRequest) -> None:
-        """Answers, or refuses."""
-
-
 class Port:
     """The core's side of one loop at a time."""
 
     def __init__(self, handle: Callable[[tuple[Any, ...]], None] | None = None) -> None:
-        """`handle` takes the items that belong to no call: agents to run and tokens to verify."""
+        """`handle` takes the items that belong to no call: agents to run, tokens to verify and to give."""
         wake = weakref.WeakMethod(self._wake)
         self.native = _native.Port(lambda: (method := wake()) and method())
         self._handle = handle
@@ -42,8 +35,6 @@ class Port:
         self._loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
         self._calls: dict[int, asyncio.Future[Any]] = {}
         self._readers: dict[int, list[asyncio.Future[None]]] = {}
-        self._askers: weakref.WeakValueDictionary[int, TokenSource] = weakref.WeakValueDictionary()
-        self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop | None:
@@ -94,12 +85,6 @@ class Port:
         self._readers.setdefault(stream, []).append(future)
         await future
 
-    def answer_with(self, source: "TokenSource") -> int:
-        """Has `source`, while it lives, give the tokens asked for under the number this returns."""
-        number = next(numbers)
-        self._askers[number] = source
-        return number
-
     def _future(self) -> asyncio.Future[Any]:
         loop = self.loop
         if loop is None:
@@ -133,13 +118,6 @@ class Port:
                     for reader in self._readers.pop(item[1], ()):
                         if not reader.done():
                             reader.set_result(None)
-                case "token":
-                    source, loop = self._askers.get(item[1]), self.loop
-                    # Dropped, the request is refused.
-                    if source is not None and loop is not None:
-                        task = loop.create_task(source.answer(item[2]))
-                        self._tasks.add(task)
-                        task.add_done_callback(self._tasks.discard)
                 case "log":
                     logger.log(item[1], "%s", item[2])
                 case _ if self._handle is not None:

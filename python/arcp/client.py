@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -13,9 +14,9 @@ from arcp._check import expect, expect_optional, expect_range
 from arcp._inbox import Inbox
 from arcp._json import loads_decimal
 from arcp._native import JobEvent
+from arcp._port import Port, port
 from arcp._port import logger as default_logger
-from arcp._port import port
-from arcp.errors import ConnectionError, InvalidRequestError, TransportClosed
+from arcp.errors import ConnectionError, TransportClosed
 from arcp.lease import Lease
 from arcp.messages import (
     Capabilities,
@@ -89,7 +90,7 @@ class ARCPClient:
             raise TypeError('features must be a list of names, got a text; write ["progress"]')
         if capabilities is not None and "features" in capabilities.model_fields_set:
             features = capabilities.features
-        self._token = token
+        self._token = token if isinstance(token, str) else None
         self._features = V1_1_FEATURES if features is None else tuple(features)
         self._options = _native.encode(
             {
@@ -98,7 +99,7 @@ class ARCPClient:
                 "features": self._features,
                 "handshake_timeout_sec": handshake_timeout_sec,
                 "auto_ack": auto_ack is not False,
-                **_reconnect_options(reconnect),
+                "reconnect": _reconnect_options(reconnect),
             },
             "options",
         )
@@ -106,8 +107,12 @@ class ARCPClient:
         self._welcome: SessionWelcomePayload | None = None
         self._negotiated: tuple[str, ...] = ()
         self._pump: asyncio.Task[None] | None = None
-        self._token_failure: Exception | None = None
         self.logger = default_logger if logger is None else logger
+        self._tokens: _Tokens | None = None
+        if not isinstance(token, str):
+            self._tokens = _Tokens(token, self.logger)
+            # The loop that is asked must not keep a forgotten client's session open.
+            weakref.finalize(self, self._tokens.port.release).atexit = False
 
     def __repr__(self) -> str:
         return f"<ARCPClient session_id={self.session_id!r}>"
@@ -139,17 +144,17 @@ class ARCPClient:
         return await self._open(transport, _native.encode(request, "resume"))
 
     async def _open(self, transport: Transport, resume: str | None) -> SessionWelcomePayload:
-        native = self._native
-        token, asker = (self._token, 0) if isinstance(self._token, str) else (None, port().answer_with(self))
+        native, tokens = self._native, self._tokens
+        asked = port() if tokens is None else tokens.port
+        asked.adopt(asyncio.get_running_loop())
         handle, pump = pair_with_core(transport)
-        self._token_failure = None
         try:
-            welcome = await _ask(native.connect, handle, token, asker, resume)
+            welcome = await _ask(native.connect, handle, self._token, asked.native, resume)
         except BaseException:
             if self._welcome is None:
                 self._native = _native.Client(self._options)
-            if self._token_failure is not None:
-                raise self._token_failure from None
+            if tokens is not None and tokens.failure is not None:
+                raise tokens.failure from None
             raise
         self._pump = pump
         self._welcome = SessionWelcomePayload.model_validate_json(welcome)
@@ -225,11 +230,11 @@ class ARCPClient:
         `limit` is 1 to 1000, 100 when `None`; `cursor` is the `next_cursor` of the page before, under the same filter.
         `InvalidRequestError` for a bad cursor, or when `list_jobs` was not negotiated.
         """
-        request = (
-            {} if filter is None else filter.model_dump(include=set(ListJobsFilter.model_fields), exclude_none=True)
-        )
-        request["limit"] = expect_range("limit", limit, 1, 2**53)
-        request["cursor"] = expect_optional("cursor", cursor, str)
+        request = {
+            "filter": None if filter is None else filter.model_dump(include=set(ListJobsFilter.model_fields)),
+            "limit": expect_range("limit", limit, 1, 2**53),
+            "cursor": expect_optional("cursor", cursor, str),
+        }
         jobs = await _ask(self._native.list_jobs, _native.encode(request, "list_jobs"))
         return SessionJobsPayload.model_validate(loads_decimal(jobs))
 
@@ -262,6 +267,8 @@ class ARCPClient:
         if self._pump is not None:
             await asyncio.wait([self._pump], timeout=PUMP_END_SEC)
             self._pump.cancel()
+        if self._tokens is not None:
+            self._tokens.port.release()
 
     async def aclose(self) -> None:
         """As `close`, for `contextlib.aclosing`."""
@@ -297,21 +304,35 @@ class ARCPClient:
         """The highest `event_seq` received."""
         return self._native.latest_event_seq()
 
-    async def answer(self, request: _native.TokenRequest) -> None:
-        """Gives the token for a connection; for the core."""
+
+class _Tokens:
+    """Gives a client's token whenever it connects, from a callable that is asked on the client's loop."""
+
+    def __init__(self, ask: Callable[[], str | Awaitable[str]], logger: logging.Logger) -> None:
+        self._ask = ask
+        self._logger = logger
+        self._tasks: set[asyncio.Task[None]] = set()
+        # What the callable raised last.
+        self.failure: Exception | None = None
+        self.port = Port(self._handle)
+
+    def _handle(self, item: tuple[Any, ...]) -> None:
+        task = asyncio.get_running_loop().create_task(self._answer(item[1]))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _answer(self, request: _native.TokenRequest) -> None:
         try:
-            request.give(await self._current_token())
+            request.give(await self._token())
+            self.failure = None
         except Exception as error:
-            self._token_failure = error
-            if self._welcome is not None:
-                self.logger.warning("the token's callable failed", exc_info=True)
+            self.failure = error
+            self._logger.warning("the token's callable failed", exc_info=True)
             # Its text may hold what it should not.
             request.refuse(f"the token's callable raised {type(error).__name__}")
 
-    async def _current_token(self) -> str:
-        if isinstance(self._token, str):
-            return self._token
-        token = self._token()
+    async def _token(self) -> str:
+        token = self._ask()
         if not isinstance(token, str):
             token = await token
         if not isinstance(token, str):
@@ -408,13 +429,7 @@ class JobHandle:
         Raises the job's error; `InvalidRequestError` when chunks are missing, when the result is longer than the 64 MiB
         that are put together in memory, and when `chunks` has taken it.
         """
-        result = await self.done
-        whole = self._job.result_bytes()
-        if whole is not None:
-            return whole
-        if result.result_id is not None:
-            raise InvalidRequestError("the result was taken with chunks(), so it is not held as a whole")
-        return _native.encode(result.result, "result").encode()
+        return cast(bytes, await _ask(self._job.result_bytes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -442,16 +457,16 @@ class _Done:
         return JobResultPayload.model_validate_json(await _ask(self._job.result))
 
 
-def _reconnect_options(reconnect: ReconnectOptions | bool) -> dict[str, Any]:
+def _reconnect_options(reconnect: ReconnectOptions | bool) -> dict[str, Any] | bool:
     if isinstance(reconnect, bool):
-        return {"reconnect": reconnect}
+        return reconnect
     if not isinstance(reconnect, ReconnectOptions):
         raise TypeError(f"reconnect must be a bool or ReconnectOptions, got {type(reconnect).__name__}")
     give_up = reconnect.give_up_after_sec
     return {
-        "reconnect_initial_sec": reconnect.initial_sec,
-        "reconnect_max_sec": reconnect.max_sec,
-        "reconnect_give_up_sec": 0 if give_up is None else give_up,
+        "initial_sec": reconnect.initial_sec,
+        "max_sec": reconnect.max_sec,
+        "give_up_after_sec": 0 if give_up is None else give_up,
     }
 
 

@@ -2,7 +2,7 @@
 
 use std::ffi::c_char;
 
-use arcp_bridge::{Client, ClientOptions};
+use arcp_bridge::{Client, ClientOptions, TokenChoice};
 
 use crate::boundary::{Out, free, guard, optional_text, quietly, reference, text};
 use crate::core::arcp_core;
@@ -54,7 +54,13 @@ pub unsafe extern "C" fn arcp_client_connect(
         guard(error, || {
             let (client, port) = (reference(client, "client")?, reference(port, "port")?);
             let (transport, token) = (reference(transport, "transport")?, text(token, "token")?);
-            Ok(client.client.connect(port.bridge(), call, &transport.transport, token.to_owned())?)
+            Ok(client.client.connect(
+                port.bridge(),
+                call,
+                &transport.transport,
+                TokenChoice::Fixed(token.to_owned()),
+                None,
+            )?)
         })
     }
 }

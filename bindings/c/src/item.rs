@@ -118,6 +118,8 @@ impl arcp_item {
                 verification: give(arcp_verification::new(request)),
                 ..arcp_item::empty(ARCP_ITEM_VERIFY, 0)
             },
+            // No client of this binding asks its host for a token.
+            Item::Token(_) => arcp_item::empty(ARCP_ITEM_ABANDONED, 0),
             Item::Log(record) => arcp_item {
                 level: record.level as i32,
                 text: owned(record.message),
@@ -130,6 +132,7 @@ impl arcp_item {
     fn set_value(&mut self, port: &arcp_port, value: Value) {
         match value {
             Value::Nothing => {}
+            Value::Bytes(_) => {}
             Value::Json(text) => self.text = owned(text),
             Value::Job(job) => self.job = give(arcp_job::new(port.core().clone(), job)),
             Value::Transport(transport) => self.transport = give(arcp_transport::new(transport)),

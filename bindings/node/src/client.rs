@@ -1,6 +1,6 @@
 //! A client.
 
-use arcp_bridge::{Client, ClientOptions};
+use arcp_bridge::{Client, ClientOptions, TokenChoice};
 use napi_derive::napi;
 
 use crate::core::core;
@@ -32,7 +32,7 @@ impl NativeClient {
         transport: &NativeTransport,
         token: String,
     ) -> napi::Result<()> {
-        thrown(self.client.connect(&port.port, number(call), &transport.transport, token))
+        thrown(self.client.connect(&port.port, number(call), &transport.transport, TokenChoice::Fixed(token), None))
     }
 
     /// What both sides support, in the client's order.

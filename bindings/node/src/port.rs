@@ -135,6 +135,8 @@ impl Batch {
                 self.write(format_args!(r#"{{"type":"verify","token":{}"#, quoted(request.token())));
                 self.carry(Either5::E(NativeVerifyRequest::new(request)));
             }
+            // No client of this binding asks its host for a token.
+            Item::Token(_) => self.write(format_args!(r#"{{"type":"abandoned","invocation":0}}"#)),
             Item::Log(record) => self.write(format_args!(
                 r#"{{"type":"log","level":{},"target":{},"message":{}}}"#,
                 record.level as u8,
@@ -149,6 +151,7 @@ impl Batch {
         match outcome {
             Err(error) => self.write(format_args!(r#","error":{}}}"#, to_json(&error))),
             Ok(Value::Nothing) => self.text.push('}'),
+            Ok(Value::Bytes(_)) => self.text.push('}'),
             Ok(Value::Json(text)) => self.write(format_args!(r#","value":{text}}}"#)),
             Ok(Value::Job(job)) => {
                 self.write(format_args!(r#","value":{}"#, job.opening()));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arcp_bridge::{ClientOptions, ErrorInfo, ErrorKind, JobView, NextBatch, TokenChoice};
 use parking_lot::Mutex;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList};
+use pyo3::types::PyList;
 
 use crate::core::{Local, core};
 use crate::error::OrRaise as _;
@@ -26,7 +26,7 @@ impl Client {
         Ok(Client(Local::new(arcp_bridge::Client::new(&core(py)?, options).or_raise(py)?)))
     }
 
-    /// Without a token, `port` is asked for one at each connection, under the number `asker`. `resume` is JSON text.
+    /// Without a token, `asked` is asked for one at each connection. `resume` is JSON text.
     fn connect(
         &self,
         py: Python<'_>,
@@ -34,15 +34,14 @@ impl Client {
         call: u64,
         transport: &TransportHandle,
         token: Option<String>,
-        asker: u64,
+        asked: &Port,
         resume: Option<&str>,
     ) -> PyResult<()> {
-        let port = port.bridge(py)?;
         let token = match token {
             Some(token) => TokenChoice::Fixed(token),
-            None => TokenChoice::Host { port: port.clone(), asker },
+            None => TokenChoice::Host(asked.bridge(py)?.clone()),
         };
-        self.0.get(py)?.open(port, call, transport.bridge(py)?, token, resume).or_raise(py)
+        self.0.get(py)?.connect(port.bridge(py)?, call, transport.bridge(py)?, token, resume).or_raise(py)
     }
 
     fn welcome(&self, py: Python<'_>) -> PyResult<Option<String>> {
@@ -161,9 +160,9 @@ impl Job {
         self.0.get(py)?.finish_chunks(&core(py)?, port.bridge(py)?, call).or_raise(py)
     }
 
-    /// After the end: a streamed result, `None` when it was inline or its chunks were taken.
-    fn result_bytes<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyBytes>>> {
-        Ok(self.0.get(py)?.result_bytes().map(|bytes| PyBytes::new(py, &bytes)))
+    /// Completes with the whole result as bytes.
+    fn result_bytes(&self, py: Python<'_>, port: &Port, call: u64) -> PyResult<()> {
+        self.0.get(py)?.result_bytes(&core(py)?, port.bridge(py)?, call).or_raise(py)
     }
 
     fn result(&self, py: Python<'_>, port: &Port, call: u64) -> PyResult<()> {

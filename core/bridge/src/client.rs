@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
-use arcp::message::{JobStatus, Welcome};
-use arcp::{Error, LeaseConstraints, RawJson, Submit, Subscribe};
+use arcp::message::{JobFilter, JobStatus, ListJobs, Resume, Welcome};
+use arcp::{Error, LeaseConstraints, RawJson, Submit, Subscribe, Timestamp, Token, TokenSource};
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use tokio::sync::oneshot;
 
 use crate::core::Core;
 use crate::error::{ErrorInfo, read};
 use crate::job::JobView;
 use crate::options::ClientOptions;
-use crate::port::{Port, Value};
+use crate::port::{Item, Port, Value};
 use crate::transport::TransportHandle;
 
 /// One session with a runtime.
@@ -52,6 +53,114 @@ struct SubscribeRequest {
     from_event_seq: Option<u64>,
 }
 
+/// A resume as hosts write it. The token is secret, so there is no `Debug`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ResumeRequest {
+    session_id: String,
+    resume_token: String,
+    last_event_seq: u64,
+}
+
+impl From<ResumeRequest> for Resume {
+    fn from(request: ResumeRequest) -> Self {
+        let ResumeRequest { session_id, resume_token, last_event_seq } = request;
+        Resume { session_id, resume_token, last_event_seq }
+    }
+}
+
+/// A listing as hosts write it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ListRequest {
+    #[serde(default)]
+    filter: Option<FilterRequest>,
+    #[serde(default)]
+    limit: Option<u64>,
+    #[serde(default)]
+    cursor: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FilterRequest {
+    #[serde(default)]
+    status: Option<Vec<String>>,
+    #[serde(default)]
+    agent: Option<String>,
+    #[serde(default)]
+    created_after: Option<String>,
+    #[serde(default)]
+    created_before: Option<String>,
+}
+
+impl ListRequest {
+    fn into_message(self) -> Result<ListJobs, ErrorInfo> {
+        let filter = self.filter.map(|filter| {
+            Ok::<_, ErrorInfo>(JobFilter {
+                status: filter.status,
+                agent: filter.agent,
+                created_after: time("created_after", filter.created_after)?,
+                created_before: time("created_before", filter.created_before)?,
+            })
+        });
+        Ok(ListJobs { filter: filter.transpose()?, limit: self.limit, cursor: self.cursor })
+    }
+}
+
+fn time(name: &str, text: Option<String>) -> Result<Option<Timestamp>, ErrorInfo> {
+    let read = |text: String| {
+        let wrong = || ErrorInfo::argument(format!("{name} must be a time such as 2026-05-13T19:30:00Z"));
+        Timestamp::parse(&text).ok_or_else(wrong)
+    };
+    text.map(read).transpose()
+}
+
+/// Where a client's bearer token comes from.
+pub enum TokenChoice {
+    /// Always this one.
+    Fixed(String),
+    /// The host, through [`Item::Token`], asked anew at each connection (D-24).
+    Host(Port),
+}
+
+impl TokenChoice {
+    fn into_token(self) -> Token {
+        match self {
+            TokenChoice::Fixed(token) => token.into_token(),
+            TokenChoice::Host(port) => (move || {
+                let (request, answer) = TokenRequest::new();
+                port.push(Item::Token(request));
+                async move {
+                    let gone = || Error::Closed("the event loop that gives tokens is closed".into());
+                    answer.await.unwrap_or_else(|_| Err(gone()))
+                }
+            })
+            .into_token(),
+        }
+    }
+}
+
+/// A token the host is asked for. Dropped without an answer, the attempt to connect has failed.
+pub struct TokenRequest {
+    answer: Option<oneshot::Sender<Result<String, Error>>>,
+}
+
+impl TokenRequest {
+    fn new() -> (Self, oneshot::Receiver<Result<String, Error>>) {
+        let (sender, answer) = oneshot::channel();
+        (TokenRequest { answer: Some(sender) }, answer)
+    }
+
+    /// Answers with the token, or with why there is none.
+    pub fn answer(&mut self, token: Result<String, ErrorInfo>) {
+        if let Some(answer) = self.answer.take() {
+            // The client may be gone.
+            drop(answer.send(token.map_err(|error| Error::Protocol(error.into_protocol()))));
+        }
+    }
+}
+
 impl Client {
     /// A client that is not connected.
     ///
@@ -62,17 +171,62 @@ impl Client {
         Ok(Client { core: core.clone(), client: arcp::Client::new(options.into_config()?) })
     }
 
-    /// Shakes hands; completes with the welcome as JSON. The transport is used up.
+    /// Shakes hands; completes with the welcome as JSON. The transport is used up; one that can be opened again is, when
+    /// the link is lost (D-7). `resume` is JSON with `session_id`, `resume_token` and `last_event_seq`, to take up a
+    /// session of an earlier client.
     ///
     /// # Errors
     /// At once when the transport is used already or the core is gone; else through the port.
-    pub fn connect(&self, port: &Port, call: u64, transport: &TransportHandle, token: String) -> Result<(), ErrorInfo> {
+    pub fn connect(
+        &self,
+        port: &Port,
+        call: u64,
+        transport: &TransportHandle,
+        token: TokenChoice,
+        resume: Option<&str>,
+    ) -> Result<(), ErrorInfo> {
         let handle = self.core.handle()?;
+        let resume = resume.map(|text| read::<ResumeRequest>("resume", text)).transpose()?;
         let transport = transport.take()?;
         let client = self.client.clone();
+        let token = token.into_token();
         port.spawn(&handle, call, async move {
-            let welcome = client.connect(transport, &token).await?;
+            let welcome = match resume {
+                None => client.connect(transport, token).await?,
+                Some(resume) => client.connect_resuming(transport, token, resume.into()).await?,
+            };
             Ok(Value::Json(welcome_json(&welcome)?))
+        });
+        Ok(())
+    }
+
+    /// A view of a job of a session that was taken up: what came since then, and what comes.
+    ///
+    /// # Errors
+    /// `INVALID_REQUEST` when no session was taken up; when there is no session.
+    pub fn job(&self, job_id: &str) -> Result<Arc<JobView>, ErrorInfo> {
+        self.core.handle()?;
+        Ok(Arc::new(JobView::submitted(self.client.job(job_id)?)?))
+    }
+
+    /// The ids of the jobs this session knows of.
+    pub fn jobs(&self) -> Vec<String> {
+        self.client.jobs()
+    }
+
+    /// One page of jobs; completes with the payload of `session.jobs` as JSON. `request` is JSON with, all optional,
+    /// `filter` (`status`, `agent`, `created_after`, `created_before`), `limit` and `cursor`.
+    ///
+    /// # Errors
+    /// At once for a request that cannot be read; else through the port.
+    pub fn list_jobs(&self, port: &Port, call: u64, request: &str) -> Result<(), ErrorInfo> {
+        let handle = self.core.handle()?;
+        let list = read::<ListRequest>("list_jobs", request)?.into_message()?;
+        let client = self.client.clone();
+        port.spawn(&handle, call, async move {
+            let jobs = client.list_jobs(&list).await?;
+            let text = serde_json::to_string(&jobs).map_err(|error| Error::Transport(error.to_string()))?;
+            Ok(Value::Json(text))
         });
         Ok(())
     }

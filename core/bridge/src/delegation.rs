@@ -205,7 +205,7 @@ mod tests {
         let (left, right) = TransportHandle::memory_pair();
         runtime.accept(&port, 1, &right).unwrap();
         let client = Client::new(&core, serde_json::from_str(r#"{"name":"test","version":"1"}"#).unwrap()).unwrap();
-        client.connect(&port, 2, &left, "tok".into()).unwrap();
+        client.connect(&port, 2, &left, crate::TokenChoice::Fixed("tok".into()), None).unwrap();
         host.completed(2).unwrap();
         client.submit(&port, 3, r#"{"agent":"parent","lease_request":{"agent.delegate":["child"]}}"#).unwrap();
         let parent = host.invoked("parent");

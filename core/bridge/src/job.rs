@@ -108,6 +108,25 @@ impl JobView {
     }
 }
 
+impl JobView {
+    /// Waits for the end; completes with [`Value::Bytes`]: the whole of a streamed result, or the JSON text of an inline
+    /// one.
+    ///
+    /// # Errors
+    /// At once when the core is gone; else through the port, when a chunk is missing or the result is too long.
+    pub fn result_bytes(&self, core: &Core, port: &Port, call: u64) -> Result<(), ErrorInfo> {
+        let handle = core.handle()?;
+        let job = self.job.clone();
+        port.spawn(&handle, call, async move { Ok(Value::Bytes(job.result_bytes().await?)) });
+        Ok(())
+    }
+
+    /// How many events were dropped before anybody read.
+    pub fn dropped(&self) -> u64 {
+        self.job.queue().dropped()
+    }
+}
+
 struct Announce {
     port: Port,
     stream: u64,

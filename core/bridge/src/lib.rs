@@ -19,14 +19,16 @@ mod runtime;
 mod transport;
 mod verifier;
 
-pub use crate::client::Client;
+pub use crate::client::{Client, TokenChoice, TokenRequest};
 pub use crate::core::Core;
 pub use crate::error::{ErrorInfo, ErrorKind};
 pub use crate::functions::call_function;
 pub use crate::invocation::{Invocation, VerifyRequest};
 pub use crate::job::{JobView, NextBatch};
 pub use crate::log::{LogLevel, LogRecord};
-pub use crate::options::{ClientOptions, ConnectOptions, JwtOptions, ListenOptions, RuntimeOptions};
+pub use crate::options::{
+    ClientOptions, ConnectOptions, JwtOptions, ListenOptions, ReconnectOptions, ReconnectWaits, RuntimeOptions,
+};
 pub use crate::port::{Item, Port, Value, Wake};
 pub use crate::runtime::{Runtime, VerifierChoice};
 pub use crate::transport::{Frames, ListenerHandle, TransportHandle};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use arcp::message::PeerInfo;
 use arcp::{
-    AllowCleartext, CancelPolicy, ClientConfig, CloseStyle, JwksOptions, JwtKey, JwtVerifier, MemoryStore,
+    AllowCleartext, Backoff, CancelPolicy, ClientConfig, CloseStyle, JwksOptions, JwtKey, JwtVerifier, MemoryStore,
     ProfileChoice, RuntimeConfig, SqliteOptions, SqliteStore, Store, Synchronous,
 };
 use serde::Deserialize;
@@ -34,6 +34,37 @@ pub struct ClientOptions {
     /// `bye` or `close`; `bye`.
     #[serde(default)]
     pub close_style: Option<String>,
+    /// Whether a lost link is healed where the transport can be opened again (D-7), or how; true.
+    #[serde(default)]
+    pub reconnect: Option<ReconnectOptions>,
+    /// The longest streamed result that is put together in memory; 64 MiB.
+    #[serde(default)]
+    pub max_result_bytes: Option<usize>,
+}
+
+/// Whether and how a lost link is healed: `true`, `false`, or an object with the waits.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub enum ReconnectOptions {
+    /// With the defaults, or not at all.
+    Switch(bool),
+    /// With these waits.
+    Waits(ReconnectWaits),
+}
+
+/// How a lost link is healed.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReconnectWaits {
+    /// Seconds before the first attempt, at most; 0.1. Doubles with each attempt.
+    #[serde(default)]
+    pub initial_sec: Option<f64>,
+    /// Seconds between attempts, at most; 5.
+    #[serde(default)]
+    pub max_sec: Option<f64>,
+    /// Seconds after which the session is given up; 900. 0 never gives up.
+    #[serde(default)]
+    pub give_up_after_sec: Option<f64>,
 }
 
 /// Settings of a runtime. JSON members have the same names.
@@ -204,7 +235,25 @@ impl ClientOptions {
             Some("close") => CloseStyle::Close,
             Some(other) => return Err(choice("close_style", other, "bye, close")),
         };
+        match self.reconnect {
+            None | Some(ReconnectOptions::Switch(true)) => {}
+            Some(ReconnectOptions::Switch(false)) => config.reconnect = None,
+            Some(ReconnectOptions::Waits(waits)) => config.reconnect = Some(waits.into_backoff()?),
+        }
+        set(&mut config.max_result_bytes, self.max_result_bytes);
         Ok(config)
+    }
+}
+
+impl ReconnectWaits {
+    fn into_backoff(self) -> Result<Backoff, ErrorInfo> {
+        let mut backoff = Backoff::default();
+        set(&mut backoff.initial, seconds("reconnect.initial_sec", self.initial_sec)?);
+        set(&mut backoff.max, seconds("reconnect.max_sec", self.max_sec)?);
+        if let Some(limit) = seconds("reconnect.give_up_after_sec", self.give_up_after_sec)? {
+            backoff.give_up_after = Some(limit).filter(|limit| !limit.is_zero());
+        }
+        Ok(backoff)
     }
 }
 

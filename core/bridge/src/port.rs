@@ -3,9 +3,11 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::task::AbortHandle;
 
+use crate::client::TokenRequest;
 use crate::error::ErrorInfo;
 use crate::invocation::{Invocation, VerifyRequest};
 use crate::job::JobView;
@@ -24,6 +26,8 @@ pub enum Value {
     Nothing,
     /// JSON text.
     Json(String),
+    /// Bytes.
+    Bytes(Bytes),
     /// A submitted or followed job.
     Job(Arc<JobView>),
     /// An open transport.
@@ -66,6 +70,8 @@ pub enum Item {
     },
     /// Say who a token belongs to.
     Verify(VerifyRequest),
+    /// Give a client's token.
+    Token(TokenRequest),
     /// For the host's own logging.
     Log(LogRecord),
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 
-use arcp::transport::{MEMORY_FRAMES, Received};
+use arcp::transport::{MEMORY_FRAMES, Received, Reopen, Reopening};
 use arcp::{
     Listener, MemoryTransport, StdioTransport, Transport, TransportError, WebSocketTransport, pair_memory_transports,
 };
@@ -76,6 +76,30 @@ impl Transport for Used {
 
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.transport.poll_close(cx)
+    }
+
+    fn reopener(&self) -> Option<Arc<dyn Reopen>> {
+        let reopener = self.transport.reopener()?;
+        Some(Arc::new(ReopenUsed { reopener, cut: Arc::clone(&self.cut) }))
+    }
+}
+
+/// Connects a transport in use anew, until the host closes it.
+struct ReopenUsed {
+    reopener: Arc<dyn Reopen>,
+    cut: Arc<Cut>,
+}
+
+impl Reopen for ReopenUsed {
+    fn reopen(&self) -> Reopening<'_> {
+        Box::pin(async move {
+            let transport = self.reopener.reopen().await?;
+            Ok(Box::new(Used { transport, cut: Arc::clone(&self.cut) }) as Box<dyn Transport>)
+        })
+    }
+
+    fn is_closed(&self) -> bool {
+        self.cut.done.load(Ordering::Acquire) || self.reopener.is_closed()
     }
 }
 

@@ -92,7 +92,8 @@ fn run(
     runtime.accept(&host.port, 1000, &far).unwrap();
     let client = format!(r#"{{"name":"c","version":"1","features":{features}}}"#);
     let client = Client::new(&host.core, ClientOptions::from_json(&client).unwrap()).unwrap();
-    host.call(|_, port, call| client.connect(port, call, &near, "tok".into())).unwrap();
+    host.call(|_, port, call| client.connect(port, call, &near, arcp_bridge::TokenChoice::Fixed("tok".into()), None))
+        .unwrap();
     let Value::Job(job) = host.call(|_, port, call| client.submit(port, call, r#"{"agent":"writer"}"#)).unwrap() else {
         panic!("no job")
     };
