@@ -90,7 +90,6 @@ class ARCPClient:
             raise TypeError('features must be a list of names, got a text; write ["progress"]')
         if capabilities is not None and "features" in capabilities.model_fields_set:
             features = capabilities.features
-        self._token = token if isinstance(token, str) else None
         self._features = V1_1_FEATURES if features is None else tuple(features)
         self._options = _native.encode(
             {
@@ -108,8 +107,10 @@ class ARCPClient:
         self._negotiated: tuple[str, ...] = ()
         self._pump: asyncio.Task[None] | None = None
         self.logger = default_logger if logger is None else logger
-        self._tokens: _Tokens | None = None
-        if not isinstance(token, str):
+        self._tokens: str | _Tokens
+        if isinstance(token, str):
+            self._tokens = token
+        else:
             self._tokens = _Tokens(token, self.logger)
             # The loop that is asked must not keep a forgotten client's session open.
             weakref.finalize(self, self._tokens.port.release).atexit = False
@@ -145,15 +146,19 @@ class ARCPClient:
 
     async def _open(self, transport: Transport, resume: str | None) -> SessionWelcomePayload:
         native, tokens = self._native, self._tokens
-        asked = port() if tokens is None else tokens.port
-        asked.adopt(asyncio.get_running_loop())
+        token: str | _native.Port
+        if isinstance(tokens, _Tokens):
+            tokens.port.adopt(asyncio.get_running_loop())
+            token = tokens.port.native
+        else:
+            token = tokens
         handle, pump = pair_with_core(transport)
         try:
-            welcome = await _ask(native.connect, handle, self._token, asked.native, resume)
+            welcome = await _ask(native.connect, handle, token, resume)
         except BaseException:
             if self._welcome is None:
                 self._native = _native.Client(self._options)
-            if tokens is not None and tokens.failure is not None:
+            if isinstance(tokens, _Tokens) and tokens.failure is not None:
                 raise tokens.failure from None
             raise
         self._pump = pump
@@ -267,7 +272,7 @@ class ARCPClient:
         if self._pump is not None:
             await asyncio.wait([self._pump], timeout=PUMP_END_SEC)
             self._pump.cancel()
-        if self._tokens is not None:
+        if isinstance(self._tokens, _Tokens):
             self._tokens.port.release()
 
     async def aclose(self) -> None:

@@ -227,3 +227,48 @@ def test_a_killed_server_comes_back(folder: Path) -> None:
         assert served.stop() == 0
 
     run(main)
+
+
+def test_the_program_lends_an_app_its_database(folder: Path) -> None:
+    async def main() -> None:
+        jobs = []
+        for _ in range(2):
+            served = Served(folder, "--app", "app:runtime", "--db", "arcp.db", "--synchronous", "full")
+            assert served.listening["db"] == str(folder / "arcp.db")
+            async with await served.client() as client:
+                handle = await client.submit(agent="echo", input=1, idempotency_key="once")
+                assert (await handle.done).result == {"echoed": 1}
+                jobs.append(handle.job_id)
+            served.kill()
+        assert jobs[0] == jobs[1]
+
+    run(main)
+
+
+def serve_in_vain(folder: Path, *arguments: str) -> str:
+    """What the program says that refuses to serve, in one line."""
+    process = subprocess.run(
+        [sys.executable, "-m", "arcp", "serve", "--port", "0", *arguments],
+        cwd=folder,
+        text=True,
+        capture_output=True,
+        timeout=BOUND_SEC,
+    )
+    assert process.returncode != 0
+    assert process.stderr.count("\n") == 1, process.stderr
+    return process.stderr
+
+
+def test_a_database_that_cannot_be_had_is_told_in_a_line(folder: Path) -> None:
+    assert "its own database" in serve_in_vain(folder, "--app", "app:own", "--db", "arcp.db")
+    assert not (folder / "arcp.db").exists()
+    served = Served(folder, "--app", "app:own")
+    for arguments in [("--app", "app:own"), ("--app", "app:runtime", "--db", "own.db")]:
+        assert f"pid {served.process.pid}" in serve_in_vain(folder, *arguments)
+    served.kill()
+
+
+def test_an_app_in_memory_has_no_database(folder: Path) -> None:
+    served = Served(folder, "--app", "app:runtime", "--db", "memory")
+    assert served.listening["db"] is None
+    assert served.stop() == 0

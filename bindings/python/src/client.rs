@@ -26,20 +26,19 @@ impl Client {
         Ok(Client(Local::new(arcp_bridge::Client::new(&core(py)?, options).or_raise(py)?)))
     }
 
-    /// Without a token, `asked` is asked for one at each connection. `resume` is JSON text.
+    /// `token` is a `str`, or a port that is asked for one at each connection. `resume` is JSON text.
     fn connect(
         &self,
         py: Python<'_>,
         port: &Port,
         call: u64,
         transport: &TransportHandle,
-        token: Option<String>,
-        asked: &Port,
+        token: &Bound<'_, PyAny>,
         resume: Option<&str>,
     ) -> PyResult<()> {
-        let token = match token {
-            Some(token) => TokenChoice::Fixed(token),
-            None => TokenChoice::Host(asked.bridge(py)?.clone()),
+        let token = match token.cast::<Port>() {
+            Ok(asked) => TokenChoice::Host(asked.get().bridge(py)?.clone()),
+            Err(_) => TokenChoice::Fixed(token.extract()?),
         };
         self.0.get(py)?.connect(port.bridge(py)?, call, transport.bridge(py)?, token, resume).or_raise(py)
     }
