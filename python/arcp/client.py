@@ -132,8 +132,8 @@ class ARCPClient:
 
         `latest_event_seq` begins at the number presented; `job` gives handles for what comes behind it. The token of
         the welcome takes the place of the one presented. `ResumeWindowExpiredError` when the session, or what is behind
-        that number, is not kept any more; `PermissionDeniedError` for a token that is not the session's; else as
-        `connect`.
+        that number, is not kept any more, and for a token that is not its last or a session of another principal; a
+        refusal changes nothing. Else as `connect`.
         """
         if not isinstance(resume, SessionResume):
             raise TypeError(f"resume must be a SessionResume, got {type(resume).__name__}")
