@@ -75,6 +75,7 @@ class ARCPClient:
         auto_ack: AutoAckOptions | bool | None = None,
         handshake_timeout_sec: float = 5.0,
         reconnect: ReconnectOptions | bool = True,
+        max_result_bytes: int | None = None,
         logger: logging.Logger | None = None,
     ) -> None:
         """A client that is not connected.
@@ -82,7 +83,8 @@ class ARCPClient:
         `token` may be a callable, async or not, asked at each connection. `features` default to the nine of version
         1.1; those of `capabilities` take precedence. `auto_ack` acknowledges events as they are taken; `None` means on.
         A link that is lost is made anew and the session goes on, unless `reconnect` is `False` or the transport was not
-        made by `WebSocketTransport.connect` (D-7). `ValueError` for an option that is wrong.
+        made by `WebSocketTransport.connect` (D-7). `max_result_bytes` bounds the streamed results that `collect_chunks`
+        puts together (64 MiB). `ValueError` for an option that is wrong.
         """
         if not (isinstance(token, str) or callable(token)):
             raise TypeError(f"token must be a text or a callable that gives one, got {type(token).__name__}")
@@ -99,6 +101,7 @@ class ARCPClient:
                 "handshake_timeout_sec": handshake_timeout_sec,
                 "auto_ack": auto_ack is not False,
                 "reconnect": _reconnect_options(reconnect),
+                "max_result_bytes": expect_range("max_result_bytes", max_result_bytes, 0, 2**53),
             },
             "options",
         )
@@ -431,8 +434,8 @@ class JobHandle:
     async def collect_chunks(self) -> bytes:
         """Waits for the end; the whole of a streamed result, or an inline result as JSON text (R-8.4.4).
 
-        Raises the job's error; `InvalidRequestError` when chunks are missing, when the result is longer than the 64 MiB
-        that are put together in memory, and when `chunks` has taken it.
+        Raises the job's error; `InvalidRequestError` when chunks are missing, when the result is longer than
+        `max_result_bytes`, and when `chunks` has taken it.
         """
         return cast(bytes, await _ask(self._job.result_bytes))
 

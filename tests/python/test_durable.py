@@ -60,7 +60,8 @@ class Served:
 
     def __init__(self, folder: Path, *arguments: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "arcp", "serve", "--port", "0", "--output", "json", *arguments],
+            [sys.executable, "-m", "arcp", "serve", "--output", "json", *arguments]
+            + ([] if "--port" in arguments else ["--port", "0"]),
             cwd=folder,
             env={key: value for key, value in os.environ.items() if not key.startswith("ARCP_")},
             text=True,
@@ -224,6 +225,34 @@ def test_a_killed_server_comes_back(folder: Path) -> None:
         assert phases[-1] == f"begun by {served.process.pid}"
         assert (await rerun.done).result == "done"
         await client.close()
+        assert served.stop() == 0
+
+    run(main)
+
+
+def test_a_client_goes_on_when_its_server_comes_back(folder: Path) -> None:
+    async def main() -> None:
+        served = Served(folder, "--app", "app:own")
+        port = served.listening["url"].split(":")[2].split("/")[0]
+        async with await served.client() as client:
+            session_id = client.session_id
+            ticker = await client.submit(agent="ticker", input=20)
+            again = await client.submit(agent="again", input={"killed": served.process.pid})
+            events, phases = ticker.events(), again.events()
+            for number in range(10):
+                assert (await anext(events)).body["current"] == number
+            assert (await anext(phases)).body["phase"] == f"begun by {served.process.pid}"
+            served.kill()
+            (folder / "second").touch()
+            served = Served(folder, "--app", "app:own", "--port", port)
+            # The same handles, in the same session.
+            assert [event.body["current"] async for event in events] == list(range(10, 20))
+            with pytest.raises(arcp.InternalError):
+                await ticker.done
+            assert (await anext(phases)).body["phase"] == f"begun by {served.process.pid}"
+            assert (await again.done).result == "done"
+            assert client.session_id == session_id
+            assert (await (await client.submit(agent="echo", input=1)).done).result == {"echoed": 1}
         assert served.stop() == 0
 
     run(main)

@@ -197,6 +197,47 @@ def test_a_result_left_by_an_exception_is_a_failed_job(agent: Any) -> None:
     run(main)
 
 
+def test_a_write_cut_short_is_a_failed_job() -> None:
+    async def agent(value: Any, ctx: JobContext) -> str:
+        out = ctx.stream_result(chunk_bytes=1)
+        writing = asyncio.ensure_future(out.write("x" * 60_000))
+        with pytest.raises(RuntimeError, match="under way"):
+            out.close()
+        await asyncio.sleep(0)
+        writing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await writing
+        await out.close()
+        return "fine"
+
+    async def main() -> None:
+        async with session(make_runtime({"agent": agent})) as client:
+            handle = await client.submit(agent="agent")
+            with pytest.raises(arcp.InternalError, match="CancelledError"):
+                await handle.done
+
+    run(main)
+
+
+def test_a_result_longer_than_may_be_held_is_taken_by_chunks() -> None:
+    async def agent(value: Any, ctx: JobContext) -> None:
+        async with ctx.stream_result() as out:
+            await out.write("x" * 100_001)
+
+    async def main() -> None:
+        async with session(make_runtime({"agent": agent}), max_result_bytes=100_000) as client:
+            handle = await client.submit(agent="agent")
+            with pytest.raises(arcp.InvalidRequestError, match="max_result_bytes"):
+                await handle.collect_chunks()
+            handle = await client.submit(agent="agent")
+            assert sum([len(chunk["data"]) async for chunk in handle.chunks()]) == 100_001
+            assert (await handle.done).result_size == 100_001
+            with pytest.raises(arcp.InvalidRequestError, match="chunk"):
+                await handle.collect_chunks()
+
+    run(main)
+
+
 def test_chunks_made_by_hand() -> None:
     async def agent(value: Any, ctx: JobContext) -> None:
         body = {"result_id": "res_1", "chunk_seq": 0, "data": "one", "encoding": "utf8", "more": False}
