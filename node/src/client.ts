@@ -2,6 +2,7 @@ import { ArgumentError, attempt, toJson } from "./errors.js";
 import {
   JobHandle,
   JobSubscription,
+  ResumedJob,
   type JobAcceptedPayload,
   type JobSubscribedPayload,
   type Lease,
@@ -317,12 +318,15 @@ export class ARCPClient {
    *
    * @throws InvalidRequestError when no session was taken up, ClosedError or TransportClosedError when there is none.
    */
-  job<Result = unknown>(jobId: string): JobHandle<Result> {
-    const inner = attempt(() => this.#native.job(jobId));
-    return new JobHandle<Result>(this, inner, parse(inner.opening()) as JobAcceptedPayload);
+  job<Result = unknown>(jobId: string): ResumedJob<Result> {
+    return new ResumedJob<Result>(
+      this,
+      attempt(() => this.#native.job(jobId)),
+      jobId,
+    );
   }
 
-  /** Ids of the jobs this session knows of: those with handles, and after a resume those something came for. */
+  /** Ids of the jobs of this session that go on: those with handles, and after a resume those something came for. */
   jobs(): string[] {
     return this.#native.jobs();
   }

@@ -58,6 +58,7 @@ export {
 export {
   JobHandle,
   JobSubscription,
+  ResumedJob,
   type EventBatchesOptions,
   type EventsOptions,
   type JobAcceptedPayload,

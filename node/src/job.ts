@@ -266,16 +266,30 @@ abstract class JobView<Result> implements AsyncIterable<JobEvent> {
   }
 }
 
-/** A job this client submitted. Until it has ended it keeps Node alive. */
-export class JobHandle<Result = unknown> extends JobView<Result> {
+/** A job of a session that was taken up. Until it has ended it keeps Node alive. */
+export class ResumedJob<Result = unknown> extends JobView<Result> {
   readonly #client: ARCPClient;
+
+  /** For this package only. */
+  constructor(client: ARCPClient, inner: NativeJob, jobId: string) {
+    super(jobId, inner);
+    this.#client = client;
+  }
+
+  /** Asks to cancel the job; `done` tells what came of it. */
+  cancel(reason?: string): void {
+    this.#client.cancelJob(this.jobId, reason === undefined ? {} : { reason });
+  }
+}
+
+/** A job this client submitted. Until it has ended it keeps Node alive. */
+export class JobHandle<Result = unknown> extends ResumedJob<Result> {
   /** The answer to the submit. May hold credentials, which are secret. */
   readonly accepted: JobAcceptedPayload;
 
   /** For this package only. */
   constructor(client: ARCPClient, inner: NativeJob, accepted: JobAcceptedPayload) {
-    super(accepted.job_id, inner);
-    this.#client = client;
+    super(client, inner, accepted.job_id);
     this.accepted = accepted;
   }
 
@@ -300,11 +314,6 @@ export class JobHandle<Result = unknown> extends JobView<Result> {
 
   get traceId(): string | undefined {
     return this.accepted.trace_id;
-  }
-
-  /** Asks to cancel the job; `done` tells what came of it. */
-  cancel(reason?: string): void {
-    this.#client.cancelJob(this.jobId, reason === undefined ? {} : { reason });
   }
 }
 

@@ -22,7 +22,6 @@ export interface NativeListener {
 export interface NativeJob {
   /** JSON of a list, the empty text after the last event; `null` when there is nothing yet. */
   nextBatch(port: NativePort, stream: number, max: number): { text: string; wide: boolean } | null;
-  opening(): string;
   takeChunks(): void;
   finishChunks(port: NativePort, call: number): void;
   resultBytes(port: NativePort, call: number): void;

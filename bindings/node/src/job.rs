@@ -36,12 +36,6 @@ impl NativeJob {
 
 #[napi]
 impl NativeJob {
-    /// JSON of what was answered to the submit, or the subscribe.
-    #[napi]
-    pub fn opening(&self) -> String {
-        self.job.opening().to_owned()
-    }
-
     /// Up to `max` events; `null` when there are none yet, then a `ready` item for `stream` follows. After `take_chunks` it
     /// throws where a chunk is missing or comes again.
     #[napi]
