@@ -1,0 +1,1 @@
+//! Disks that take no more, and files that may not be written.
