@@ -76,7 +76,6 @@ async fn a_file_that_cannot_be_written_is_refused_in_a_sentence_and_can_still_be
     let mut server = place.serve(&[], "ticker:runtime", 0, 1, &["--db", &db]);
     connected(&server.listening().await).await.close("done").await;
     server.stop().await;
-    std::fs::remove_file(format!("{db}.lock")).unwrap();
     mode(&db, 0o444);
     // Nothing stops the superuser, so another user tries.
     let is_root = Command::new("id").arg("-u").output().await.unwrap().stdout == b"0\n";
@@ -95,6 +94,8 @@ async fn a_file_that_cannot_be_written_is_refused_in_a_sentence_and_can_still_be
         (output.status.code(), String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
     };
     for (folder_mode, remedy) in [(0o777, "make it writable"), (0o555, "make its folder writable")] {
+        // Left behind by whoever had the file before.
+        std::fs::remove_file(format!("{db}.lock")).unwrap();
         mode(&shut, folder_mode);
         let (status, out, error) = run(&["serve", "--port", "0", "--token", "tok", "--db", &db]).await;
         assert_eq!((status, &*out, error.lines().count()), (Some(1), "", 1), "{error}");

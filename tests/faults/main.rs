@@ -6,6 +6,7 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails where it fails")]
 #![allow(clippy::print_stderr, reason = "seeds and figures are told to who runs it")]
 
+mod credentials;
 mod cuts;
 mod disk;
 mod kills;

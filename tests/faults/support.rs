@@ -137,10 +137,17 @@ impl Server {
     /// Waits until it listens, and returns where.
     pub(crate) async fn listening(&mut self) -> String {
         let stdout = self.child.stdout.take().unwrap();
-        let line = timeout(BOUND, BufReader::new(stdout).lines().next_line()).await.expect("it does not listen");
-        let line = line.unwrap().expect("it ended instead of listening");
-        let line: Value = serde_json::from_str(&line).unwrap();
-        line["listening"]["url"].as_str().unwrap().to_owned()
+        let mut lines = BufReader::new(stdout).lines();
+        let told = async {
+            loop {
+                let line = lines.next_line().await.unwrap().expect("it ended instead of listening");
+                // A test that serves has words of its harness in front.
+                let Some(start) = line.find('{') else { continue };
+                let told: Value = serde_json::from_str(&line[start..]).unwrap();
+                return told["listening"]["url"].as_str().unwrap().to_owned();
+            }
+        };
+        timeout(BOUND, told).await.expect("it does not listen")
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -174,10 +181,16 @@ pub(crate) fn port_of(url: &str) -> u16 {
 
 /// A client that takes up its session again as soon as it can.
 pub(crate) async fn connected(url: &str) -> Client {
+    connected_with(url, &[]).await
+}
+
+/// The same, with these features besides the usual ones.
+pub(crate) async fn connected_with(url: &str, features: &[&str]) -> Client {
     let mut config = ClientConfig::new(ClientInfo { name: "faults".into(), version: "1".into() });
     let (initial, max) = (Duration::from_millis(5), Duration::from_millis(100));
     config.reconnect = Some(Backoff { initial, max, give_up_after: Some(BOUND) });
     config.request_timeout = BOUND;
+    config.features.extend(features.iter().map(|feature| (*feature).to_owned()));
     let client = Client::new(config);
     let transport = WebSocketTransport::connect(url, ConnectOptions::default()).await.unwrap();
     client.connect(transport, TOKEN).await.unwrap();
