@@ -16,26 +16,39 @@ use crate::ticks::{Ticks, follow};
 
 const EVERY: Duration = Duration::from_millis(200);
 
-/// Carries connections to this port until it cuts them all; returns its own URL and how often it cut something.
-async fn cutter(port: u16) -> (String, Arc<AtomicU64>) {
+/// Carries connections, and cuts them all again and again once it is told to begin.
+struct Cutter {
+    url: String,
+    cut: broadcast::Sender<()>,
+    /// How many connections it cut.
+    cuts: Arc<AtomicU64>,
+}
+
+impl Cutter {
+    fn begin(&self) {
+        let knife = self.cut.clone();
+        tokio::spawn(async move {
+            let mut ticks = interval(EVERY);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                ticks.tick().await;
+                // Nobody may be connected.
+                drop(knife.send(()));
+            }
+        });
+    }
+}
+
+/// A cutter before this port.
+async fn cutter(port: u16) -> Cutter {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("ws://{}/arcp", listener.local_addr().unwrap());
     let cuts = Arc::new(AtomicU64::new(0));
-    let (cut, _) = broadcast::channel::<()>(1);
-    let knife = cut.clone();
-    tokio::spawn(async move {
-        let mut ticks = interval(EVERY);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            ticks.tick().await;
-            // Nobody may be connected.
-            drop(knife.send(()));
-        }
-    });
-    let counted = Arc::clone(&cuts);
+    let (cut, _) = broadcast::channel(1);
+    let (counted, knife) = (Arc::clone(&cuts), cut.clone());
     tokio::spawn(async move {
         while let Ok((mut ours, _)) = listener.accept().await {
-            let (mut cut, cuts) = (cut.subscribe(), Arc::clone(&counted));
+            let (mut cut, cuts) = (knife.subscribe(), Arc::clone(&counted));
             tokio::spawn(async move {
                 // At the end there is no server any more.
                 let Ok(mut theirs) = TcpStream::connect(("127.0.0.1", port)).await else { return };
@@ -53,7 +66,7 @@ async fn cutter(port: u16) -> (String, Arc<AtomicU64>) {
             });
         }
     });
-    (url, cuts)
+    Cutter { url, cut, cuts }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -62,9 +75,10 @@ async fn over_a_link_that_breaks_all_the_time_every_event_comes_once_in_order() 
     let (begun, place) = (Instant::now(), Place::new());
     let mut server = place.serve(&[], "ticker:runtime", 0, 1, &["--db", &place.db()]);
     let direct = server.listening().await;
-    let (url, cuts) = cutter(port_of(&direct)).await;
+    let cutter = cutter(port_of(&direct)).await;
     // A client heals once it was welcomed, so it is welcomed before the knife falls.
-    let client = connected(&url).await;
+    let client = connected(&cutter.url).await;
+    cutter.begin();
     let watcher = connected(&direct).await;
     let session = client.welcome().unwrap().session_id.clone();
     let order = order("spread", &json!({"ticks": ticks, "seconds": seconds}), Some("cut"));
@@ -80,7 +94,7 @@ async fn over_a_link_that_breaks_all_the_time_every_event_comes_once_in_order() 
     assert!(told.numbers.iter().copied().eq(1..=told.numbers.len() as u64));
     assert_eq!(told.numbers.len() as u64 + 1, client.latest_event_seq());
     assert_eq!(client.welcome().unwrap().session_id, session);
-    let cuts = cuts.load(Ordering::Relaxed);
+    let cuts = cutter.cuts.load(Ordering::Relaxed);
     assert!(cuts > 2 * seconds, "it was cut {cuts} times only");
     server.stop().await;
     eprintln!("cuts: {cuts} in {:.0} s under {ticks} events", begun.elapsed().as_secs_f64());
