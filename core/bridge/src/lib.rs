@@ -17,6 +17,7 @@ mod options;
 mod port;
 mod runtime;
 mod transport;
+mod verifier;
 
 pub use crate::client::{Client, TokenChoice, TokenRequest};
 pub use crate::core::Core;
@@ -26,10 +27,12 @@ pub use crate::invocation::{Invocation, VerifyRequest};
 pub use crate::job::{JobView, NextBatch};
 pub use crate::log::{LogLevel, LogRecord};
 pub use crate::options::{
-    ClientOptions, ConnectOptions, JwtOptions, ListenOptions, ReconnectOptions, ReconnectWaits, RuntimeOptions,
+    AgentOptions, ClientOptions, ConnectOptions, JwtOptions, ListenOptions, ReconnectOptions, ReconnectWaits,
+    RuntimeOptions,
 };
 pub use crate::port::{Item, Port, Value, Wake};
 pub use crate::runtime::{Runtime, VerifierChoice};
 pub use crate::transport::{Frames, ListenerHandle, TransportHandle};
+pub use crate::verifier::TokenVerifier;
 
 pub use arcp::{Ending, IMPL_VERSION, JobEvent, PROTOCOL_VERSION, ResultData, Written};

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::requests::{Order, accepted_frame};
 use super::storage::Gated;
+use super::submission::{Order, accepted_frame};
 use super::{ConnKey, JobKey, RuntimeEvent, RuntimeMachine, SessionKey, details};
 use crate::budget::{Charge, charged_currency};
 use crate::decimal::Decimal;
@@ -160,7 +160,8 @@ impl RuntimeMachine {
         job.family.delegated = true;
         job.family.detached = delegation.detached;
         let accepted = job.accepted.clone();
-        let key = self.keep_job(job, "");
+        let key = JobKey(self.fresh_key());
+        self.keep_job(key, job, "");
         for session in self.audience(parent) {
             self.announce(now, session, key);
         }
