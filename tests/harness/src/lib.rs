@@ -5,6 +5,7 @@
 //! the project's crates, so a fault of the core cannot hide itself.
 
 pub mod case;
+pub mod evidence;
 pub mod function;
 pub mod gaps;
 pub mod matcher;
