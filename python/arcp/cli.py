@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import importlib
 import json
+import os
 import signal
 import sys
 from typing import TYPE_CHECKING, NoReturn
@@ -24,9 +25,14 @@ def main() -> NoReturn:
     sys.exit(status)
 
 
-def _serve_app(app: str, options: str, output_json: bool) -> int:
+def _serve_app(app: str, options_json: str, output_json: bool) -> int:
+    options = json.loads(options_json)
+    db, synchronous = options.pop("db", None), options.pop("synchronous", None)
     try:
-        asyncio.run(_serve(_load(app), options, output_json))
+        runtime = _load(app)
+        if db is not None:
+            _keep_in(runtime, db, synchronous)
+        asyncio.run(_serve(runtime, json.dumps(options), output_json))
     except _Unusable as error:
         return _native.report_failure(str(error))
     except (OSError, ValueError) as error:
@@ -71,6 +77,13 @@ def _load(app: str) -> "ARCPRuntime":
     return found
 
 
+def _keep_in(runtime: "ARCPRuntime", db: str, synchronous: str | None) -> None:
+    try:
+        runtime.keep_in(db, synchronous)
+    except ValueError as error:
+        raise _Unusable(f"--db {db}: {error}") from None
+
+
 def _line(error: Exception) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())
 
@@ -85,10 +98,13 @@ async def _serve(runtime: "ARCPRuntime", options: str, output_json: bool) -> Non
         with contextlib.suppress(NotImplementedError):
             loop.add_signal_handler(number, stopped.set)
     async with await serve_with(runtime.accept, options) as server:
+        db = None if runtime.db in (None, "memory") else os.path.abspath(runtime.db)
         if output_json:
-            print(json.dumps({"listening": {"url": server.url}}, separators=(",", ":")), flush=True)
+            print(json.dumps({"listening": {"url": server.url, "db": db}}, separators=(",", ":")), flush=True)
         else:
             print(f"arcp serve listening on {server.url}", file=sys.stderr, flush=True)
+            if db is not None:
+                print(f"arcp serve keeps sessions and jobs in {db}", file=sys.stderr, flush=True)
         await stopped.wait()
     # A second Ctrl-C does not wait for the agents.
     loop.remove_signal_handler(signal.SIGINT)

@@ -14,10 +14,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from arcp import _native
+from arcp._check import expect, expect_optional, expect_range
 from arcp._port import Port
+from arcp.delegation import ChildJob
 from arcp.errors import ARCPError
 from arcp.lease import Lease, LeaseOpContext, budget_from_json, check_cost, validate_lease_op
 from arcp.messages import LeaseConstraints
+from arcp.result_stream import ResultStream
 
 if TYPE_CHECKING:
     from arcp.runtime import ARCPRuntime
@@ -116,6 +119,8 @@ class JobContext(_native.JobContext):
         self._port = port
         self._thread = threading.get_ident()
         self._state = "running"
+        # Set to the name of an exception that left a result unfinished.
+        self._broken_result: str | None = None
         self.runtime = runtime
         self.signal = asyncio.Event()
         self.logger = runtime.logger
@@ -222,9 +227,49 @@ class JobContext(_native.JobContext):
         members = {"uri": uri, "content_type": content_type, "byte_size": byte_size, "sha256": sha256}
         return self.emit_event("artifact_ref", _body("artifact_ref", body, members))
 
+    def stream_result(self, *, result_id: str | None = None, chunk_bytes: int | None = None) -> ResultStream:
+        """Opens the job's result to be written in parts, once per job.
+
+        `result_id` is a name of the agent's own, `chunk_bytes` where the result is cut, 256 KiB when `None`.
+        `InvalidRequestError` when it was opened before, or `chunk_bytes` is over the runtime's cap.
+        """
+        expect_optional("result_id", result_id, str)
+        expect_range("chunk_bytes", chunk_bytes, 1, 2**53)
+        return ResultStream(self, self._invocation.open_result(result_id, chunk_bytes))
+
     def result_chunk(self, body: Mapping[str, Any]) -> Awaitable[None]:
-        """A `result_chunk` event: `result_id`, `chunk_seq`, `data`, `encoding` and `more` (R-8.4)."""
+        """A chunk made by hand: `result_id`, `chunk_seq`, `data`, `encoding` and `more` (R-8.4).
+
+        `stream_result` does the cutting and counting. `InternalError` over the cap of a chunk, in which the job ends.
+        """
         return self.emit_event("result_chunk", body)
+
+    async def delegate(
+        self,
+        agent: str,
+        input: Any = None,
+        *,
+        lease_request: Lease | None = None,
+        lease_constraints: LeaseConstraints | None = None,
+        delegate_id: str | None = None,
+        detached: bool = False,
+    ) -> ChildJob:
+        """Has another agent of this runtime do a part of the job, and returns once that is accepted (R-10).
+
+        The child runs in this job's trace, under a lease that must lie within this job's, and what it spends is charged
+        to this job too. It is cancelled when this job ends, unless it is `detached`. Raises the refusal:
+        `PermissionDeniedError` when the lease does not cover `agent.delegate`, `LeaseSubsetViolationError`,
+        `AgentNotAvailableError`, `BudgetExhaustedError` and others.
+        """
+        request: dict[str, Any] = {"agent": expect("agent", agent, str), "input": input, "detached": bool(detached)}
+        optional = {
+            "lease_request": expect_optional("lease_request", lease_request, Mapping),
+            "expires_at": None if lease_constraints is None else lease_constraints.expires_at,
+            "delegate_id": expect_optional("delegate_id", delegate_id, str),
+        }
+        request |= {name: value for name, value in optional.items() if value is not None}
+        accepted = await self._port.call(self._invocation.delegate, _native.encode(request, "delegate"))
+        return ChildJob(self, accepted)
 
     def authorize(
         self,
@@ -251,9 +296,14 @@ class JobContext(_native.JobContext):
         """As `authorize`, for the use of a model."""
         self.authorize("model.use", model_id, now=now)
 
+    @property
+    def _on_loop(self) -> bool:
+        """Whether the caller is on the agent's loop, where waiting means to await."""
+        return threading.get_ident() == self._thread
+
     def _drained(self) -> Awaitable[None]:
         """What an emitter returns when the submitting client lags behind; called by the core."""
-        if threading.get_ident() == self._thread:
+        if self._on_loop:
             return _Drained(self._port, self._invocation)
         # In a thread of its own an agent is held here: it may not look at what is returned. Once cancelled it is let
         # go, to see that; should it emit on, it is held for a while each time.

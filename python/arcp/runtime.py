@@ -4,14 +4,16 @@ import asyncio
 import inspect
 import json
 import logging
+import os
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from arcp import _native
 from arcp._port import Port, port
 from arcp._port import logger as default_logger
 from arcp._threads import DaemonPool
 from arcp.context import Job, JobContext, SessionContext, SessionState
+from arcp.delegation import ChildJob
 from arcp.errors import ARCPError, ConnectionError, UnauthenticatedError
 from arcp.lease import (
     LeaseOpContext,
@@ -24,17 +26,21 @@ from arcp.lease import (
 )
 from arcp.messages import AgentInventoryEntry, Capabilities, RuntimeInfo
 from arcp.negotiation import features_for_runtime
+from arcp.result_stream import ResultStream
 from arcp.transport import PUMP_END_SEC, Transport, pair_with_core
-from arcp.verifier import BearerVerifier, Identity, StaticBearerVerifier
+from arcp.verifier import BearerVerifier, Identity, JWTVerifier, StaticBearerVerifier
 
 __all__ = [
     "ARCPRuntime",
     "Agent",
     "BearerVerifier",
+    "ChildJob",
     "Identity",
+    "JWTVerifier",
     "Job",
     "JobContext",
     "LeaseOpContext",
+    "ResultStream",
     "SessionContext",
     "SessionState",
     "StaticBearerVerifier",
@@ -66,13 +72,21 @@ class ARCPRuntime:
         max_concurrent_jobs: int = 100,
         lease_expiry_grace_sec: float = 1.0,
         cancel_grace_sec: float = 30.0,
+        db: str | os.PathLike[str] | None = None,
+        synchronous: Literal["normal", "full"] = "normal",
         logger: logging.Logger | None = None,
     ) -> None:
         """A runtime without agents. All times are in seconds.
 
         `bearer` says who a token belongs to. `heartbeat_interval_sec` of `None` turns heartbeats off. A cancelled agent
         has `cancel_grace_sec` to end, one whose lease ended `lease_expiry_grace_sec`. Jobs beyond `max_concurrent_jobs`
-        wait. `ValueError` for an option that is wrong.
+        wait.
+
+        `db` is a SQLite file that belongs to this runtime alone until it is closed: sessions, jobs, events and
+        idempotency keys are back when a later runtime opens it. `None` keeps them in memory. What was said counts as
+        kept when it survives the process, with `synchronous` of `full` a power loss too.
+
+        `ValueError` for an option that is wrong, and for a database that another process has or that cannot be used.
         """
         if not isinstance(bearer, BearerVerifier):
             raise TypeError(f"bearer must have an async verify(token); {type(bearer).__name__} has not")
@@ -86,7 +100,7 @@ class ARCPRuntime:
         features = None
         if capabilities is not None and "features" in capabilities.model_fields_set:
             features = capabilities.features
-        options = {
+        options: dict[str, Any] = {
             "name": runtime.name,
             "version": runtime.version,
             "features": features,
@@ -96,12 +110,18 @@ class ARCPRuntime:
             "max_concurrent_jobs": max_concurrent_jobs,
             "lease_expiry_grace_sec": lease_expiry_grace_sec,
             "cancel_grace_sec": cancel_grace_sec,
+            "db": None if db is None else _path(db),
+            "synchronous": synchronous,
         }
+        self.db: str | None = options["db"]
         # Its own port: agents may be registered, and tokens be asked about, before any loop runs.
         self._port = Port(self._handle)
-        tokens = list(bearer._tokens.items()) if type(bearer) is StaticBearerVerifier else None
-        self._native = _native.Runtime(_native.encode(options, "options"), self._port.native, tokens)
+        self._options = options
+        self._native = self._open()
         self._agents: dict[str, Agent] = {}
+        # What was asked of the core, to be asked again of another.
+        self._registrations: list[Callable[[_native.Runtime], None]] = []
+        self._attached = False
         self._running: dict[int, _Run] = {}
         self._verifying: set[asyncio.Task[None]] = set()
         self._threads = DaemonPool(max_concurrent_jobs)
@@ -109,29 +129,55 @@ class ARCPRuntime:
     def __repr__(self) -> str:
         return f"<ARCPRuntime {self.runtime_info.name!r} agents={sorted(self._agents)}>"
 
-    def register_agent(self, name: str, fn: Agent) -> Self:
+    def _open(self) -> _native.Runtime:
+        bearer = self.bearer
+        tokens = list(bearer._tokens.items()) if type(bearer) is StaticBearerVerifier else None
+        jwt = bearer._options if type(bearer) is JWTVerifier else None
+        return _native.Runtime(_native.encode(self._options, "options"), self._port.native, tokens, jwt)
+
+    def keep_in(self, db: str, synchronous: str | None) -> None:
+        """Keeps things in this database; for `arcp serve --app`, which has one for a runtime without."""
+        if self.db is not None:
+            raise ValueError("the app names its own database; leave --db out, or db= in ARCPRuntime")
+        if self._attached:
+            raise ValueError("the app has begun to serve already; name the database as ARCPRuntime(db=...)")
+        self._options |= {"db": db} | ({} if synchronous is None else {"synchronous": synchronous})
+        native = self._open()
+        for register in self._registrations:
+            register(native)
+        self._native, self.db = native, db
+
+    def register_agent(self, name: str, fn: Agent, *, restartable: bool = False) -> Self:
         """Adds an agent under a bare name, or replaces it.
 
         A plain function runs in a daemon thread, with the context variables of its loop; whatever awaitable an agent
-        returns is awaited. `InvalidRequestError` for a name outside the grammar (R-7.5.9).
+        returns is awaited. A `restartable` one is run again, under the same job id, for a job that died with an earlier
+        process over the same `db`; other jobs that died so end in a retryable `INTERNAL_ERROR` (D-26). Register before
+        the first session. `InvalidRequestError` for a name outside the grammar (R-7.5.9).
         """
-        return self._register(name, None, fn)
+        return self._register(name, None, fn, restartable)
 
-    def register_agent_version(self, name: str, version: str, fn: Agent) -> Self:
+    def register_agent_version(self, name: str, version: str, fn: Agent, *, restartable: bool = False) -> Self:
         """Adds one version of an agent, or replaces it; the first becomes the default (R-7.5)."""
-        return self._register(name, version, fn)
+        return self._register(name, version, fn, restartable)
 
-    def _register(self, name: str, version: str | None, fn: Agent) -> Self:
+    def _register(self, name: str, version: str | None, fn: Agent, restartable: bool) -> Self:
         if not callable(fn):
             raise TypeError(f"an agent must be callable, as agent(input, ctx); got {type(fn).__name__}")
-        self._native.register_agent(self._port.native, name, version)
+        port = self._port.native
+        self._ask_core(lambda native: native.register_agent(port, name, version, restartable))
         self._agents[name if version is None else f"{name}@{version}"] = fn
         return self
 
     def set_default_agent_version(self, name: str, version: str) -> Self:
         """Sets the version a bare name means. `AgentNotAvailableError`, `AgentVersionNotAvailableError`."""
-        self._native.set_default_agent_version(name, version)
+        self._ask_core(lambda native: native.set_default_agent_version(name, version))
         return self
+
+    def _ask_core(self, ask: Callable[[_native.Runtime], None]) -> None:
+        ask(self._native)
+        if not self._attached:
+            self._registrations.append(ask)
 
     def agent_inventory(self) -> tuple[AgentInventoryEntry, ...]:
         """The agents, as the welcome shows them."""
@@ -151,10 +197,15 @@ class ARCPRuntime:
     def attach(self) -> _native.Runtime:
         """Has agents run on the running loop, unless another open loop has them."""
         self._port.adopt(asyncio.get_running_loop())
+        self._attached = True
+        self._registrations.clear()
         return self._native
 
     async def close(self, *, reason: str = "runtime.close", grace_sec: float = 5.0) -> None:
-        """Cancels every job, gives agents up to `grace_sec` to end, and says `session.bye` everywhere. Idempotent."""
+        """Cancels every job, gives agents up to `grace_sec` to end, and says `session.bye` everywhere.
+
+        Sessions and jobs of a `db` can be taken up by the runtime that opens it next. Idempotent.
+        """
         await port().call(self._native.shutdown, reason, grace_sec)
         if not self._running:
             self._port.release()
@@ -225,6 +276,8 @@ class _Run:
             self._runtime.logger.warning("agent %s failed", context.agent_ref, exc_info=True)
             self._fail("INTERNAL_ERROR", f"{type(error).__name__}: {_text(error)}", True)
         else:
+            if context._broken_result is not None:
+                return self._fail("INTERNAL_ERROR", f"the result was left unfinished: {context._broken_result}", True)
             try:
                 self._invocation.complete(result)
             except Exception as error:
@@ -282,6 +335,13 @@ class _Run:
 
     def _end(self, state: str) -> None:
         self._context._state = state
+
+
+def _path(db: Any) -> str:
+    path = os.fspath(db)
+    if not isinstance(path, str):
+        raise TypeError(f"db must be a path as text, got {type(path).__name__}")
+    return path
 
 
 def _text(value: object) -> str:

@@ -66,7 +66,7 @@ def main() -> None:
     results = [
         play(
             "their client, our arcp serve",
-            [program, "serve", "--port", "0", *options],
+            [program, "serve", "--port", "0", "--db", "memory", *options],
             [theirs, HERE / "their_client.py"],
         ),
         play(

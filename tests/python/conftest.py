@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from arcp import ARCPClient, ARCPRuntime, ClientInfo, RuntimeInfo, pair_memory_transports
+from arcp.client import JobEvent
 from arcp.runtime import Agent, StaticBearerVerifier
 
 BOUND_SEC = 20.0
@@ -24,6 +25,11 @@ def make_runtime(agents: dict[str, Agent] | None = None, **options: Any) -> ARCP
 def make_client(**options: Any) -> ARCPClient:
     options.setdefault("token", TOKEN)
     return ARCPClient(client=ClientInfo(name="test-client", version="1.0.0"), **options)
+
+
+async def numbers_of(events: AsyncIterator[JobEvent]) -> list[Any]:
+    """What the progress events say; a runtime adds events of its own when its client lags behind."""
+    return [event.body["current"] async for event in events if event.kind == "progress"]
 
 
 @contextlib.asynccontextmanager

@@ -10,7 +10,7 @@ import pytest
 import arcp
 from arcp.client import AutoAckOptions, JobEvent
 from arcp.runtime import JobContext
-from conftest import TOKEN, make_client, make_runtime, run, session
+from conftest import TOKEN, make_client, make_runtime, numbers_of, run, session
 
 
 async def chatty(value: Any, ctx: JobContext) -> int:
@@ -87,10 +87,7 @@ def test_two_iterators_share_the_events() -> None:
         async with session(make_runtime({"chatty": chatty})) as client:
             handle = await client.submit(agent="chatty", input=2000)
 
-            async def take() -> list[int]:
-                return [event.body["current"] async for event in handle.events()]
-
-            parts = await asyncio.gather(take(), take())
+            parts = await asyncio.gather(numbers_of(handle.events()), numbers_of(handle.events()))
             assert sorted(parts[0] + parts[1]) == list(range(2000))
 
     run(main)
@@ -112,7 +109,7 @@ def test_events_do_not_keep_the_loop_to_themselves() -> None:
             counter = asyncio.create_task(count())
             await asyncio.sleep(0)
             before = turns
-            assert len([event async for event in handle.events()]) == 5000
+            assert len(await numbers_of(handle.events())) == 5000
             counter.cancel()
             assert turns - before >= 5000 // 512
 

@@ -17,7 +17,7 @@ import pytest
 import arcp
 from arcp._port import Port, port
 from arcp.runtime import JobContext
-from conftest import BOUND_SEC, make_client, make_runtime, run, session
+from conftest import BOUND_SEC, make_client, make_runtime, numbers_of, run, session
 
 HERE = Path(__file__).parent
 
@@ -150,7 +150,7 @@ def test_a_batch_costs_one_wake_up(monkeypatch: pytest.MonkeyPatch) -> None:
         async with make_client() as client:
             await client.connect(await arcp.WebSocketTransport.connect(await url))
             handle = await client.submit(agent="agent")
-            assert len([event async for event in handle.events()]) == count
+            assert len(await numbers_of(handle.events())) == count
             woken = wake_ups[port()]
         stop.set()
         await serving
@@ -223,7 +223,7 @@ def test_an_agent_waits_for_a_client_that_lags_behind(form: str) -> None:
                 # Until the agent waits.
                 await asyncio.sleep(0.01)
             assert runtime._running
-            taken = [first.body["current"], *[event.body["current"] async for event in events]]
+            taken = [first.body["current"], *await numbers_of(events)]
             assert taken == list(range(count))
             await handle.done
 
@@ -244,7 +244,7 @@ def test_a_job_does_not_wait_for_an_iterator_that_was_left() -> None:
                 assert event.body["current"] == 0
                 break
             await handle.done
-            rest = [event.body["current"] async for event in handle.events()]
+            rest = await numbers_of(handle.events())
             # The newest are kept, in order.
             assert rest[-1] == count - 1
             assert rest == sorted(set(rest))

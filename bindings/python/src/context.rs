@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use arcp_bridge::{ErrorInfo, ErrorKind};
+use arcp_bridge::{ErrorInfo, ErrorKind, ResultData};
 use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyMapping, PyString};
+use pyo3::types::{PyBytes, PyMapping, PyString};
 
 use crate::core::Local;
 use crate::error::OrRaise as _;
@@ -93,8 +93,49 @@ impl Invocation {
         Ok(self.0.get(py)?.session_progress())
     }
 
+    /// Opens the result to be written in parts; its id.
+    fn open_result(&self, py: Python<'_>, result_id: Option<String>, chunk_bytes: Option<usize>) -> PyResult<String> {
+        self.0.get(py)?.open_result(result_id, chunk_bytes).or_raise(py)
+    }
+
+    /// Writes what follows the first `start` bytes of a `str` or `bytes`: where to go on, or `None` when all is written,
+    /// and whether to wait now.
+    fn write_result(&self, py: Python<'_>, data: &Bound<'_, PyAny>, start: usize) -> PyResult<(Option<usize>, bool)> {
+        let invocation = self.0.get(py)?;
+        let data = match data.cast::<PyString>() {
+            Ok(text) => ResultData::Text(text.to_str()?),
+            Err(_) => ResultData::Bytes(data.cast::<PyBytes>()?.as_bytes()),
+        };
+        let left = data.skip(start);
+        // Cutting and serialising take their time; both kinds of data never change.
+        let written = py.detach(|| invocation.write_result(left)).or_raise(py)?;
+        let next = (written.taken < left.len()).then_some(start + written.taken);
+        Ok((next, written.must_wait))
+    }
+
+    fn flush_result(&self, py: Python<'_>) -> PyResult<()> {
+        self.0.get(py)?.flush_result().or_raise(py)
+    }
+
+    fn finish_result(&self, py: Python<'_>, summary: Option<&str>) -> PyResult<()> {
+        self.0.get(py)?.finish_result(summary).or_raise(py)
+    }
+
     fn drained(&self, py: Python<'_>, port: &Port, call: u64) -> PyResult<()> {
         self.0.get(py)?.drained(port.bridge(py)?, call).or_raise(py)
+    }
+
+    /// Delegates at once; completes with the child's acceptance. `request` is JSON text.
+    fn delegate(&self, py: Python<'_>, port: &Port, call: u64, request: &str) -> PyResult<()> {
+        self.0.get(py)?.delegate(port.bridge(py)?, call, request).or_raise(py)
+    }
+
+    fn child_result(&self, py: Python<'_>, port: &Port, call: u64, job_id: &str) -> PyResult<()> {
+        self.0.get(py)?.child_result(port.bridge(py)?, call, job_id).or_raise(py)
+    }
+
+    fn cancel_child(&self, py: Python<'_>, job_id: &str, reason: &str) -> PyResult<()> {
+        self.0.get(py)?.cancel_child(job_id, reason).or_raise(py)
     }
 
     fn authorize(&self, py: Python<'_>, namespace: &str, target: &str) -> PyResult<()> {
@@ -223,6 +264,11 @@ impl JobContext {
         body.text("units", units)?;
         body.text("message", message)?;
         Self::emit(this, "progress", body.finish())
+    }
+
+    /// What to await after a call that need not wait.
+    fn _turn(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        self.turn.awaitable(py)
     }
 
     /// An event of any kind an agent may emit: one of the protocol's, or `x-vendor.<vendor>.<name>` with any body.

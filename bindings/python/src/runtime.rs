@@ -17,22 +17,38 @@ pub(crate) struct Runtime(Local<arcp_bridge::Runtime>);
 
 #[pymethods]
 impl Runtime {
-    /// Options are JSON text. `tokens` are (token, principal) pairs; without them `port` is asked about each token.
+    /// Options are JSON text. `tokens` are (token, principal) pairs and `jwt` is JSON text; without both `port` is asked
+    /// about each token.
     #[new]
-    #[pyo3(signature = (options, port, tokens = None))]
-    fn new(py: Python<'_>, options: &str, port: &Port, tokens: Option<Vec<(String, String)>>) -> PyResult<Self> {
+    fn new(
+        py: Python<'_>,
+        options: &str,
+        port: &Port,
+        tokens: Option<Vec<(String, String)>>,
+        jwt: Option<String>,
+    ) -> PyResult<Self> {
         let options = RuntimeOptions::from_json(options).or_raise(py)?;
-        let verifier = match tokens {
-            Some(tokens) => VerifierChoice::Static(tokens),
-            None => VerifierChoice::Host(port.bridge(py)?.clone()),
+        let verifier = match (tokens, jwt) {
+            (Some(tokens), _) => VerifierChoice::Static(tokens),
+            (None, Some(jwt)) => VerifierChoice::Jwt(jwt),
+            (None, None) => VerifierChoice::Host(port.bridge(py)?.clone()),
         };
-        Ok(Runtime(Local::new(arcp_bridge::Runtime::new(&core(py)?, options, verifier).or_raise(py)?)))
+        let core = core(py)?;
+        // Opening a database reads a file.
+        let made = py.detach(|| arcp_bridge::Runtime::new(&core, options, verifier));
+        Ok(Runtime(Local::new(made.or_raise(py)?)))
     }
 
     /// The agent's invocations arrive at `port`.
-    #[pyo3(signature = (port, name, version = None))]
-    fn register_agent(&self, py: Python<'_>, port: &Port, name: &str, version: Option<&str>) -> PyResult<()> {
-        self.0.get(py)?.register_agent(port.bridge(py)?, name, version, false).or_raise(py)
+    fn register_agent(
+        &self,
+        py: Python<'_>,
+        port: &Port,
+        name: &str,
+        version: Option<&str>,
+        restartable: bool,
+    ) -> PyResult<()> {
+        self.0.get(py)?.register_agent(port.bridge(py)?, name, version, restartable).or_raise(py)
     }
 
     fn set_default_agent_version(&self, py: Python<'_>, name: &str, version: &str) -> PyResult<()> {
@@ -86,5 +102,23 @@ impl VerifyRequest {
         let info = ErrorInfo { kind: ErrorKind::Protocol, code, message, retryable, details: None };
         self.0.get(py)?.lock().answer(Err(info));
         Ok(())
+    }
+}
+
+/// Verifies signed tokens outside any runtime.
+#[pyclass(frozen, module = "arcp._native")]
+pub(crate) struct TokenVerifier(Local<arcp_bridge::TokenVerifier>);
+
+#[pymethods]
+impl TokenVerifier {
+    /// Options are JSON text.
+    #[new]
+    fn new(py: Python<'_>, options: &str) -> PyResult<Self> {
+        Ok(TokenVerifier(Local::new(arcp_bridge::TokenVerifier::new(&core(py)?, options).or_raise(py)?)))
+    }
+
+    /// Completes with the principal.
+    fn verify(&self, py: Python<'_>, port: &Port, call: u64, token: String) -> PyResult<()> {
+        self.0.get(py)?.verify(port.bridge(py)?, call, token).or_raise(py)
     }
 }

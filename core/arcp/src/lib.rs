@@ -2,6 +2,9 @@
 //!
 //! A [`Runtime`] hosts agents; a [`Client`] opens a session, submits jobs and follows their events.
 
+pub use arcp_engine::provision::{
+    LiteLlmOptions, LiteLlmProvisioner, Provisioner, is_for_endpoint as is_credential_for_endpoint, upstream_error,
+};
 pub use arcp_engine::store::{self, MemoryStore, SqliteOptions, SqliteStore, Store, StoreError, Synchronous};
 pub use arcp_engine::transport;
 pub use arcp_engine::transport::{
@@ -25,6 +28,7 @@ pub use arcp_proto::lease::{self, Lease, authorize as validate_lease_op, is_subs
 pub use arcp_proto::machine::audit::AuditEntry;
 pub use arcp_proto::machine::client::{Backoff, ClientConfig, CloseStyle, JobEvent};
 pub use arcp_proto::machine::job::{Ending, JobStart, Outcome};
+pub use arcp_proto::machine::provision::{IssueRequest, Issued, Revocation};
 pub use arcp_proto::machine::result_stream::{ResultCaps, ResultOptions};
 pub use arcp_proto::machine::runtime::{CancelPolicy, ProfileChoice, RuntimeConfig};
 pub use arcp_proto::machine::stats::RuntimeStats;

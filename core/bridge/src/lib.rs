@@ -17,6 +17,7 @@ mod options;
 mod port;
 mod runtime;
 mod transport;
+mod verifier;
 
 pub use crate::client::{Client, TokenChoice, TokenRequest};
 pub use crate::core::Core;
@@ -31,5 +32,6 @@ pub use crate::options::{
 pub use crate::port::{Item, Port, Value, Wake};
 pub use crate::runtime::{Runtime, VerifierChoice};
 pub use crate::transport::{Frames, ListenerHandle, TransportHandle};
+pub use crate::verifier::TokenVerifier;
 
 pub use arcp::{Ending, IMPL_VERSION, JobEvent, PROTOCOL_VERSION, ResultData, Written};

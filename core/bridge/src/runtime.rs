@@ -96,13 +96,18 @@ impl Runtime {
         Ok(())
     }
 
-    /// Serves every connection of a listener on the core's own threads; completes when the listener is closed.
+    /// Serves every connection of a listener on the core's own threads; completes when the listener is closed. Jobs that
+    /// died with an earlier process are settled now, so agents must be registered before (D-26).
     ///
     /// # Errors
     /// At once when the listener serves already or the core is gone.
     pub fn serve(&self, port: &Port, call: u64, listener: &ListenerHandle) -> Result<(), ErrorInfo> {
         let handle = self.core.handle()?;
         let serving = listener.serve(self.runtime.clone())?;
+        {
+            let _inside = handle.enter();
+            self.runtime.begin();
+        }
         port.spawn(&handle, call, async move {
             serving.await;
             Ok(Value::Nothing)

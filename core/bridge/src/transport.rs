@@ -78,6 +78,10 @@ impl Transport for Used {
         self.transport.poll_close(cx)
     }
 
+    fn is_private(&self) -> bool {
+        self.transport.is_private()
+    }
+
     fn reopener(&self) -> Option<Arc<dyn Reopen>> {
         let reopener = self.transport.reopener()?;
         Some(Arc::new(ReopenUsed { reopener, cut: Arc::clone(&self.cut) }))

@@ -1,5 +1,7 @@
 //! What can be typed.
 
+mod db;
+
 use std::path::PathBuf;
 
 use clap::builder::NonEmptyStringValueParser;
@@ -7,6 +9,10 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::access::JwtArgs;
 use crate::exit::{EXIT_STATUS, Failure};
+use crate::limits::LimitArgs;
+use crate::store::StoreArgs;
+
+pub(crate) use db::{DbArgs, DbCommand, DbFileArgs, ReplayArgs, SessionsArgs};
 
 /// Completed by the name in front (`arcp, version …`); a test holds it to the protocol crate's number.
 const VERSION: &str = concat!("version ", env!("CARGO_PKG_VERSION"), " (protocol 1.1)");
@@ -35,7 +41,10 @@ Examples:
   arcp serve --token tok --principal me@example.com
   arcp submit --url ws://127.0.0.1:7777/arcp --token tok --agent echo --input '{\"hi\":1}'
   arcp tail --url ws://127.0.0.1:7777/arcp --token tok --job-id job_…
-  arcp cancel --url ws://127.0.0.1:7777/arcp --token tok --job-id job_…";
+  arcp cancel --url ws://127.0.0.1:7777/arcp --token tok --job-id job_…
+  arcp jobs --url ws://127.0.0.1:7777/arcp --token tok --status running
+  arcp sessions --db arcp.db
+  arcp replay --db arcp.db --session sess_… --after-seq 0";
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
@@ -43,6 +52,11 @@ pub(crate) enum Command {
     Submit(SubmitArgs),
     Tail(TailArgs),
     Cancel(CancelArgs),
+    Jobs(JobsArgs),
+    Sessions(SessionsArgs),
+    Replay(ReplayArgs),
+    Db(DbArgs),
+    Completions(CompletionsArgs),
 }
 
 impl Command {
@@ -52,6 +66,11 @@ impl Command {
             Command::Submit(args) => args.output,
             Command::Tail(args) => args.output,
             Command::Cancel(args) => args.output,
+            Command::Jobs(args) => args.output,
+            Command::Sessions(args) => args.file.output,
+            Command::Replay(args) => args.file.output,
+            Command::Db(args) => args.command.file().output,
+            Command::Completions(_) => OutputForm::Text,
         }
     }
 }
@@ -108,18 +127,22 @@ impl TokenArgs {
 
 /// Host a runtime with the agent "echo", or a Python one
 ///
-/// Says on stderr where it listens. Ctrl-C or SIGTERM cancels what runs, says goodbye to every client and leaves with
-/// status 0; a second one leaves at once.
+/// Says on stderr where it listens and where it keeps sessions and jobs, which are back when it is started again; a job
+/// that died with the process ends in a retryable INTERNAL_ERROR. Ctrl-C or SIGTERM cancels what runs, says goodbye to
+/// every client and leaves with status 0; a second one leaves at once.
 ///
 /// Tokens of --token or --token-file, of --tokens and signed ones are all taken when given together; ARCP_TOKEN counts
 /// only when it stands alone.
 #[derive(Args)]
 #[command(after_help = format!(
     "Examples:
-  arcp serve --token tok --principal me@example.com
+  arcp serve --token tok --principal me@example.com --db arcp.db
+  arcp serve --token tok --db memory
   ARCP_TOKEN=tok arcp serve --host 0.0.0.0 --tls-cert cert.pem --tls-key key.pem
   arcp serve --tokens tokens.txt --jwks-url https://issuer.example/jwks --jwt-audience arcp
-  arcp serve --app my_agents:runtime\n\n{EXIT_STATUS}"
+  arcp serve --app my_agents:runtime
+
+Lines of --output json: {{\"listening\":{{url,db,metrics}}}}, where db is the file or null.\n\n{EXIT_STATUS}"
 ))]
 pub(crate) struct ServeArgs {
     /// Address or name to listen on
@@ -146,8 +169,13 @@ pub(crate) struct ServeArgs {
     pub(crate) cancel_policy: CancelPolicyArg,
     /// Host this Python runtime, which brings its own agents and tokens
     #[arg(long, value_name = "MODULE:ATTRIBUTE", value_parser = app,
-          conflicts_with_all = ["token", "token_file", "principal", "cancel_policy", "tokens", "jwt", "metrics", "audit"])]
+          conflicts_with_all = ["token", "token_file", "principal", "cancel_policy", "tokens", "jwt", "db_quota", "limits",
+                                "metrics", "audit"])]
     pub(crate) app: Option<String>,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+    #[command(flatten)]
+    pub(crate) limits: LimitArgs,
     /// Serve wss:// with this certificate chain (PEM)
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     pub(crate) tls_cert: Option<PathBuf>,
@@ -180,13 +208,16 @@ pub(crate) struct SessionArgs {
     /// Trust the certificates in this file (PEM) besides the system's
     #[arg(long, value_name = "FILE")]
     pub(crate) ca_file: Option<PathBuf>,
+    /// For how long a lost connection is tried anew, for the session to go on where it was; 0 gives up at once
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(..=86_400))]
+    pub(crate) reconnect: u64,
 }
 
 /// Run an agent and print its result
 ///
 /// The job id is printed on stderr, so that `arcp tail` and `arcp cancel` can be used; on a terminal, the job's events
-/// and a progress bar too. Stdout gets the payload of job.result. Ctrl-C cancels the job and waits for its end; a
-/// second one leaves at once.
+/// and a progress bar too. Stdout gets the payload of job.result; of a result that was streamed its bytes, as they are.
+/// Ctrl-C cancels the job and waits for its end; a second one leaves at once.
 #[derive(Args)]
 #[command(after_help = format!(
     "Examples:
@@ -280,6 +311,61 @@ pub(crate) struct CancelArgs {
     /// Form of what stdout gets
     #[arg(long, value_enum, default_value = "text")]
     pub(crate) output: OutputForm,
+}
+
+/// List the jobs you may see, the oldest first
+#[derive(Args)]
+#[command(after_help = format!(
+    "Examples:
+  arcp jobs --url ws://127.0.0.1:7777/arcp --token tok
+  arcp jobs --url ws://127.0.0.1:7777/arcp --status running --status pending --agent report --all
+
+Lines of --output json: {{\"job\":{{job_id,agent,status,lease,parent_job_id,created_at,last_event_seq,…}}}} as the runtime
+tells it, or {{\"error\":{{code,message,retryable,details}}}}. Codes in lower case are the program's own.\n\n{EXIT_STATUS}"
+))]
+pub(crate) struct JobsArgs {
+    #[command(flatten)]
+    pub(crate) session: SessionArgs,
+    /// Only jobs in this state; may be repeated, then any of them
+    #[arg(long, value_enum)]
+    pub(crate) status: Vec<StatusArg>,
+    /// Only jobs of this agent, as NAME for all its versions or NAME@VERSION
+    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) agent: Option<String>,
+    /// At most so many jobs, up to 1000
+    #[arg(long, value_name = "NUMBER", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    pub(crate) limit: u64,
+    /// Every job there is, --limit of them asked for at a time
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Form of what stdout gets
+    #[arg(long, value_enum, default_value = "text")]
+    pub(crate) output: OutputForm,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub(crate) enum StatusArg {
+    Pending,
+    Running,
+    Success,
+    Error,
+    Cancelled,
+    TimedOut,
+}
+
+/// Print a script that completes this program's arguments in a shell
+#[derive(Args)]
+#[command(after_help = format!(
+    "Examples:
+  arcp completions bash > ~/.local/share/bash-completion/completions/arcp
+  arcp completions zsh > \"${{fpath[1]}}/_arcp\"
+  arcp completions fish > ~/.config/fish/completions/arcp.fish\n\n{EXIT_STATUS}"
+))]
+pub(crate) struct CompletionsArgs {
+    /// The shell
+    #[arg(value_enum)]
+    pub(crate) shell: clap_complete::Shell,
 }
 
 /// Reads a file named by an option, as text.

@@ -13,11 +13,11 @@ use crate::output::{self, member};
 pub(crate) const EXIT_STATUS: &str = "\
 Exit status:
   0  success
-  1  another failure, such as a port in use
+  1  another failure, such as a port in use or a damaged database
   2  wrong arguments
   3  no connection, or it was lost
   4  the token was refused (UNAUTHENTICATED)
-  5  the request was refused, such as an unknown agent or job
+  5  the request was refused, such as an unknown agent, job or session
   6  the job ended in an error
   7  the job was cancelled
   8  the job or the answer timed out
@@ -32,6 +32,8 @@ pub(crate) enum Failure {
     Usage(String),
     /// There is no connection.
     NoConnection(String),
+    /// A database does not have what was asked for.
+    NotFound(String),
     /// The runtime refused a request.
     Refused(ProtocolError),
     /// The job ended badly.
@@ -75,7 +77,7 @@ impl Failure {
             Failure::Usage(_) => 2,
             Failure::NoConnection(_) => 3,
             Failure::Refused(error) if error.code == ErrorCode::Unauthenticated => 4,
-            Failure::Refused(_) => 5,
+            Failure::Refused(_) | Failure::NotFound(_) => 5,
             Failure::Job(error) => match error.code {
                 ErrorCode::Cancelled => 7,
                 ErrorCode::Timeout => 8,
@@ -98,6 +100,7 @@ impl Failure {
             Failure::Interrupted(None) => local("interrupted", "interrupted", false),
             Failure::Other(message) => local("failed", message, false),
             Failure::Usage(message) => local("usage", message, false),
+            Failure::NotFound(message) => local("not_found", message, false),
             Failure::NoConnection(message) => local("no_connection", message, true),
             Failure::NoAnswer(message) => local("no_answer", message, true),
             Failure::Stdout(error) => local("failed", &format!("cannot write to stdout: {error}"), false),

@@ -3,13 +3,18 @@
 mod access;
 mod args;
 mod cancel;
+mod completions;
+mod db;
 mod exit;
+mod jobs;
+mod limits;
 mod log;
 mod output;
 mod screen;
 mod serve;
 mod session;
 mod signals;
+mod store;
 mod submit;
 mod tail;
 
@@ -35,7 +40,8 @@ pub enum Outcome {
 pub struct ServeApp {
     /// `module:attribute`, both non-empty; the attribute is a runtime.
     pub app: String,
-    /// A JSON object of listen options: `host`, `port`, `path`; `allowed_hosts`, `cert_pem`, `key_pem` where given.
+    /// A JSON object of listen options: `host`, `port`, `path`; `allowed_hosts`, `cert_pem`, `key_pem` where given. Also
+    /// where given, what the runtime is to keep: `db`, a path or `"memory"`, and `synchronous`, `"normal"` or `"full"`.
     pub options_json: String,
     /// Whether the listening line is wanted as JSON on stdout.
     pub output_json: bool,
@@ -53,14 +59,15 @@ pub fn run(args: Vec<OsString>) -> Outcome {
         Err(error) => return Outcome::Exit(exit::report_usage(&error)),
     };
     let form = cli.command.output();
-    if let Command::Serve(serve) = &cli.command {
-        match serve.hosted_app() {
-            Ok(None) => {}
+    let ran = match &cli.command {
+        Command::Serve(serve) => match serve.hosted_app() {
             Ok(Some(app)) => return Outcome::ServeApp(app),
-            Err(failure) => return Outcome::Exit(failure.report(form)),
-        }
-    }
-    match run_command(cli) {
+            Ok(None) => run_command(cli),
+            Err(failure) => Err(failure),
+        },
+        _ => run_command(cli),
+    };
+    match ran {
         Ok(()) => Outcome::Exit(0),
         Err(failure) => Outcome::Exit(failure.report(form)),
     }
@@ -85,6 +92,11 @@ fn run_command(cli: Cli) -> Result<(), Failure> {
             Command::Submit(args) => submit::run(args).await,
             Command::Tail(args) => tail::run(args).await,
             Command::Cancel(args) => cancel::run(args).await,
+            Command::Jobs(args) => jobs::run(args).await,
+            Command::Sessions(args) => db::sessions(&args),
+            Command::Replay(args) => db::replay(&args),
+            Command::Db(args) => db::run(&args.command),
+            Command::Completions(args) => completions::run(args.shell),
         }
     });
     runtime.shutdown_timeout(STOP);

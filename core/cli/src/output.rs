@@ -14,6 +14,12 @@ pub(crate) fn print(line: &str) -> Result<(), Failure> {
     writeln!(stdout, "{line}").and_then(|()| stdout.flush()).map_err(Failure::Stdout)
 }
 
+/// Writes bytes to stdout and nothing else.
+pub(crate) fn print_bytes(bytes: &[u8]) -> Result<(), Failure> {
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(Failure::Stdout)
+}
+
 /// Writes one line to stderr, in colour only on a terminal.
 pub(crate) fn note(line: &str) {
     // There is nowhere left to tell that stderr is gone.
@@ -47,6 +53,17 @@ pub(crate) fn event_line(event: &JobEvent) -> String {
 pub(crate) fn result_line(mut result: JobResult) -> Result<String, Failure> {
     result.result = result.result.filter(|value| !value.is_null());
     serde_json::to_string(&result).map_err(|error| Failure::Other(format!("the result cannot be written: {error}")))
+}
+
+/// Cells of equal width, two spaces apart.
+pub(crate) fn columns<const N: usize>(rows: &[[String; N]]) -> Vec<String> {
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: [usize; N] = std::array::from_fn(width);
+    let line = |row: &[String; N]| {
+        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    rows.iter().map(line).collect()
 }
 
 /// JSON text over several lines, two spaces per level; every token stays as it is, so that no digit is lost.
@@ -98,6 +115,12 @@ mod tests {
         let expected = "{\n  \"a\": [],\n  \"b\": {},\n  \"c\": [\n    1.10,\n    {\n      \"d\": \"x,\\\"{\\\\\"\n    }\n  ],\n  \"e\": null\n}";
         assert_eq!(indent(json), expected);
         assert_eq!(indent("123456789012345678901234567890"), "123456789012345678901234567890");
+    }
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cell() {
+        let rows = [["ID", "NAME", "N"], ["1", "grün", "10"], ["200", "x", "3"]].map(|row| row.map(str::to_owned));
+        assert_eq!(columns(&rows), ["ID   NAME  N", "1    grün  10", "200  x     3"]);
     }
 
     #[test]

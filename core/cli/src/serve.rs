@@ -1,5 +1,6 @@
 //! `arcp serve`: hosts the agent `echo`, or leaves a Python runtime to a host that can run it.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use tokio::time::timeout;
 use crate::ServeApp;
 use crate::args::{CancelPolicyArg, OutputForm, ServeArgs, read_file};
 use crate::exit::Failure;
-use crate::output::{member, note, print};
+use crate::output::{member, note, print, shown};
 use crate::signals::Interrupts;
 
 /// Agents have so long to end at a stop, then connections have so long to take the goodbye.
@@ -34,6 +35,7 @@ impl ServeArgs {
             options["cert_pem"] = cert.into();
             options["key_pem"] = key.into();
         }
+        self.store.tell_app(&mut options)?;
         Ok(Some(ServeApp {
             app: app.clone(),
             options_json: options.to_string(),
@@ -66,20 +68,26 @@ impl ServeArgs {
         })
     }
 
-    fn runtime(&self) -> Result<Runtime, Failure> {
+    /// The runtime, and the file it keeps things in.
+    fn runtime(&self) -> Result<(Runtime, Option<PathBuf>), Failure> {
         let mut config = RuntimeConfig::new(RuntimeInfo { name: "arcp serve".into(), version: IMPL_VERSION.into() });
         config.cancel_policy = match self.cancel_policy {
             CancelPolicyArg::Principal => CancelPolicy::Principal,
             CancelPolicyArg::Session => CancelPolicy::Session,
         };
-        let runtime = Runtime::new(config, self.verifier()?);
+        self.limits.apply(&mut config);
+        let verifier = self.verifier()?;
+        let audit = self.audit.as_deref().map(|path| {
+            AuditFile::open(path)
+                .map_err(|error| Failure::Usage(format!("--audit: cannot append to {}: {error}", path.display())))
+        });
+        let audit = audit.transpose()?;
+        let (runtime, db) = self.store.runtime(config, verifier)?;
         runtime.register_agent("echo", echo).map_err(|error| Failure::Other(error.to_string()))?;
-        if let Some(path) = &self.audit {
-            let audit = AuditFile::open(path)
-                .map_err(|error| Failure::Usage(format!("--audit: cannot append to {}: {error}", path.display())))?;
+        if let Some(audit) = audit {
             runtime.set_audit(Arc::new(audit));
         }
-        Ok(runtime)
+        Ok((runtime, db))
     }
 
     async fn monitor(&self, runtime: &Runtime) -> Result<Option<Monitor>, Failure> {
@@ -88,14 +96,17 @@ impl ServeArgs {
         monitor.map(Some).map_err(|error| Failure::Other(format!("--metrics: {error}")))
     }
 
-    fn say_listening(&self, url: &str, metrics: Option<String>) -> Result<(), Failure> {
+    fn say_listening(&self, url: &str, db: Option<&Path>, metrics: Option<String>) -> Result<(), Failure> {
         match self.output {
             OutputForm::Text => {
                 note(&format!("arcp serve listening on {url}"));
                 metrics.iter().for_each(|metrics| note(&format!("arcp serve metrics on {metrics}")));
+                if let Some(db) = db {
+                    note(&format!("arcp serve keeps sessions and jobs in {}", shown(&db.to_string_lossy())));
+                }
             }
             OutputForm::Json => {
-                let mut listening = json!({"url": url});
+                let mut listening = json!({"url": url, "db": db.map(Path::to_string_lossy)});
                 metrics.into_iter().for_each(|metrics| listening["metrics"] = metrics.into());
                 print(&member("listening", &listening.to_string()))?;
             }
@@ -110,12 +121,15 @@ async fn echo(input: RawJson, ctx: JobContext) -> Result<RawJson, ProtocolError>
 }
 
 pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
-    let runtime = args.runtime()?;
+    // Wrong arguments are told before anything is opened.
+    let options = args.listen_options()?;
+    let (runtime, db) = args.runtime()?;
     let mut interrupts = Interrupts::new().map_err(|error| Failure::Other(error.to_string()))?;
-    let mut listener =
-        Listener::bind(args.listen_options()?).await.map_err(|error| Failure::Other(error.to_string()))?;
+    let mut listener = Listener::bind(options).await.map_err(|error| Failure::Other(error.to_string()))?;
     let monitor = args.monitor(&runtime).await?;
-    args.say_listening(listener.url(), monitor.as_ref().map(Monitor::metrics_url))?;
+    args.say_listening(listener.url(), db.as_deref(), monitor.as_ref().map(Monitor::metrics_url))?;
+    // Jobs that died with an earlier process end now, not when somebody comes to ask.
+    runtime.begin();
     args.warn_of_open_files();
     let mut connections = JoinSet::new();
     loop {

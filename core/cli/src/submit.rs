@@ -13,9 +13,9 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::args::{OutputForm, SubmitArgs};
 use crate::exit::Failure;
-use crate::output::{event_line, indent, member, note, print, result_line, shown};
+use crate::output::{event_line, indent, member, note, print, print_bytes, result_line, shown};
 use crate::screen::Screen;
-use crate::session;
+use crate::session::{self, Cuts};
 use crate::signals::Interrupts;
 
 /// Events taken at once.
@@ -94,10 +94,12 @@ async fn follow(
     interrupts: &mut Interrupts,
 ) -> Result<(), Failure> {
     let mut interrupted = false;
+    let mut cuts = Cuts::of(client, args.quiet);
     let mut accepted = pin!(client.submit(request, None));
     let job = loop {
         tokio::select! {
             accepted = &mut accepted => break accepted.map_err(|error| refused(error, welcome))?,
+            cut = cuts.next() => note(&cut),
             () = interrupts.next() => {
                 if interrupted {
                     return Err(Failure::Interrupted(None));
@@ -124,6 +126,10 @@ async fn follow(
         }
         let more = tokio::select! {
             more = job.next_events(BATCH, &mut batch) => more,
+            cut = cuts.next() => {
+                screen.line(&cut);
+                continue;
+            }
             () = interrupts.next() => {
                 if interrupted {
                     return Err(Failure::Interrupted(None));
@@ -148,6 +154,10 @@ async fn follow(
     }
     drop(screen);
     match job.result().await {
+        // What was streamed may be anything, so it is handed on as it came.
+        Ok(result) if result.result_id.is_some() && args.output == OutputForm::Text => {
+            print_bytes(&job.result_bytes().await.map_err(Failure::of_job)?)
+        }
         Ok(result) => {
             let line = result_line(result)?;
             match args.output {

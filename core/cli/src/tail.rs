@@ -4,8 +4,8 @@ use arcp::{Client, Subscribe};
 
 use crate::args::{OutputForm, TailArgs};
 use crate::exit::Failure;
-use crate::output::{event_line, member, print, result_line};
-use crate::session;
+use crate::output::{event_line, member, note, print, result_line};
+use crate::session::{self, Cuts};
 use crate::signals::Interrupts;
 
 /// Events taken at once.
@@ -14,8 +14,15 @@ const BATCH: usize = 256;
 pub(crate) async fn run(args: TailArgs) -> Result<(), Failure> {
     let mut interrupts = Interrupts::new().map_err(|error| Failure::Other(error.to_string()))?;
     let (client, _) = session::open(&args.session, &mut interrupts).await?;
+    let mut cuts = Cuts::of(&client, false);
+    let tell_of_cuts = async {
+        loop {
+            note(&cuts.next().await);
+        }
+    };
     let outcome = tokio::select! {
         outcome = follow(&client, &args) => outcome,
+        () = tell_of_cuts => Ok(()),
         () = interrupts.next() => Err(Failure::Interrupted(None)),
     };
     session::close(&client, &mut interrupts).await;

@@ -50,7 +50,7 @@ fn signed(claims: serde_json::Value) -> String {
 }
 
 async fn start(args: &[&str]) -> (Running, String) {
-    listening(Running::start(&[&["serve", "--port", "0"], args].concat())).await
+    listening(Running::start(&[&["serve", "--port", "0", "--db", "memory"], args].concat())).await
 }
 
 async fn listening(mut server: Running) -> (Running, String) {
@@ -116,7 +116,7 @@ async fn a_token_of_the_environment_opens_nothing_when_others_are_named() {
     let folder = Folder::new("env");
     let tokens = folder.file("tokens", "me@example.com one\n", 0o600);
     for (named, taken) in [(&["--tokens", &*tokens][..], false), (&[], true)] {
-        let mut command = arcp([&["serve", "--port", "0"], named].concat());
+        let mut command = arcp([&["serve", "--port", "0", "--db", "memory"], named].concat());
         command.env("ARCP_TOKEN", TOKEN);
         let (_server, url) = listening(Running::spawn(command)).await;
         if taken { admitted(&url, TOKEN).await } else { refused(&url, TOKEN).await }
@@ -166,7 +166,7 @@ async fn keys_that_cannot_be_had_are_the_runtimes_own_failure() {
 async fn a_key_set_elsewhere_is_fetched_through_the_proxy_of_the_environment() {
     let proxy = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", proxy.local_addr().unwrap());
-    let mut command = arcp(["serve", "--port", "0", "--jwks-url", "https://issuer.invalid/jwks"]);
+    let mut command = arcp(["serve", "--port", "0", "--db", "memory", "--jwks-url", "https://issuer.invalid/jwks"]);
     command.env("HTTPS_PROXY", &address).env_remove("NO_PROXY").env_remove("no_proxy").env_remove("https_proxy");
     let (_server, url) = listening(Running::spawn(command)).await;
     let asked = async {

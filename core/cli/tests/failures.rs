@@ -46,6 +46,23 @@ async fn wrong_arguments_are_told_before_anything_is_opened() {
         (vec!["serve", "--token", TOKEN, "--jwt-audience", "arcp"], "--jwks-url"),
         (vec!["serve", "--app", "a:b", "--jwks-url", "https://x/"], "--jwks-url"),
         (vec!["serve", "--app", "a:b", "--tokens", "t.txt"], "--tokens"),
+        (vec!["serve", "--token", TOKEN, "--db", ""], "--db"),
+        (vec!["serve", "--token", TOKEN, "--db", "redis://localhost"], "URLs are not taken"),
+        (vec!["serve", "--token", TOKEN, "--db-quota", "1K"], "1M at least"),
+        (vec!["serve", "--token", TOKEN, "--db", "memory", "--db-quota", "1G"], "--db-quota"),
+        (vec!["serve", "--token", TOKEN, "--db", "memory", "--synchronous", "full"], "--synchronous"),
+        (vec!["serve", "--token", TOKEN, "--synchronous", "off"], "normal, full"),
+        (vec!["serve", "--token", TOKEN, "--max-sessions-per-principal", "0"], "--max-sessions-per-principal"),
+        (vec!["serve", "--token", TOKEN, "--resume-window", "2592001"], "2592000"),
+        (vec!["serve", "--app", "a:b", "--synchronous", "full"], "give --db"),
+        (vec!["serve", "--app", "a:b", "--db", "a.db", "--db-quota", "1G"], "--db-quota"),
+        (vec!["serve", "--app", "a:b", "--max-concurrent-jobs", "3"], "--max-concurrent-jobs"),
+        (vec!["replay", "--db", "a.db"], "--session"),
+        (vec!["replay", "--db", "a.db", "--session", "s", "--after-seq", "x"], "--after-seq"),
+        (vec!["db", "backup", "--db", "a.db"], "<TO>"),
+        (vec!["completions", "tcsh"], "zsh"),
+        (session("jobs", "ws://127.0.0.1:1/arcp", &["--status", "done"]), "timed_out"),
+        (session("jobs", "ws://127.0.0.1:1/arcp", &["--limit", "0"]), "--limit"),
     ];
     for (args, expected) in cases {
         let line = fails(args, 2).await;
@@ -59,6 +76,7 @@ async fn no_connection_is_status_3() {
         session("submit", "ws://127.0.0.1:1/arcp", &["--agent", "echo"]),
         session("tail", "ws://127.0.0.1:1/arcp", &["--job-id", "job_1"]),
         session("cancel", "ws://127.0.0.1:1/arcp", &["--job-id", "job_1"]),
+        session("jobs", "ws://127.0.0.1:1/arcp", &[]),
     ] {
         let line = fails(&command, 3).await;
         assert!(line.contains("ws://127.0.0.1:1/arcp") && line.contains("arcp serve"), "{line}");
@@ -108,7 +126,7 @@ async fn local_failures_are_told_to_programs_in_lower_case() {
 async fn a_port_in_use_is_told() {
     let (_server, url) = Running::serve(&[]).await;
     let port = url.trim_start_matches("ws://127.0.0.1:").trim_end_matches("/arcp");
-    let line = fails(&["serve", "--port", port, "--token", TOKEN], 1).await;
+    let line = fails(&["serve", "--port", port, "--token", TOKEN, "--db", "memory"], 1).await;
     assert!(line.contains(port) && line.contains("choose another"), "{line}");
 }
 
@@ -130,7 +148,7 @@ async fn a_job_that_fails_or_runs_too_long_has_its_status() {
 async fn a_lost_runtime_is_told() {
     let mut host = Host::start(CancelPolicy::Session).await;
     let url = host.url.clone();
-    let submit = Running::start(&session("submit", &url, &["--agent", "waits"]));
+    let submit = Running::start(&session("submit", &url, &["--agent", "waits", "--reconnect", "1"]));
     assert_eq!(host.hear().await, "started");
     host.vanish().await;
     let line = one_line(&submit.end().await, 3);

@@ -86,8 +86,9 @@ async fn programs_get_one_json_object_per_line() {
 
 #[tokio::test]
 async fn serve_says_where_it_listens_as_json() {
-    let mut server = Running::start(&["serve", "--port", "0", "--token", TOKEN, "--output", "json"]);
+    let mut server = Running::start(&["serve", "--port", "0", "--token", TOKEN, "--db", "memory", "--output", "json"]);
     let line: serde_json::Value = serde_json::from_str(&server.out_line().await).unwrap();
+    assert_eq!(line["listening"]["db"], json!(null));
     let url = line["listening"]["url"].as_str().unwrap();
     assert_eq!(run(&session("submit", url, &["--agent", "echo"])).await.status, 0);
 }
@@ -131,13 +132,66 @@ async fn a_detached_job_goes_on_and_is_followed_live() {
 }
 
 #[tokio::test]
+async fn jobs_are_listed_page_by_page() {
+    let mut host = Host::start(CancelPolicy::Session).await;
+    let url = host.url.clone();
+    let waiting = host.detached("waits").await;
+    assert_eq!(host.hear().await, "started");
+    for _ in 0..3 {
+        assert_eq!(run(&session("submit", &url, &["--agent", "fails"])).await.status, 6);
+    }
+    let list = async |more: &[&'static str]| {
+        let ran = run(&session("jobs", &url, &[more, &["--output", "json"]].concat())).await;
+        assert_eq!((ran.status, &*ran.stderr), (0, ""), "{ran:?}");
+        ran.json_lines().into_iter().map(|line| line["job"].clone()).collect::<Vec<_>>()
+    };
+    let all = list(&[]).await;
+    assert_eq!((all.len(), &all[0]["job_id"]), (4, &json!(waiting)));
+    assert_eq!(list(&["--limit", "1"]).await.len(), 1);
+    assert_eq!(list(&["--limit", "1", "--all"]).await, all);
+    assert_eq!(list(&["--agent", "fails"]).await.len(), 3);
+    assert_eq!(list(&["--status", "cancelled", "--status", "timed_out"]).await.len(), 0);
+    let running = list(&["--status", "running", "--status", "pending"]).await;
+    assert_eq!((running.len(), &running[0]["job_id"], &running[0]["agent"]), (1, &json!(waiting), &json!("waits")));
+
+    let table = run(&session("jobs", &url, &["--status", "running"])).await;
+    let lines: Vec<&str> = table.stdout.lines().collect();
+    assert!(lines.len() == 2 && lines[0].starts_with("JOB ") && lines[0].ends_with("  LAST-SEQ"), "{table:?}");
+    assert!(lines[1].starts_with(&waiting) && lines[1].contains("  waits  running  "), "{table:?}");
+}
+
+#[tokio::test]
+async fn a_streamed_result_is_printed_as_its_bytes() {
+    let host = Host::start(CancelPolicy::Session).await;
+    let streamed = run(&session("submit", &host.url, &["--agent", "streams"])).await;
+    assert_eq!((streamed.status, &*streamed.stdout), (0, "one,two,\nthree"), "{streamed:?}");
+    let told = run(&session("submit", &host.url, &["--agent", "streams", "--output", "json"])).await;
+    let lines = told.json_lines();
+    assert!(lines.iter().any(|line| line["event"]["kind"] == "result_chunk"), "{told:?}");
+    assert!(lines.last().unwrap()["result"]["result_id"].is_string(), "{told:?}");
+}
+
+#[tokio::test]
 async fn version_and_help_answer_on_stdout() {
     let version = run(&["--version"]).await;
     assert_eq!(version.stdout, format!("arcp, version {} (protocol 1.1)\n", arcp::IMPL_VERSION));
-    for command in ["serve", "submit", "tail", "cancel"] {
-        let help = run(&[command, "--help"]).await;
+    for command in [
+        "serve",
+        "submit",
+        "tail",
+        "cancel",
+        "jobs",
+        "sessions",
+        "replay",
+        "db",
+        "db backup",
+        "db check",
+        "db vacuum",
+        "completions",
+    ] {
+        let help = run(&command.split(' ').chain(["--help"]).collect::<Vec<_>>()).await;
         assert_eq!((help.status, &*help.stderr), (0, ""));
-        assert!(help.stdout.contains(&format!("  arcp {command} --")), "no example: {}", help.stdout);
+        assert!(help.stdout.contains(&format!("  arcp {command} ")), "no example: {}", help.stdout);
         assert!(help.stdout.contains("Exit status:"), "{}", help.stdout);
     }
 }

@@ -35,7 +35,7 @@ async fn figures_and_an_audit_log_tell_of_jobs_and_refusals() {
     }
     // The next server finds the address taken.
     let taken = metrics.trim_start_matches("http://").trim_end_matches("/metrics");
-    let line = fails(&["serve", "--port", "0", "--token", TOKEN, "--metrics", taken], 1).await;
+    let line = fails(&["serve", "--port", "0", "--token", TOKEN, "--db", "memory", "--metrics", taken], 1).await;
     assert!(line.contains("--metrics: cannot serve metrics on") && line.contains("choose another"), "{line}");
     server.signal("TERM").await;
     assert_eq!(server.end().await.status, 0);
@@ -55,8 +55,8 @@ async fn figures_and_an_audit_log_tell_of_jobs_and_refusals() {
 
 #[tokio::test]
 async fn the_metrics_address_is_part_of_the_json_line() {
-    let mut server =
-        Running::start(&["serve", "--port", "0", "--token", TOKEN, "--metrics", "127.0.0.1:0", "--output", "json"]);
+    let serve = ["serve", "--port", "0", "--token", TOKEN, "--db", "memory", "--metrics", "127.0.0.1:0"];
+    let mut server = Running::start(&[&serve[..], &["--output", "json"]].concat());
     let line: serde_json::Value = serde_json::from_str(&server.out_line().await).unwrap();
     assert!(get(line["listening"]["metrics"].as_str().unwrap(), "/health").await.starts_with("HTTP/1.1 200 "));
     server.signal("TERM").await;
@@ -65,7 +65,9 @@ async fn the_metrics_address_is_part_of_the_json_line() {
 
 #[tokio::test]
 async fn an_audit_file_or_address_that_cannot_be_used_is_refused() {
-    let line = fails(&["serve", "--token", TOKEN, "--port", "0", "--audit", "/nowhere/audit.jsonl"], 2).await;
+    let line =
+        fails(&["serve", "--token", TOKEN, "--port", "0", "--db", "memory", "--audit", "/nowhere/audit.jsonl"], 2)
+            .await;
     assert!(line.contains("--audit: cannot append to /nowhere/audit.jsonl"), "{line}");
     let output = arcp(["serve", "--token", TOKEN, "--metrics", "9100"]).output().await.unwrap();
     assert_eq!(output.status.code(), Some(2));

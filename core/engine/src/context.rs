@@ -8,6 +8,7 @@ use arcp_proto::json::RawJson;
 use arcp_proto::machine::job::{Ending, JobStart};
 use arcp_proto::machine::result_stream::ResultOptions;
 use arcp_proto::machine::runtime::JobKey;
+use arcp_proto::message::SecretText;
 use arcp_proto::trace::TraceContext;
 use arcp_proto::{Error, ErrorCode};
 use serde::Serialize;
@@ -208,6 +209,17 @@ impl JobContext {
         self.trace.operation(&self.start, namespace, || {
             self.shared.act(|machine, now| machine.authorize(now, self.job, namespace, target))
         })
+    }
+
+    /// Replaces the value of one of the job's credentials by one the agent made: the client is told, then the old value is
+    /// revoked (R-9.8.2.7). The new one is revoked when the job ends, as the provisioner knows it.
+    ///
+    /// # Errors
+    /// `INVALID_REQUEST` when the provisioner cannot revoke such a value, or it was used before; `JOB_NOT_FOUND` when the
+    /// job has no such credential; `INTERNAL_ERROR` while the store cannot keep what is needed to revoke it.
+    pub fn rotate_credential(&self, id: &str, value: SecretText) -> Result<(), Error> {
+        let handle = self.shared.handle_for(&value)?;
+        self.shared.act(|machine, now| machine.rotate(now, &self.start.job_id, id, value, handle))
     }
 
     /// A `log` event; level one of trace, debug, info, warn, error, critical.

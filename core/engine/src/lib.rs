@@ -15,6 +15,7 @@ mod link;
 pub mod metrics;
 mod monitor;
 mod notes;
+pub mod provision;
 mod result_writer;
 mod runtime;
 mod server;

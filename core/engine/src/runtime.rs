@@ -6,20 +6,22 @@ use std::sync::{Arc, Once, OnceLock, Weak};
 use std::time::Duration;
 
 use arcp_proto::Error;
+use arcp_proto::json::RawJson;
 use arcp_proto::machine::RuntimeMachine;
 use arcp_proto::machine::frame::{Frame, Record};
 use arcp_proto::machine::job::{Job, JobStart, Outcome};
 use arcp_proto::machine::policy::Policy;
-use arcp_proto::machine::runtime::{ConnKey, JobKey, RuntimeConfig, RuntimeEvent};
+use arcp_proto::machine::provision::{IssueRequest, Revocation};
+use arcp_proto::machine::runtime::{ConnKey, JobKey, RuntimeConfig, RuntimeEvent, Unrevoked};
 use arcp_proto::machine::stats::RuntimeStats;
-use arcp_proto::message::AgentEntry;
+use arcp_proto::message::{AgentEntry, SecretText};
 use arcp_proto::time::Now;
 use arcp_store::{MemoryStore, Store, StoreError, StoreSink};
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
 use parking_lot::{Mutex, RwLock};
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::{AbortHandle, spawn_blocking};
 use tokio::time::{sleep_until, timeout};
 
@@ -32,6 +34,7 @@ use crate::delegation::ChildOutcome;
 use crate::metrics::CommitHistogram;
 use crate::monitor::Observed;
 use crate::notes::Notes;
+use crate::provision::Provisioner;
 use crate::result_writer::write_value;
 use crate::server::Listener;
 use crate::span::{self, JobTrace, say};
@@ -55,6 +58,10 @@ pub(crate) struct Shared {
     begun: Once,
     agents: RwLock<HashMap<String, Registered>>,
     verifier: Arc<dyn Verifier>,
+    provisioner: OnceLock<Arc<dyn Provisioner>>,
+    revocations: Semaphore,
+    /// A revocation was answered.
+    revoked: Notify,
     signals: Mutex<HashMap<ConnKey, Arc<Signal>>>,
     jobs: Mutex<HashMap<JobKey, RunningJob>>,
     /// Delegated children whose end is waited for.
@@ -90,6 +97,12 @@ struct RunningJob {
 
 /// A verifier that takes longer has failed.
 const VERIFY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A provisioner that takes longer has failed.
+const REVOKE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Revocations that run at a time.
+const REVOCATIONS: usize = 16;
 
 /// How long a shutdown waits for connections to end.
 const LAST_WORDS: Duration = Duration::from_secs(3);
@@ -140,6 +153,9 @@ impl Runtime {
             begun: Once::new(),
             agents: RwLock::default(),
             verifier,
+            provisioner: OnceLock::new(),
+            revocations: Semaphore::new(REVOCATIONS),
+            revoked: Notify::new(),
             signals: Mutex::default(),
             jobs: Mutex::default(),
             children: Mutex::default(),
@@ -195,6 +211,44 @@ impl Runtime {
         self.shared.machine.lock().set_default_agent_version(name, version)
     }
 
+    /// Has credentials made for jobs. To be called once, before the first connection. They are offered only over a store
+    /// that outlives the process, since what is not revoked before it ends must be afterwards (R-9.8.2.6).
+    ///
+    /// # Errors
+    /// `INVALID_REQUEST` when there is a provisioner already.
+    pub fn set_provisioner(&self, provisioner: Arc<dyn Provisioner>) -> Result<(), Error> {
+        let first = self.shared.provisioner.set(provisioner);
+        first.map_err(|_| Error::invalid("this runtime has a provisioner already; set one only"))?;
+        let mut machine = self.shared.machine.lock();
+        machine.set_provisions();
+        if !machine.config().durable {
+            say(|| {
+                tracing::warn!("credentials are not offered: the store does not outlive the process; use a durable one")
+            });
+        }
+        Ok(())
+    }
+
+    /// Replaces the value of a running job's credential: its client is told, then the old value is revoked (R-9.8.2.7).
+    /// The new one, by its handle, is revoked at once when it is not taken.
+    ///
+    /// # Errors
+    /// `JOB_NOT_FOUND` when there is no such job or credential, `INVALID_REQUEST` for a value that was used before,
+    /// `INTERNAL_ERROR` while the store cannot keep the handle.
+    pub fn rotate_credential(&self, job_id: &str, id: &str, value: SecretText, handle: RawJson) -> Result<(), Error> {
+        self.shared.act(|machine, now| machine.rotate(now, job_id, id, value, handle))
+    }
+
+    /// Credentials that could not be revoked and may still work (R-9.8.2.5).
+    pub fn unrevoked_credentials(&self) -> Vec<Unrevoked> {
+        self.shared.peek(RuntimeMachine::unrevoked)
+    }
+
+    /// Tries to revoke one of [`Runtime::unrevoked_credentials`] again; whether there is one of this id.
+    pub fn retry_revocation(&self, id: &str) -> bool {
+        self.shared.act(|machine, _| machine.retry_revocation(id))
+    }
+
     /// Decides from now on who may watch and cancel which job, and ends the subscriptions it does not allow.
     /// By default a principal sees its own jobs and nobody else's. To be set before [`Runtime::begin`], so that what an
     /// earlier process left is judged by it too.
@@ -230,6 +284,9 @@ impl Runtime {
         let signal = Arc::new(Signal::default());
         let conn = shared.act(|machine, now| {
             let conn = machine.connected(now);
+            if transport.is_private() {
+                machine.mark_secure(conn);
+            }
             shared.signals.lock().insert(conn, Arc::clone(&signal));
             conn
         });
@@ -299,6 +356,23 @@ impl Runtime {
         };
         if timeout(LAST_WORDS, all_closed).await.is_err() {
             say(|| tracing::warn!("a connection did not end in time"));
+        }
+        // What is not revoked by then is, when the store is opened again.
+        let all_revoked = async {
+            loop {
+                let revoked = self.shared.revoked.notified();
+                tokio::pin!(revoked);
+                revoked.as_mut().enable();
+                let unsettled =
+                    |machine: &RuntimeMachine| machine.outstanding_revocations() > machine.unrevoked().len();
+                if !self.shared.peek(unsettled) {
+                    return;
+                }
+                revoked.await;
+            }
+        };
+        if timeout(LAST_WORDS, all_revoked).await.is_err() {
+            say(|| tracing::warn!("credentials were still to be revoked; the next start revokes them"));
         }
         let shared = Arc::clone(&self.shared);
         // It waits for the disk.
@@ -503,6 +577,12 @@ impl Shared {
             RuntimeEvent::Drained(_) => self.drained.notify_waiters(),
             RuntimeEvent::Verify { conn, token } => self.verify(conn, &token.0),
             RuntimeEvent::Start { job, start } => self.start(job, start),
+            RuntimeEvent::Provision { job, request } => self.provision(job, *request),
+            RuntimeEvent::Revoke { id, what } => self.revoke(id, what),
+            RuntimeEvent::RevocationFailed(Unrevoked { id, job_id, error }) => {
+                say(|| tracing::error!(id, %job_id, error, "a credential could not be revoked and may still work"));
+                self.revoked.notify_waiters();
+            }
             RuntimeEvent::Ended(job) => {
                 if let Some(status) = self.peek(|machine| machine.job(job).map(Job::status)) {
                     self.notes.job_ended(status);
@@ -543,6 +623,57 @@ impl Shared {
                 .await
                 .unwrap_or_else(|_| Err(Error::internal("the token could not be verified in time")));
             shared.verified(conn, verdict);
+        });
+    }
+
+    fn provision(self: &Arc<Self>, job: JobKey, request: IssueRequest) {
+        let Some(provisioner) = self.provisioner.get().map(Arc::clone) else {
+            let error = Err(Error::internal("this runtime has no provisioner"));
+            return self.act(|machine, now| machine.handle_provisioned(now, job, error));
+        };
+        // Longer than the submit waits: what is issued too late must be known to be revoked.
+        let patience = self.peek(|machine| machine.config().provision_timeout) * 2;
+        let shared = Arc::clone(self);
+        self.tokio().spawn(async move {
+            let issue = AssertUnwindSafe(async move { provisioner.issue(request).await }).catch_unwind();
+            let answer = match timeout(patience, issue).await {
+                Ok(Ok(answer)) => answer,
+                Ok(Err(_)) => Err(Error::internal("the provisioner panicked")),
+                Err(_) => Err(Error::internal("the provisioner gave no answer in time")),
+            };
+            if let Err(error) = &answer {
+                say(|| tracing::warn!(error = error.message, "no credentials could be issued"));
+            }
+            shared.act(|machine, now| machine.handle_provisioned(now, job, answer));
+        });
+    }
+
+    /// The handle by which a value made elsewhere can be revoked.
+    pub(crate) fn handle_for(&self, value: &SecretText) -> Result<RawJson, Error> {
+        let handle = self.provisioner.get().and_then(|provisioner| provisioner.handle_for(value));
+        handle.ok_or_else(|| {
+            Error::invalid("the provisioner cannot revoke a value it did not make; let the runtime's host rotate it")
+        })
+    }
+
+    fn revoke(self: &Arc<Self>, id: String, what: Revocation) {
+        let Some(provisioner) = self.provisioner.get().map(Arc::clone) else {
+            let error = Err(Error::internal("this runtime has no provisioner"));
+            return self.act(|machine, now| machine.handle_revoked(now, &id, error));
+        };
+        let shared = Arc::clone(self);
+        self.tokio().spawn(async move {
+            // Never closed, so that the permit is always had.
+            let permit = shared.revocations.acquire().await;
+            let revoke = AssertUnwindSafe(async move { provisioner.revoke(what).await }).catch_unwind();
+            let outcome = match timeout(REVOKE_TIMEOUT, revoke).await {
+                Ok(Ok(outcome)) => outcome,
+                Ok(Err(_)) => Err(Error::internal("the provisioner panicked")),
+                Err(_) => Err(Error::internal("the provisioner gave no answer in time")),
+            };
+            drop(permit);
+            shared.act(|machine, now| machine.handle_revoked(now, &id, outcome));
+            shared.revoked.notify_waiters();
         });
     }
 

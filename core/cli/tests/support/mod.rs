@@ -3,6 +3,8 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
+pub(crate) mod folder;
+
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,12 +20,20 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 pub(crate) const TOKEN: &str = "tok-5ecret";
+/// No folder can be made here.
+const NOWHERE: &str = "/dev/null/nowhere";
 pub(crate) const BOUND: Duration = Duration::from_secs(20);
 
-/// The program, with nothing of this process's settings in its way.
+/// The program, with nothing of this process's settings in its way, and no place for a database that is not named.
 pub(crate) fn arcp<'a>(args: impl IntoIterator<Item = &'a str>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_arcp"));
-    command.args(args).env_remove("ARCP_TOKEN").stdin(Stdio::null()).kill_on_drop(true);
+    command
+        .args(args)
+        .env_remove("ARCP_TOKEN")
+        .env("HOME", NOWHERE)
+        .env_remove("XDG_STATE_HOME")
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
     command
 }
 
@@ -108,8 +118,20 @@ impl Running {
         Running { child, stdout, stderr, seen: Default::default() }
     }
 
-    /// `arcp serve` on a free port, and its URL.
+    /// `arcp serve` on a free port, in memory, and its URL.
     pub(crate) async fn serve(more: &[&str]) -> (Running, String) {
+        Running::listen(&[&["--db", "memory"], more].concat()).await
+    }
+
+    /// `arcp serve` on a free port over this database, and its URL.
+    pub(crate) async fn serve_on(db: &str, more: &[&str]) -> (Running, String) {
+        let (mut server, url) = Running::listen(&[&["--db", db], more].concat()).await;
+        let line = server.err_line().await;
+        assert_eq!(line, format!("arcp serve keeps sessions and jobs in {db}"));
+        (server, url)
+    }
+
+    async fn listen(more: &[&str]) -> (Running, String) {
         let args = [&["serve", "--port", "0", "--token", TOKEN], more].concat();
         let mut server = Running::start(&args);
         let line = server.err_line().await;
@@ -134,6 +156,11 @@ impl Running {
     pub(crate) async fn signal(&self, name: &str) {
         let pid = self.child.id().unwrap().to_string();
         assert!(Command::new("kill").args(["-s", name, &pid]).status().await.unwrap().success());
+    }
+
+    /// Ends it as nothing can prepare for.
+    pub(crate) async fn kill(mut self) {
+        self.child.kill().await.unwrap();
     }
 
     /// Waits for its end; the output is what was not taken before.
@@ -170,6 +197,7 @@ impl Host {
         let gate = (say, Arc::clone(&release));
         runtime.register_agent("waits", with(&gate, waits)).unwrap();
         runtime.register_agent("lingers", with(&gate, lingers)).unwrap();
+        runtime.register_agent("streams", |_: RawJson, ctx: JobContext| streams(ctx)).unwrap();
         runtime
             .register_agent("fails", |_: RawJson, _: JobContext| async { Err(ProtocolError::internal("boom\nbang")) })
             .unwrap();
@@ -213,6 +241,15 @@ where
 {
     let gate = gate.clone();
     move |_, ctx| agent(ctx, gate.clone())
+}
+
+/// Its result comes in parts, one of them no text.
+async fn streams(ctx: JobContext) -> Result<RawJson, ProtocolError> {
+    let mut result = ctx.stream_result()?;
+    result.write_text("one,").await?;
+    result.write_bytes(b"two,\n").await?;
+    result.write_text("three").await?;
+    Ok(RawJson::null())
 }
 
 /// Works until it is released or cancelled; cleans up.

@@ -1,5 +1,7 @@
 //! Two ends in one process: for tests, for agents beside their client, and for hosts that carry frames themselves.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -16,21 +18,26 @@ pub const MEMORY_FRAMES: usize = 1024;
 pub struct MemoryTransport {
     incoming: mpsc::Receiver<Bytes>,
     outgoing: PollSender<Bytes>,
+    /// Whether a host carries the frames of either end further.
+    carried: Arc<AtomicBool>,
 }
 
 /// Two connected ends; each direction is bounded to [`MEMORY_FRAMES`].
 pub fn pair_memory_transports() -> (MemoryTransport, MemoryTransport) {
     let (to_left, from_right) = mpsc::channel(MEMORY_FRAMES);
     let (to_right, from_left) = mpsc::channel(MEMORY_FRAMES);
+    let carried = Arc::<AtomicBool>::default();
     (
-        MemoryTransport { incoming: from_right, outgoing: PollSender::new(to_right) },
-        MemoryTransport { incoming: from_left, outgoing: PollSender::new(to_left) },
+        MemoryTransport { incoming: from_right, outgoing: PollSender::new(to_right), carried: Arc::clone(&carried) },
+        MemoryTransport { incoming: from_left, outgoing: PollSender::new(to_left), carried },
     )
 }
 
 impl MemoryTransport {
     /// The two halves, for a host that fills and drains the queues itself.
     pub fn into_queues(self) -> (mpsc::Receiver<Bytes>, Option<mpsc::Sender<Bytes>>) {
+        // Nobody knows where to.
+        self.carried.store(true, Ordering::Release);
         (self.incoming, self.outgoing.get_ref().cloned())
     }
 }
@@ -56,6 +63,10 @@ impl Transport for MemoryTransport {
         self.outgoing.close();
         self.incoming.close();
         Poll::Ready(())
+    }
+
+    fn is_private(&self) -> bool {
+        !self.carried.load(Ordering::Acquire)
     }
 }
 

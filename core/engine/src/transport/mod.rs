@@ -49,6 +49,12 @@ pub trait Transport: Send + 'static {
     /// Ends the connection, politely where the transport knows how.
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<()>;
 
+    /// Whether secrets may travel over it: it is encrypted, or does not leave this machine (R-9.8.2.11). Asked once, before
+    /// anything is received. No, unless it says so.
+    fn is_private(&self) -> bool {
+        false
+    }
+
     /// What makes this connection anew after it was lost; `None` where nobody knows how, and a loss is final (D-7).
     fn reopener(&self) -> Option<Arc<dyn Reopen>> {
         None
@@ -88,6 +94,10 @@ impl Transport for Box<dyn Transport> {
 
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         (**self).poll_close(cx)
+    }
+
+    fn is_private(&self) -> bool {
+        (**self).is_private()
     }
 
     fn reopener(&self) -> Option<Arc<dyn Reopen>> {

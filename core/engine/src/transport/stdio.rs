@@ -64,4 +64,8 @@ impl Transport for StdioTransport {
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         Sink::<&str>::poll_close(Pin::new(&mut self.lines), cx).map(|_| ())
     }
+
+    fn is_private(&self) -> bool {
+        true
+    }
 }

@@ -175,6 +175,13 @@ impl Transport for WebSocketTransport {
         Pin::new(&mut self.socket).poll_close(cx).map(|_| ())
     }
 
+    fn is_private(&self) -> bool {
+        match self.socket.get_ref() {
+            Wire::Tls(_) => true,
+            Wire::Plain(stream) => stream.peer_addr().is_ok_and(|peer| peer.ip().to_canonical().is_loopback()),
+        }
+    }
+
     fn reopener(&self) -> Option<Arc<dyn Reopen>> {
         let address = self.address.as_ref()?;
         Some(Arc::clone(address) as Arc<dyn Reopen>)

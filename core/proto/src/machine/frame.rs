@@ -133,8 +133,8 @@ impl Receiver {
     }
 }
 
-/// One message on its way out.
-#[derive(Clone, Debug)]
+/// One message on its way out. Its `Debug` shows no payload, which may hold a secret (R-9.8.2.12).
+#[derive(Clone)]
 pub enum Frame {
     /// A numbered copy of a record.
     Event {
@@ -162,6 +162,22 @@ pub enum Frame {
         /// The payload as JSON text.
         payload: Bytes,
     },
+}
+
+impl std::fmt::Debug for Frame {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Frame::Event { event_seq, record, receiver, .. } => {
+                let mut shown = f.debug_struct("Event");
+                shown.field("event_seq", event_seq).field("kind", &record.kind).field("job_id", &record.job_id);
+                shown.field("receiver", receiver).finish_non_exhaustive()
+            }
+            Frame::Message { kind, id, job_id, .. } => {
+                let mut shown = f.debug_struct("Message");
+                shown.field("kind", kind).field("id", id).field("job_id", job_id).finish_non_exhaustive()
+            }
+        }
+    }
 }
 
 impl Frame {

@@ -11,7 +11,7 @@ use super::runtime::{JobKey, SessionKey, details};
 use crate::budget::Budget;
 use crate::error::{Error, ErrorCode};
 use crate::json::RawJson;
-use crate::lease::{self, Lease};
+use crate::lease::{self, Lease, MODEL_USE};
 use crate::message::{Accepted, JobStatus, LeaseConstraints};
 use crate::time::{Now, Timestamp};
 use crate::trace::TraceContext;
@@ -286,6 +286,21 @@ impl Job {
         let expires_at = self.lease_end.map(|end| end.wall);
         let budgets = self.budget.iter().chain(ancestors);
         lease::authorize(&self.start.lease, expires_at, budgets, wall, namespace, target)
+    }
+
+    /// What holds for models when the lease does not name `model.use` and that forbids nothing: the budget still does
+    /// . `None` when the lease names it.
+    pub(super) fn authorize_unnamed_model<'a>(
+        &'a self,
+        ancestors: impl Iterator<Item = &'a Budget>,
+        target: &str,
+    ) -> Option<Result<(), Error>> {
+        if self.start.lease.patterns(MODEL_USE).is_some() {
+            return None;
+        }
+        let every_model = Lease::new([(MODEL_USE.to_owned(), vec!["**".to_owned()])]).ok()?;
+        let budgets = self.budget.iter().chain(ancestors);
+        Some(lease::authorize(&every_model, None, budgets, self.created_at, MODEL_USE, target))
     }
 
     /// The terminal that tells how the job ended: an ending that was announced wins over what the agent did.

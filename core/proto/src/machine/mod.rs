@@ -14,6 +14,7 @@ mod heartbeat;
 pub mod job;
 pub mod kept;
 pub mod policy;
+pub mod provision;
 pub mod result_stream;
 pub mod runtime;
 pub mod session;

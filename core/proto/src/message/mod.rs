@@ -5,6 +5,7 @@
 
 pub mod kind;
 
+mod credential;
 mod job;
 mod parse;
 mod session;
@@ -13,6 +14,7 @@ use serde::Serialize;
 
 pub(crate) use parse::read_error;
 
+pub use credential::*;
 pub use job::*;
 pub use session::*;
 

@@ -94,6 +94,14 @@ impl Disk {
         }
     }
 
+    pub(crate) fn credentials(&self) -> Vec<(String, String)> {
+        self.credentials.values().map(|kept| (kept.id.clone(), kept.handle.get().to_owned())).collect()
+    }
+
+    pub(crate) fn shown(&self) -> String {
+        format!("{:?}{:?}{:?}", self.records(), self.keys, self.credentials)
+    }
+
     pub(crate) fn records(&self) -> BTreeMap<Arc<str>, Vec<Arc<Record>>> {
         self.jobs.iter().map(|(job_id, file)| (Arc::clone(job_id), file.records.clone())).collect()
     }

@@ -10,6 +10,7 @@ mod matcher;
 mod client;
 mod clock;
 mod corpus;
+mod credentials;
 mod cuts;
 mod delegation;
 mod disk;

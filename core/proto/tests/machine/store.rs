@@ -72,6 +72,16 @@ impl Store {
         kept
     }
 
+    /// Credentials that are written and not forgotten, by id, with their handles.
+    pub(crate) fn credentials(&self) -> Vec<(String, String)> {
+        self.disk.credentials()
+    }
+
+    /// Everything that was decided or written, as text.
+    pub(crate) fn shown(&self) -> String {
+        format!("{:?}{:?}{}", self.jobs, self.unwritten, self.disk.shown())
+    }
+
     pub(crate) fn last_waiting(&self) -> Option<u64> {
         self.waiting.back().map(|(ticket, _)| *ticket)
     }

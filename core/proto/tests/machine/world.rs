@@ -138,11 +138,17 @@ pub(crate) fn config(settings: &Map<String, Value>) -> Result<RuntimeConfig> {
             "inline_result_cap" => config.results.inline = count()?,
             "result_cut" => config.results.cut = count()?,
             "durable" => config.durable = value == true,
+            "provisions" => config.provisions = value == true,
+            "provision_ms" => config.provision_timeout = millis(value)?,
+            "forbid_unnamed_models" => config.forbid_unnamed_models = value == true,
             "cancel_policy" if value == "principal" => config.cancel_policy = CancelPolicy::Principal,
             "profile" if value == "auto" => config.profile = ProfileChoice::Auto,
             "profile" if value == "py-1.1" => config.profile = ProfileChoice::Py11,
             _ => return Err(format!("config has no {name} of {value}")),
         }
+    }
+    if config.provisions {
+        config.features.push(Feature::ProvisionedCredentials.as_str().into());
     }
     Ok(config)
 }
@@ -228,10 +234,23 @@ impl World {
         self.settle()
     }
 
+    /// The next process has a provisioner, or has none.
+    pub(crate) fn set_provisions(&mut self, provisions: bool) {
+        self.given["config"]["provisions"] = provisions.into();
+    }
+
+    /// Later connections are in clear.
+    pub(crate) fn set_clear(&mut self) {
+        self.given["transport"] = "clear".into();
+    }
+
     // ---- connections -------------------------------------------------------------------------------------------
 
     pub(crate) fn connect(&mut self, name: &str) -> Result<()> {
         let key = self.machine.connected(self.clock.0);
+        if self.given["transport"] != "clear" {
+            self.machine.mark_secure(key);
+        }
         let peer =
             Peer { key, inbox: VecDeque::new(), session: None, closing: false, gone: false, stalled: false, sent: 0 };
         match self.peers.insert(name.to_owned(), peer) {

@@ -216,8 +216,10 @@ impl SqliteStore {
             possession,
             warned: false,
         };
+        // What the writer has to report goes where this thread's reports go.
+        let log = tracing::dispatcher::get_default(Clone::clone);
         let run = move || {
-            writer.run();
+            tracing::dispatcher::with_default(&log, || writer.run());
             drop(alive);
         };
         let writer = thread::Builder::new().name("arcp-store".to_owned()).spawn(run).map_err(no_thread)?;

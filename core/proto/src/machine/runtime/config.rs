@@ -97,6 +97,14 @@ pub struct RuntimeConfig {
     pub limits: Limits,
     /// Whether events wait for `handle_stored` before they leave (D-18).
     pub durable: bool,
+    /// Whether there is somebody who issues credentials. They are offered only with `durable`, since what is not revoked
+    /// before the process ends must be afterwards (R-9.8.2.6).
+    pub provisions: bool,
+    /// 30 s a provisioner has to issue a job's credentials before the submit is refused.
+    pub provision_timeout: Duration,
+    /// Whether a lease without `model.use` forbids every model; true. It is asked where models are gated, by agents'
+    /// checks and in credentials; with neither nothing is enforced.
+    pub forbid_unnamed_models: bool,
 }
 
 /// A bound by count and by bytes.
@@ -143,6 +151,9 @@ impl RuntimeConfig {
             profile: ProfileChoice::Auto,
             limits: Limits::default(),
             durable: false,
+            provisions: false,
+            provision_timeout: Duration::from_secs(30),
+            forbid_unnamed_models: true,
         }
     }
 }

@@ -46,6 +46,8 @@ pub(super) struct Conn {
     pub(super) replaying: bool,
     /// Whether emitters wait for this connection.
     pub(super) choked: bool,
+    /// Whether secrets may be sent over it (R-9.8.2.11).
+    pub(super) secure: bool,
     /// When it last said something other than a heartbeat.
     pub(super) active_at: Duration,
     /// Whether its session had jobs or subscriptions when that was last looked at.
@@ -86,6 +88,7 @@ impl RuntimeMachine {
                 announced: false,
                 replaying: false,
                 choked: false,
+                secure: false,
                 active_at: now.mono,
                 was_busy: false,
                 refused_in_row: 0,
@@ -100,6 +103,7 @@ impl RuntimeMachine {
         self.timers.clear(Timer::Heartbeat(conn));
         self.timers.clear(Timer::Idle(conn));
         let Some(mut gone) = self.conns.remove(&conn) else { return };
+        self.credentials.disconnected(conn);
         match gone.state {
             ConnState::Open(key) => self.detach(now, key, conn, gone.drop_waiting()),
             ConnState::Welcoming(key) => self.abandon_welcome(key),
@@ -277,9 +281,13 @@ impl RuntimeMachine {
     pub fn poll_transmit(&mut self, now: Now, conn: ConnKey, max: usize, out: &mut Vec<Frame>) {
         let Some(entry) = self.conns.get_mut(&conn) else { return };
         let taken = entry.out.len().min(max);
+        let session = match entry.state {
+            ConnState::Open(key) => self.sessions.get(&key),
+            _ => None,
+        };
         for frame in entry.out.drain(..taken) {
             entry.out_bytes = entry.out_bytes.saturating_sub(frame.cost());
-            out.push(frame);
+            out.push(self.credentials.fill(conn, session, frame));
         }
         if taken > 0
             && let Some(heartbeat) = &mut entry.heartbeat

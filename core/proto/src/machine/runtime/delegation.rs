@@ -160,7 +160,8 @@ impl RuntimeMachine {
         job.family.delegated = true;
         job.family.detached = delegation.detached;
         let accepted = job.accepted.clone();
-        let key = self.keep_job(job, "");
+        let key = JobKey(self.fresh_key());
+        self.keep_job(key, job, "");
         for session in self.audience(parent) {
             self.announce(now, session, key);
         }

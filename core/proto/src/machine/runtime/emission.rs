@@ -13,6 +13,7 @@ use crate::error::{Error, ErrorCode};
 use crate::event::{self, EventBody, EventKind};
 use crate::feature::Feature;
 use crate::json::RawJson;
+use crate::lease::MODEL_USE;
 use crate::machine::frame::{Receiver, Record, RecordKind};
 use crate::machine::job::{Ending, Outcome};
 use crate::machine::kept::StoreOp;
@@ -65,6 +66,10 @@ impl RuntimeMachine {
             }
             EventKind::ResultChunk => self.emit_result_chunk(now, job, body),
             EventKind::Delegate => self.emit_delegate(now, job, body),
+            // It would put a secret into the log, and name a value nobody could revoke (R-9.8.2.10).
+            EventKind::Status if is_rotation(body) => Err(Error::invalid(
+                "the phase credential_rotated is the runtime's own; rotate the credential instead of telling of it",
+            )),
             _ => {
                 self.append_event(now, job, kind.as_str(), None, body);
                 Ok(())
@@ -143,7 +148,11 @@ impl RuntimeMachine {
         };
         let ancestors = entry.family.ancestors.iter().rev();
         let budgets = ancestors.filter_map(|ancestor| self.jobs.get(ancestor)?.budget.as_ref());
-        let verdict = entry.authorize(now, budgets, namespace, target);
+        let mut verdict = entry.authorize(now, budgets.clone(), namespace, target);
+        let denied = verdict.as_ref().is_err_and(|error| error.code == ErrorCode::PermissionDenied);
+        if denied && namespace == MODEL_USE && !self.config.forbid_unnamed_models {
+            verdict = entry.authorize_unnamed_model(budgets, target).unwrap_or(verdict);
+        }
         if let Err(error) = &verdict {
             self.audit_operation(now, job, namespace, target, error);
         }
@@ -195,7 +204,7 @@ impl RuntimeMachine {
         job.status = status;
         job.terminal = record;
         self.index.ended(job);
-        let (session, delegated) = (job.session, job.family.delegated);
+        let (session, delegated, job_id) = (job.session, job.family.delegated, Arc::clone(&job.start.job_id));
         // A subscriber whose history is still on its way gets the terminal behind it.
         let (replaying, live): (Vec<_>, Vec<_>) =
             std::mem::take(&mut job.subscribers).into_iter().partition(|subscriber| subscriber.held.is_some());
@@ -214,6 +223,7 @@ impl RuntimeMachine {
         self.timers.set(Timer::Retention(key), now.mono + self.retention());
         self.ended.push_back(key);
         self.events.push_back(RuntimeEvent::Ended(key));
+        self.end_credentials(&job_id);
         match (delegated, was_running) {
             (true, _) => self.delegated -= 1,
             (false, true) => self.running -= 1,
@@ -366,5 +376,12 @@ impl RuntimeMachine {
         let Some(session) = self.sessions.get_mut(&key).filter(|session| session.sees(record.feature)) else { return };
         let event_seq = session.next_seq();
         self.hand_out(now, key, event_seq, Copied { record: Arc::clone(record), receiver });
+    }
+}
+
+fn is_rotation(body: &RawJson) -> bool {
+    match EventBody::read("status", body.as_raw()) {
+        EventBody::Status { phase, .. } => phase == "credential_rotated",
+        _ => false,
     }
 }

@@ -4,6 +4,7 @@ mod agents;
 mod auditing;
 mod config;
 mod connections;
+mod credentials;
 mod cursor;
 mod delegation;
 mod emission;
@@ -20,11 +21,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use config::{BufferCap, CancelPolicy, ProfileChoice, RuntimeConfig};
+pub use credentials::Unrevoked;
 pub use delegation::{Delegated, Delegation};
 pub use results::OpenedResult;
 
 use self::agents::Agents;
 use self::connections::{Conn, ConnState};
+use self::credentials::Credentials;
 use self::cursor::CursorKey;
 pub(super) use self::flow::Rate;
 use self::listing::Index;
@@ -34,10 +37,12 @@ use super::audit::{AuditEntry, SessionEnd};
 use super::job::{Ending, Job, JobStart};
 use super::kept::StoreOp;
 use super::policy::{Policy, SamePrincipal};
+use super::provision::{IssueRequest, Revocation};
 use super::session::Session;
 use super::stats::{RuntimeStats, Totals};
 use super::timers::Timers;
 use crate::error::Error;
+use crate::feature::Feature;
 use crate::id::{Entropy, IdGenerator};
 use crate::json::RawJson;
 use crate::message::AgentEntry;
@@ -107,6 +112,22 @@ pub enum RuntimeEvent {
     },
     /// Emitters of this session's jobs may go on.
     Drained(SessionKey),
+    /// Ask the provisioner for credentials, once, and answer with `handle_provisioned`.
+    Provision {
+        /// The job they are for.
+        job: JobKey,
+        /// What is wanted.
+        request: Box<IssueRequest>,
+    },
+    /// Ask the provisioner to take a value back, and answer with `handle_revoked`.
+    Revoke {
+        /// To be returned.
+        id: String,
+        /// What to revoke.
+        what: Revocation,
+    },
+    /// A value could not be taken back and may still work: operators must know (R-9.8.2.5).
+    RevocationFailed(Unrevoked),
     /// For the audit log, and to be counted.
     Audit(AuditEntry),
     /// Read kept records and answer with `handle_history`.
@@ -131,6 +152,8 @@ pub(super) enum Timer {
     Grace(JobKey),
     Retention(JobKey),
     Idempotency(u64),
+    Provision(JobKey),
+    Revoke(u64),
 }
 
 /// See the module documentation.
@@ -158,6 +181,7 @@ pub struct RuntimeMachine {
     timers: Timers<Timer>,
     events: VecDeque<RuntimeEvent>,
     storage: Storage,
+    credentials: Credentials,
     /// Jobs that were alive when the process before this one ended.
     orphans: Vec<JobKey>,
     /// History tickets to the job and subscriber they serve.
@@ -199,12 +223,22 @@ impl RuntimeMachine {
             timers: Timers::new(),
             events: VecDeque::new(),
             storage: Storage::default(),
+            credentials: Credentials::default(),
             orphans: Vec::new(),
             history: BTreeMap::new(),
             next_key: 0,
             shutting_down: false,
             audited: false,
             totals: Totals::default(),
+        }
+    }
+
+    /// There is somebody now who issues and revokes credentials. To be called before the first connection and before
+    /// [`RuntimeMachine::recover`].
+    pub fn set_provisions(&mut self) {
+        self.config.provisions = true;
+        if !self.config.features.iter().any(|name| name == Feature::ProvisionedCredentials.as_str()) {
+            self.config.features.push(Feature::ProvisionedCredentials.as_str().to_owned());
         }
     }
 
@@ -317,6 +351,8 @@ impl RuntimeMachine {
                 Timer::Grace(job) => self.abandon(now, job),
                 Timer::Retention(job) => self.forget_job(now, job),
                 Timer::Idempotency(number) => self.expire_idempotency(now, number),
+                Timer::Provision(job) => self.abandon_provisioning(now, job),
+                Timer::Revoke(number) => self.revoke_again(number),
             }
         }
     }

@@ -9,6 +9,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::auditing::Audited;
+use super::credentials::{Draft, SubmitRequest};
 use super::storage::Gated;
 use super::{ConnKey, JobKey, RuntimeEvent, RuntimeMachine, SessionKey, Timer, details};
 use crate::agent_ref::AgentRef;
@@ -37,6 +38,9 @@ pub(super) struct Idempotency {
     by_key: HashMap<(Arc<str>, String), Used>,
     by_number: HashMap<u64, (Arc<str>, String)>,
 }
+
+/// An idempotency key with its principal, and the parameters it is used with.
+pub(super) type Claim = ((Arc<str>, String), [u8; 32]);
 
 /// What a key was used for. Kept apart from the job, which may be forgotten before the key is.
 #[derive(Debug)]
@@ -127,6 +131,8 @@ impl RuntimeMachine {
                 if session.is_repeat(id) {
                     if let Some(frame) = session.answer_again(id, conn) {
                         self.gate(now, Gated::Answer(key, conn, frame));
+                    } else {
+                        self.ask_again(key, id, conn);
                     }
                     return;
                 }
@@ -207,7 +213,30 @@ impl RuntimeMachine {
         head: &Head<'_>,
         submit: Submit,
     ) -> Result<(), Error> {
-        let id = &*head.id;
+        let trace_id = head.trace_id.as_ref().map(|trace_id| (**trace_id).into());
+        let trace_context = head.trace_context();
+        let request = SubmitRequest { conn, id: head.id.to_string(), trace_id, trace_context, submit };
+        let Some(request) = self.hold_back(key, request)? else { return Ok(()) };
+        let (behind, agent) = (self.is_holding(key), request.submit.agent.clone());
+        let taken = self.take_submit(now, key, request, false);
+        match taken {
+            Err(error) if behind => {
+                self.hold_refusal(key, (conn, &head.id), agent, error);
+                Ok(())
+            }
+            taken => taken,
+        }
+    }
+
+    /// Takes a submit whose turn it is; `in_front` of those that wait behind it, if it has to wait again.
+    pub(super) fn take_submit(
+        &mut self,
+        now: Now,
+        key: SessionKey,
+        request: SubmitRequest,
+        in_front: bool,
+    ) -> Result<(), Error> {
+        let SubmitRequest { conn, id, trace_id, trace_context, submit } = request;
         let Some(principal) = self.sessions.get(&key).map(|session| Arc::clone(&session.principal)) else {
             return Ok(());
         };
@@ -217,7 +246,7 @@ impl RuntimeMachine {
                 let claim = (Arc::clone(&principal), name.clone());
                 let fingerprint = fingerprint(&submit)?;
                 if let Some(used) = self.idempotency.by_key.get(&claim) {
-                    return self.repeat_accepted(now, conn, key, id, &claim, used.fingerprint == fingerprint);
+                    return self.repeat_accepted(now, conn, key, &id, &claim, used.fingerprint == fingerprint);
                 }
                 if self.idempotency.by_key.len() >= self.config.max_idempotency_keys {
                     let cap = self.config.max_idempotency_keys;
@@ -228,11 +257,23 @@ impl RuntimeMachine {
             }
             None => None,
         };
-        let mut job = self.check_submit(now, key, principal, head, &submit)?;
+        let job = self.check_submit(now, key, principal, (trace_id, trace_context), &submit)?;
+        let draft = Draft { key: JobKey(self.fresh_key()), conn, id, job, claim };
+        if self.wants_credentials(key) {
+            self.provision(now, key, draft, in_front);
+        } else {
+            self.accept_job(now, key, draft);
+        }
+        Ok(())
+    }
+
+    /// The job is kept, its submit answered, and its agent started.
+    pub(super) fn accept_job(&mut self, now: Now, key: SessionKey, draft: Draft) {
+        let Draft { key: job_key, conn, id, mut job, claim } = draft;
         let (job_id, trace_id) = (Arc::clone(&job.start.job_id), Arc::clone(&job.start.trace_id));
         let accepted = job.accepted.clone();
         job.claim = claim.as_ref().map(|(claim, _)| claim.clone());
-        let job_key = self.keep_job(job, id);
+        self.keep_job(job_key, job, &id);
         if let Some((claim, fingerprint)) = claim {
             let ttl = self.config.idempotency_ttl.max(self.config.retention);
             let used = Used {
@@ -249,9 +290,8 @@ impl RuntimeMachine {
             self.timers.set(Timer::Idempotency(number), now.mono + ttl);
         }
         self.audit_accepted(now, key, &job_id, accepted.agent.as_deref().unwrap_or_default(), false);
-        self.answer_accepted(now, conn, key, id, (job_id, trace_id), accepted);
+        self.answer_accepted(now, conn, key, &id, (job_id, trace_id), accepted);
         self.enqueue(now, job_key);
-        Ok(())
     }
 
     /// Starts a job, or makes it wait for a slot.
@@ -269,14 +309,14 @@ impl RuntimeMachine {
         now: Now,
         key: SessionKey,
         principal: Arc<str>,
-        head: &Head<'_>,
+        trace: (Option<Arc<str>>, Option<TraceContext>),
         submit: &Submit,
     ) -> Result<Job, Error> {
         let parent = submit.parent_job_id.as_deref().map(|parent| self.own_parent(now, key, parent)).transpose()?;
         let above = parent.and_then(|parent| self.jobs.get(&parent)).map(|parent| Arc::clone(&parent.start));
-        let own = head.trace_context();
-        let trace_id: Arc<str> = match (&head.trace_id, &own, &above) {
-            (Some(trace_id), ..) => (**trace_id).into(),
+        let (own_trace_id, own) = trace;
+        let trace_id: Arc<str> = match (own_trace_id, &own, &above) {
+            (Some(trace_id), ..) => trace_id,
             // A context without an envelope's id still names the trace.
             (None, Some(context), _) => context.trace_id().into(),
             (None, None, Some(parent)) => Arc::clone(&parent.trace_id),
@@ -300,7 +340,8 @@ impl RuntimeMachine {
             delegate_id: submit.delegate_id.as_deref().filter(|_| parent.is_some()),
         };
         let job = self.make_job(now, order)?;
-        if self.running >= self.config.max_concurrent_jobs && self.waiting.len() >= self.config.max_waiting_jobs {
+        let taken = self.running + self.waiting.len() + self.credentials.pending();
+        if taken >= self.config.max_concurrent_jobs.saturating_add(self.config.max_waiting_jobs) {
             let cap = self.config.max_waiting_jobs;
             let error = Error::internal(format!("{cap} jobs are waiting already; submit again later"));
             return Err(error.with_details(details("cap", "waiting_jobs")));
@@ -353,8 +394,7 @@ impl RuntimeMachine {
 
     /// Keeps an accepted job, also in the store; whoever called starts it, or lets it wait. `request_id` names the
     /// submit, and is empty for a delegated job.
-    pub(super) fn keep_job(&mut self, job: Job, request_id: &str) -> JobKey {
-        let key = JobKey(self.fresh_key());
+    pub(super) fn keep_job(&mut self, key: JobKey, job: Job, request_id: &str) {
         if let Some(end) = job.lease_end {
             self.timers.set(Timer::LeaseEnd(key), end.mono.saturating_add(self.config.lease_grace));
         }
@@ -366,7 +406,6 @@ impl RuntimeMachine {
         self.jobs_by_id.insert(Arc::clone(&job.start.job_id), key);
         self.index.insert(key, &job);
         self.jobs.insert(key, job);
-        key
     }
 
     fn answer_accepted(

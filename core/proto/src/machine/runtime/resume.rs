@@ -84,7 +84,7 @@ impl RuntimeMachine {
             self.cut(now, old);
         }
         *self.session_counts.entry(Arc::clone(&principal)).or_default() += 1;
-        let features = self.negotiate(&pending.hello);
+        let features = self.negotiate(conn, &pending.hello);
         let token = self.ids.resume_token();
         let key = match key {
             Some(key) => {
@@ -127,10 +127,13 @@ impl RuntimeMachine {
         Ok(*key)
     }
 
-    fn negotiate(&self, hello: &Hello) -> FeatureSet {
+    fn negotiate(&self, conn: ConnKey, hello: &Hello) -> FeatureSet {
         let mut offered = self.config.features.clone();
         if self.config.heartbeat_interval.is_none() {
             offered.retain(|name| name != Feature::Heartbeat.as_str());
+        }
+        if !self.offers_credentials(conn) {
+            offered.retain(|name| name != Feature::ProvisionedCredentials.as_str());
         }
         FeatureSet::negotiate(&hello.capabilities.features, &offered)
     }
@@ -306,6 +309,7 @@ impl RuntimeMachine {
                 job.subscribers.retain(|subscriber| subscriber.session != key);
             }
         }
+        self.abandon_held(key);
         self.keep_durable(|| StoreOp::ForgetSession(Arc::clone(session.id())));
     }
 }

@@ -10,10 +10,12 @@ use super::{ConnKey, JobKey, RuntimeConfig, RuntimeEvent, RuntimeMachine, Sessio
 use crate::agent_ref::AgentRef;
 use crate::error::Error;
 use crate::feature::FeatureSet;
+use crate::json::RawJson;
 use crate::lease::{self, Lease};
 use crate::machine::frame::{Frame, Receiver, SessionName};
 use crate::machine::job::{Family, Job, JobStart, LeaseEnd, Outcome, Subscriber};
 use crate::machine::kept::{Kept, RestoredJob, RestoredSession, StoreOp};
+use crate::machine::provision::{IssueRequest, Revocation};
 use crate::machine::session::{Copied, Log, MAX_UNTOLD, Session};
 use crate::message::{Closed, JobStatus, LeaseConstraints};
 use crate::time::Now;
@@ -31,6 +33,10 @@ pub(super) enum Gated {
     Closed(ConnKey, Closed),
     /// The agent of an accepted job starts.
     Start(JobKey),
+    /// The provisioner is asked for a job's credentials.
+    Provision { job: JobKey, request: Box<IssueRequest> },
+    /// A value that was replaced is revoked.
+    Revoke { id: String, job_id: Arc<str>, handle: RawJson },
     /// A page of jobs.
     List(Box<Listing>),
 }
@@ -146,6 +152,8 @@ impl RuntimeMachine {
             Gated::Welcome(welcoming) => self.welcome(now, *welcoming),
             Gated::Closed(conn, closed) => self.say_closed(now, conn, &closed),
             Gated::Start(job) => self.start_agent(job),
+            Gated::Provision { job, request } => self.ask_provisioner(job, request),
+            Gated::Revoke { id, job_id, handle } => self.revoke(id, job_id, Revocation::Handle(handle)),
             Gated::List(listing) => self.answer_listing(now, *listing),
         }
     }
@@ -221,6 +229,7 @@ impl RuntimeMachine {
             let followers = followers.remove(&restored.job.job_id).unwrap_or_default();
             self.restore_job(now, restored, &followers)?;
         }
+        self.credentials.orphans = kept.credentials;
         for key in kept.keys {
             self.restore_key(now, key)?;
         }
@@ -342,6 +351,7 @@ impl RuntimeMachine {
     /// id, unless a part of its result was sent already (D-26); any other job ends in a kept `INTERNAL_ERROR` (D-8). So
     /// does every child, ahead of its parent: a parent that is started again delegates again.
     pub fn recover(&mut self, now: Now, is_restartable: impl Fn(&JobStart) -> bool) {
+        self.revoke_orphans();
         // The policy may be another one by now.
         self.policy_changed();
         let mut again = Vec::new();
