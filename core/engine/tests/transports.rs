@@ -75,6 +75,7 @@ fn pem_text_without_a_certificate_is_named() {
     assert!(error.to_string().contains("private key"), "{error}");
 }
 
+/// Rules
 #[tokio::test]
 async fn a_job_runs_over_lines() {
     let (client_end, server_end) = duplex(4096);
@@ -85,6 +86,7 @@ async fn a_job_runs_over_lines() {
     echo_over(StdioTransport::new(client_read, client_write, 16 << 20)).await;
 }
 
+/// Rules
 #[tokio::test]
 async fn lines_may_be_blank_or_end_in_a_return_but_not_be_too_long() {
     let (mut far, near) = duplex(4096);
@@ -101,6 +103,7 @@ async fn lines_may_be_blank_or_end_in_a_return_but_not_be_too_long() {
     assert_eq!(&line, b"{}\n");
 }
 
+/// Rules
 #[tokio::test]
 async fn a_line_that_is_too_long_is_answered_before_the_end() {
     let (mut far, near) = duplex(4096);
