@@ -231,3 +231,35 @@ async fn a_history_as_long_as_the_store_keeps_reaches_its_subscriber() {
     assert_eq!(count, 99_999);
     timeout(BOUND, subscription.handle().result()).await.unwrap().unwrap();
 }
+
+/// Rules: R-9.6.17
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn ten_thousand_charges_at_once_are_all_booked() {
+    let runtime = runtime(|_| {});
+    let spends = async |_: RawJson, ctx: JobContext| {
+        let spenders = (0..100).map(|_| {
+            let ctx = ctx.clone();
+            tokio::spawn(async move {
+                for _ in 0..100 {
+                    ctx.metric("cost.llm", "0.0001", Some("USD")).await.unwrap();
+                }
+            })
+        });
+        for spender in spenders.collect::<Vec<_>>() {
+            spender.await.unwrap();
+        }
+        Ok(ctx.budget().unwrap())
+    };
+    runtime.register_agent("spends", spends).unwrap();
+    let client = connected(&runtime).await;
+    let mut order = submit("spends", "null");
+    order.lease_request = RawJson::parse(r#"{"cost.budget":["USD:3.5"]}"#).unwrap();
+    let handle = client.submit(&order, None).await.unwrap();
+    let mut booked = 0;
+    while let Some(event) = timeout(BOUND, handle.next_event()).await.unwrap() {
+        let body: Value = serde_json::from_slice(&event.body).unwrap();
+        booked += usize::from(body["name"] == "cost.llm");
+    }
+    let result = timeout(BOUND, handle.result()).await.unwrap().unwrap();
+    assert_eq!((booked, result.result.unwrap().get()), (10_000, r#"{"USD":2.5}"#));
+}

@@ -638,6 +638,53 @@ fn a_child_whose_parent_ended_meanwhile_is_refused_and_its_credentials_revoked()
     assert!(drained(&mut world, "a").iter().any(|message| message["type"] == "session.error"));
 }
 
+/// Rules: R-9.8.2.9
+#[test]
+fn a_childs_credentials_lie_within_its_lease_and_end_with_its_parent() {
+    let mut world = world(&json!({}));
+    world.open("a", "tok-alice", None).unwrap();
+    let wide = json!({"model.use": ["gpt/**"], "cost.budget": ["USD:5"], "agent.delegate": ["echo"]});
+    let payload = json!({"lease_request": wide, "lease_constraints": {"expires_at": "2026-05-13T20:30:00Z"}});
+    let (parent, accepted) = running(&mut world, "a", &payload, vec![issued("c", "sk-1")]);
+    let narrow = json!({"model.use": ["gpt/small"], "cost.budget": ["USD:1"]});
+    submit(&mut world, "a", &json!({"parent_job_id": accepted["job_id"], "lease_request": narrow}));
+    let (child, request) = provisions(&mut world).remove(0);
+    assert_eq!(request.models.as_deref(), Some(&["gpt/small".to_owned()][..]));
+    assert_eq!(request.budget.as_ref().unwrap().to_json(), r#"{"USD":1}"#);
+    assert_eq!(request.expires_at.map(|at| at.to_string()).as_deref(), Some("2026-05-13T20:30:00.000Z"));
+    answer(&mut world, child, Ok(vec![issued("c", "sk-2")]));
+    world.store_all().unwrap();
+    assert!(drained(&mut world, "a").iter().any(|message| values(message) == ["sk-2"]));
+    world.finish(parent, Outcome::Success(RawJson::null())).unwrap();
+    world.pass(Duration::from_secs(60)).unwrap();
+    let mut names = revoked(&mut world);
+    names.sort();
+    assert_eq!((names, world.store.credentials()), (vec!["h-1".to_owned(), "h-2".to_owned()], Vec::new()));
+}
+
+/// Rules: R-9.8.3.2
+#[test]
+fn a_credential_that_names_no_limits_takes_none_from_its_job() {
+    let mut world = world(&json!({}));
+    world.open("a", "tok-alice", None).unwrap();
+    let lease = json!({"model.use": ["gpt/**"], "cost.budget": ["USD:1"]});
+    let payload = json!({"lease_request": lease, "lease_constraints": {"expires_at": "2026-05-13T19:31:00Z"}});
+    let (job, accepted) = running(&mut world, "a", &payload, vec![issued("c", "sk-1")]);
+    assert_eq!(accepted["payload"]["credentials"][0].get("constraints"), None);
+    let mut refusal =
+        |world: &mut World, target| world.authorize(job, "model.use", target).unwrap().err().map(|e| e.code);
+    assert_eq!(refusal(&mut world, "gpt/small"), None);
+    assert_eq!(refusal(&mut world, "other/small"), Some(ErrorCode::PermissionDenied));
+    let spent = RawJson::parse(r#"{"name":"cost.llm","value":1,"unit":"USD"}"#).unwrap();
+    world.emit(job, "metric", &spent).unwrap().unwrap();
+    assert_eq!(refusal(&mut world, "gpt/small"), Some(ErrorCode::BudgetExhausted));
+    world.pass(Duration::from_secs(60)).unwrap();
+    assert_eq!(refusal(&mut world, "gpt/small"), Some(ErrorCode::LeaseExpired));
+    assert_eq!(revoked(&mut world), [""; 0]);
+    world.finish(job, Outcome::Cancelled).unwrap();
+    assert_eq!(revoked(&mut world), ["h-1"]);
+}
+
 #[test]
 fn a_session_that_is_gone_gets_no_job_and_leaves_no_credential() {
     let mut world = world(&json!({"resume_window_ms": 1000}));
