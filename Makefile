@@ -102,7 +102,7 @@ $(STAMPS)/c: $(STAMPS)/tools $(RUST)
 	cargo build -p arcp-c
 	@touch $@
 
-target/c/%: tests/c/%.c include/arcp.h $(STAMPS)/c
+target/c/%: tests/c/%.c tests/c/check.h include/arcp.h $(STAMPS)/c
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $< $(LINK) -o $@
 

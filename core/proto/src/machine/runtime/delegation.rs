@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::requests::{Order, accepted_frame};
 use super::storage::Gated;
+use super::submission::{Order, accepted_frame};
 use super::{ConnKey, JobKey, RuntimeEvent, RuntimeMachine, SessionKey, details};
 use crate::budget::{Charge, charged_currency};
 use crate::decimal::Decimal;

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::requests::text_budget;
 use super::storage::Gated;
+use super::submission::text_budget;
 use super::{ConnKey, JobKey, RuntimeMachine, SessionKey};
 use crate::error::Error;
 use crate::feature::Feature;

@@ -315,7 +315,7 @@ impl RuntimeMachine {
         if let Some(session) = session.and_then(|key| self.sessions.get_mut(&key)) {
             // A delegated job has no request.
             let request_id = Some(&*kept.request_id).filter(|id| !id.is_empty());
-            let frame = super::requests::accepted_frame(&mut self.ids, now, session, request_id, &job);
+            let frame = super::submission::accepted_frame(&mut self.ids, now, session, request_id, &job);
             session.unsure.insert(Arc::clone(&kept.job_id), frame.clone());
             if let Some(request_id) = request_id {
                 session.mark_seen(request_id);

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::super::auditing::Audited;
-use super::super::requests::Claim;
+use super::super::idempotency::Claim;
 use super::super::storage::Gated;
 use super::super::{ConnKey, JobKey, RuntimeEvent, RuntimeMachine, SessionKey, Timer};
 use super::{JobCredentials, Live};
