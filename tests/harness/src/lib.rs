@@ -11,6 +11,7 @@ pub mod gaps;
 pub mod matcher;
 pub mod peer;
 pub mod play;
+pub mod relay;
 pub mod rules;
 pub mod shim;
 pub mod witness;

@@ -671,8 +671,7 @@ fn a_credential_that_names_no_limits_takes_none_from_its_job() {
     let payload = json!({"lease_request": lease, "lease_constraints": {"expires_at": "2026-05-13T19:31:00Z"}});
     let (job, accepted) = running(&mut world, "a", &payload, vec![issued("c", "sk-1")]);
     assert_eq!(accepted["payload"]["credentials"][0].get("constraints"), None);
-    let refusal =
-        |world: &mut World, target| world.authorize(job, "model.use", target).unwrap().err().map(|e| e.code);
+    let refusal = |world: &mut World, target| world.authorize(job, "model.use", target).unwrap().err().map(|e| e.code);
     assert_eq!(refusal(&mut world, "gpt/small"), None);
     assert_eq!(refusal(&mut world, "other/small"), Some(ErrorCode::PermissionDenied));
     let spent = RawJson::parse(r#"{"name":"cost.llm","value":1,"unit":"USD"}"#).unwrap();
