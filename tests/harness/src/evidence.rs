@@ -36,7 +36,7 @@ pub fn collect(root: &Path, coverage: &mut Coverage) -> Result<()> {
     Ok(())
 }
 
-/// Whether the suite that runs a file is known by its path, and which word runs it.
+/// The word that runs a file of a suite.
 #[must_use]
 pub fn suite(file: &str) -> Option<&'static str> {
     SUITES.into_iter().find(|(folder, _)| Path::new(file).starts_with(folder)).map(|(_, word)| word)

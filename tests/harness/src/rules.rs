@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::case::files;
-use crate::evidence::SUITES;
+use crate::evidence::{SUITES, suite};
 use crate::gaps::Gaps;
 use crate::{Result, read_json};
 
@@ -131,13 +131,12 @@ pub fn document(rules: &Rules, coverage: &Coverage, gaps: &Gaps) -> String {
          where the draft is silent.\n\n\
          Files under `wire/`, `machine/` and `scenario/` are those of `tests/corpus`: both machines play `wire` and \
          `machine` in\nvirtual time (`make test-rust`), every language plays `scenario` and the functions of `wire` \
-         (`make test-corpus`). All others\nare tests that name their rules themselves:\n\n\
+         (`make test-corpus`). All\nothers are tests that name their rules themselves:\n\n\
          | files below | run by |\n| --- | --- |\n",
         all.len()
     );
-    for (folder, word) in SUITES.iter().filter(|(folder, _)| {
-        coverage.values().flat_map(BTreeMap::keys).any(|file| Path::new(file).starts_with(folder))
-    }) {
+    let is_met = |word: &str| coverage.values().flat_map(BTreeMap::keys).any(|file| suite(file) == Some(word));
+    for (folder, word) in SUITES.into_iter().filter(|(_, word)| is_met(word)) {
         // Writing to a string cannot fail.
         let _ = writeln!(text, "| `{folder}` | `{word}` |");
     }
