@@ -38,6 +38,7 @@ async fn chatty(input: RawJson, ctx: JobContext) -> Result<RawJson, ProtocolErro
     Ok(input)
 }
 
+/// Rules
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn cancel_against_completion_has_one_winner() {
     let runtime = runtime(|_| {});
@@ -57,6 +58,7 @@ async fn cancel_against_completion_has_one_winner() {
     assert_eq!(finished + cancelled, 1000);
 }
 
+/// Rules
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn history_and_live_events_meet_without_loss_or_double() {
     // Every event counted below is the agent's own.
@@ -90,6 +92,7 @@ async fn history_and_live_events_meet_without_loss_or_double() {
     assert_eq!(timeout(BOUND, reading).await.unwrap().unwrap(), 6000);
 }
 
+/// Rules
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_agent_that_ignores_everything_is_abandoned_after_the_grace() {
     let runtime = runtime(|config| config.cancel_grace = Duration::from_millis(50));
@@ -122,6 +125,7 @@ async fn an_agent_that_ignores_everything_is_abandoned_after_the_grace() {
     timeout(BOUND, dropped.notified()).await.unwrap();
 }
 
+/// Rules
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_peer_that_never_reads_makes_its_own_agent_wait_and_nobody_else() {
     let runtime = runtime(|_| {});

@@ -88,6 +88,7 @@ async fn a_job_runs_over_lines() {
 
 /// Serves its standard streams with an agent that prints.
 #[cfg(unix)]
+#[allow(clippy::print_stdout, reason = "what is printed is the test")]
 async fn as_a_child() {
     let runtime = runtime();
     let prints = async |input: RawJson, ctx: JobContext| {
