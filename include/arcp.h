@@ -412,8 +412,11 @@ arcp_result arcp_client_connect_resuming(const arcp_client *client,
 // `ARCP_INVALID_REQUEST` when no session was taken up.
 arcp_result arcp_client_job(const arcp_client *client, const char *job_id, arcp_job **job, arcp_error **error);
 
-// The ids of the jobs this session knows of, as a JSON list for `arcp_string_free`.
-arcp_result arcp_client_jobs(const arcp_client *client, char **jobs, arcp_error **error);
+// The ids of the jobs this session knows of, as a JSON list for `arcp_string_free`: those that have not ended, and, of a
+// session that was taken up, those something came for that no `arcp_client_job` has asked for.
+arcp_result arcp_client_jobs(const arcp_client *client,
+                             char **jobs,
+                             arcp_error **error);
 
 // Asks for one page of the principal's jobs; completes with JSON: `jobs` (a list of `job_id`, `agent`, `status` and so
 // on), and `next_cursor` when more follow. `request` is a JSON object or NULL: `filter` (object: `status` (list), `agent`,

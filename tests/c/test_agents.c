@@ -9,7 +9,10 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-enum { LARGE = 700001, SMALL_CAP = 1000 };
+/* More chunks of one byte than a client may leave unacknowledged. */
+enum { LARGE = 700001, SMALL_CAP = 1000, DRIPS = 60000 };
+
+static atomic_int waits;
 
 static const char *const ME = "{\"name\":\"test\",\"version\":\"1\"}";
 
@@ -41,6 +44,7 @@ static void write_all(const arcp_invocation *job, arcp_port *port, const uint8_t
         data += taken;
         length -= taken;
         if (must_wait) {
+            waits++;
             uint64_t call = ++agent_calls;
             EXPECT(ARCP_OK, arcp_invocation_drained(job, port, call, &error));
             arcp_item item = agent_wait(port, call, ARCP_OK);
@@ -96,6 +100,15 @@ static void stream_text(const arcp_invocation *job, arcp_port *port) {
     write_all(job, port, (const uint8_t *)"!", 1, true);
     EXPECT(ARCP_OK, arcp_invocation_finish_result(job, NULL, &error));
     EXPECT(ARCP_OK, arcp_invocation_complete(job, "null", &error));
+}
+
+static void drip(const arcp_invocation *job, arcp_port *port) {
+    static uint8_t data[DRIPS];
+    memset(data, 'd', sizeof data);
+    arcp_invocation_open_result(job, NULL, 1, NULL, NULL);
+    write_all(job, port, data, sizeof data, true);
+    arcp_invocation_finish_result(job, NULL, NULL);
+    arcp_invocation_complete(job, "null", NULL);
 }
 
 /* The id of a child begun with this request. */
@@ -173,6 +186,8 @@ static void *run_agents(void *pointer) {
                 stream_bytes(item.invocation, self->port);
             } else if (strcmp(agent, "text") == 0) {
                 stream_text(item.invocation, self->port);
+            } else if (strcmp(agent, "drip") == 0) {
+                drip(item.invocation, self->port);
             } else if (strcmp(agent, "half") == 0) {
                 arcp_invocation_open_result(item.invocation, NULL, 0, NULL, NULL);
                 write_all(item.invocation, self->port, (const uint8_t *)"half", 4, true);
@@ -215,7 +230,7 @@ typedef struct {
 /* With `jwt`, the runtime takes signed tokens. */
 static void world_new(world *w, const char *jwt) {
     static const arcp_token tokens[] = {{"good", "alice"}};
-    static const char *const names[] = {"echo", "bytes", "text", "half", "waits", "parent"};
+    static const char *const names[] = {"echo", "bytes", "text", "drip", "half", "waits", "parent"};
     arcp_error *error;
     *w = (world){0};
     EXPECT(ARCP_OK, arcp_core_new(2, &w->core, &error));
@@ -354,6 +369,39 @@ static void test_result_too_long(void) {
     arcp_error_free(error);
     arcp_job_free(job);
     arcp_client_free(careful);
+    world_free(&w);
+}
+
+/* A writer is told to wait while its client does not acknowledge, and goes on when it does. */
+static void test_a_writer_waits_for_its_client(void) {
+    world w;
+    arcp_error *error;
+    arcp_item item;
+    uint64_t call;
+    world_open(&w);
+    arcp_client *lazy = world_connecting(&w, "{\"name\":\"test\",\"version\":\"1\",\"auto_ack\":false}", "good", &call);
+    EXPECT(ARCP_OK, arcp_port_wait_call(w.port, call, WAIT_MS, NULL, &error));
+    waits = 0;
+    arcp_job *job = submit(&w, lazy, "{\"agent\":\"drip\"}");
+    call = ++w.calls;
+    EXPECT(ARCP_OK, arcp_job_result_bytes(job, w.port, call, &error));
+    arcp_result waited = ARCP_WAIT_TIMEOUT;
+    for (int i = 0; waits == 0 && waited == ARCP_WAIT_TIMEOUT && i < WAIT_MS / 50; i++) {
+        waited = arcp_port_wait_call(w.port, call, 50, NULL, NULL);
+    }
+    CHECK(waits > 0 && waited == ARCP_WAIT_TIMEOUT);
+    arcp_result result = ARCP_WAIT_TIMEOUT;
+    error = NULL;
+    for (int i = 0; result == ARCP_WAIT_TIMEOUT && i < WAIT_MS / 50; i++) {
+        arcp_client_ack(lazy, arcp_client_latest_event_seq(lazy));
+        arcp_error_free(error);
+        result = arcp_port_wait_call(w.port, call, 50, &item, &error);
+    }
+    EXPECT(ARCP_OK, result);
+    CHECK(item.data_length == DRIPS);
+    arcp_item_clear(&item);
+    arcp_job_free(job);
+    arcp_client_free(lazy);
     world_free(&w);
 }
 
@@ -530,6 +578,7 @@ int main(void) {
     static const test tests[] = {
         {"streamed results", test_streamed_results},
         {"result too long", test_result_too_long},
+        {"a writer waits for its client", test_a_writer_waits_for_its_client},
         {"children", test_children},
         {"listing", test_listing},
         {"a token is asked for", test_token_is_asked_for},

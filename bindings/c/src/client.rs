@@ -139,7 +139,8 @@ pub unsafe extern "C" fn arcp_client_job(
     }
 }
 
-/// The ids of the jobs this session knows of, as a JSON list for `arcp_string_free`.
+/// The ids of the jobs this session knows of, as a JSON list for `arcp_string_free`: those that have not ended, and, of a
+/// session that was taken up, those something came for that no `arcp_client_job` has asked for.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn arcp_client_jobs(
     client: *const arcp_client,
