@@ -19,7 +19,7 @@ C_TESTS := $(patsubst tests/c/%.c,target/c/%,$(wildcard tests/c/*.c))
 # `python`, `ruff`, `maturin` and `arcp` below are those of .venv.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help demo test lint interop bench fuzz clean test-rust test-mutations test-corpus test-python test-node test-c
+.PHONY: help demo test lint interop bench fuzz clean test-rust test-mutations test-corpus test-python test-node test-c test-faults
 
 help: ## list these words
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s%s\n", $$1, $$2 }' Makefile
@@ -28,7 +28,7 @@ demo: $(STAMPS)/python ## an agent reads this source tree under a lease; a clien
 	cargo build -p arcp-cli
 	python examples/demo/run.py
 
-test: lint test-rust test-mutations test-corpus test-python test-node test-c interop demo ## everything a change must pass
+test: lint test-rust test-mutations test-corpus test-python test-node test-c test-faults interop demo ## everything a change must pass
 
 lint: $(STAMPS)/python ## formats, lints, types, generated files
 	cargo fmt --all --check
@@ -38,9 +38,10 @@ lint: $(STAMPS)/python ## formats, lints, types, generated files
 	ruff check .
 	mypy
 
-# The two bindings left out are loaded by their hosts and tested there; the harness needs every shim built.
+# The two bindings left out are loaded by their hosts and tested there; the harness needs every shim built, the faults
+# the program.
 test-rust: $(STAMPS)/tools ## the crates, the house and the surface table
-	cargo test --workspace --exclude arcp-harness --exclude arcp-node --exclude arcp-python
+	cargo test --workspace --exclude arcp-faults --exclude arcp-harness --exclude arcp-node --exclude arcp-python
 
 test-mutations: $(STAMPS)/tools ## a broken rule of each section makes a case fail
 	cargo xtask mutations
@@ -59,6 +60,11 @@ test-node: $(STAMPS)/node ## the npm package
 test-c: $(C_TESTS) ## the C library
 	@test -n "$^" || { echo "tests/c holds no test" >&2; exit 1; }
 	for program in $^; do echo "$$program"; "$$program"; done
+
+# One at a time: each wants the machine for itself.
+test-faults: $(STAMPS)/python ## kill -9, cut links, full disks, stopped readers; ARCP_FAULTS=long for the long form
+	cargo build -p arcp-cli
+	cargo test -p arcp-faults -- --nocapture --test-threads=1
 
 interop: $(STAMPS)/python ## the published Python SDK against ours, in throwaway environments
 	cargo build -p arcp-cli
