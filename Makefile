@@ -19,7 +19,7 @@ C_TESTS := $(patsubst tests/c/%.c,target/c/%,$(wildcard tests/c/*.c))
 # `python`, `ruff`, `maturin` and `arcp` below are those of .venv.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help demo test lint interop bench clean test-rust test-corpus test-python test-node test-c test-faults
+.PHONY: help demo test lint interop bench fuzz clean test-rust test-mutations test-corpus test-python test-node test-c test-faults
 
 help: ## list these words
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s%s\n", $$1, $$2 }' Makefile
@@ -28,7 +28,7 @@ demo: $(STAMPS)/python ## an agent reads this source tree under a lease; a clien
 	cargo build -p arcp-cli
 	python examples/demo/run.py
 
-test: lint test-rust test-corpus test-python test-node test-c test-faults interop demo ## everything a change must pass
+test: lint test-rust test-mutations test-corpus test-python test-node test-c test-faults interop demo ## everything a change must pass
 
 lint: $(STAMPS)/python ## formats, lints, types, generated files
 	cargo fmt --all --check
@@ -42,6 +42,9 @@ lint: $(STAMPS)/python ## formats, lints, types, generated files
 # the program.
 test-rust: $(STAMPS)/tools ## the crates, the house and the surface table
 	cargo test --workspace --exclude arcp-faults --exclude arcp-harness --exclude arcp-node --exclude arcp-python
+
+test-mutations: $(STAMPS)/tools ## a broken rule of each section makes a case fail
+	cargo xtask mutations
 
 test-corpus: $(STAMPS)/python $(STAMPS)/node target/shims/c ## the shared cases, in every language
 	cargo build -p arcp-cli -p arcp-shim
@@ -69,6 +72,9 @@ interop: $(STAMPS)/python ## the published Python SDK against ours, in throwaway
 
 bench: $(STAMPS)/python-release ## ours against the raw limit, in one run
 	cargo run --release -p arcp-benches
+
+fuzz: $(STAMPS)/tools ## an hour of random input; ARCP_FUZZ_SECONDS is the work of all targets together
+	ARCP_FUZZ_SECONDS=$${ARCP_FUZZ_SECONDS:-3600} cargo test -p arcp-proto --test fuzz --test machine -- --nocapture
 
 clean: ## remove all that was built
 	rm -rf target .venv node/node_modules node/dist node/*.node python/arcp/_native*.so
@@ -108,7 +114,7 @@ $(STAMPS)/c: $(STAMPS)/tools $(RUST)
 	cargo build -p arcp-c
 	@touch $@
 
-target/c/%: tests/c/%.c include/arcp.h $(STAMPS)/c
+target/c/%: tests/c/%.c tests/c/check.h include/arcp.h $(STAMPS)/c
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $< $(LINK) -o $@
 

@@ -142,7 +142,6 @@ def test_every_emitter() -> None:
         await ctx.tool_result(call_id="c3", error=arcp.PermissionDeniedError("no", details={"why": "policy"}))
         await ctx.progress(1, total=2.5, units="steps", message="half")
         await ctx.artifact_ref(uri="file:///a", content_type="text/plain", byte_size=12)
-        await ctx.result_chunk({"result_id": "r", "chunk_seq": 0, "data": "x", "encoding": "utf8", "more": False})
         await ctx.emit_event("x-vendor.acme.note", ["any", {"thing": None}])
         await ctx.job.emit_event("x-vendor.acme.note", "text")
 
@@ -163,10 +162,6 @@ def test_every_emitter() -> None:
         {
             "kind": "artifact_ref",
             "body": {"uri": "file:///a", "content_type": "text/plain", "byte_size": 12},
-        },
-        {
-            "kind": "result_chunk",
-            "body": {"result_id": "r", "chunk_seq": 0, "data": "x", "encoding": "utf8", "more": False},
         },
         {"kind": "x-vendor.acme.note", "body": ["any", {"thing": None}]},
         {"kind": "x-vendor.acme.note", "body": "text"},

@@ -14,8 +14,8 @@ use arcp_proto::{Error, ErrorCode};
 use serde::Serialize;
 use tokio::sync::watch;
 
+use crate::host::Shared;
 use crate::result_writer::ResultWriter;
-use crate::runtime::Shared;
 use crate::span::JobTrace;
 
 /// One job's view of its runtime. Cheap to clone; emitters may be called from any thread.

@@ -9,7 +9,7 @@ use arcp_proto::message::{Accepted, LeaseConstraints};
 use tokio::sync::watch;
 
 use crate::context::JobContext;
-use crate::runtime::Shared;
+use crate::host::Shared;
 
 /// How a child ended, once it has.
 pub(crate) type ChildOutcome = Option<Result<RawJson, Error>>;

@@ -1,6 +1,7 @@
 //! What runs: transports, [`Client`] and [`Runtime`] of the Agent Runtime Control Protocol, over the machines of
 //! `arcp-proto`.
 
+mod accept;
 mod agent;
 mod audit;
 mod client;
@@ -10,6 +11,7 @@ mod context;
 mod delegation;
 mod error;
 mod events;
+mod host;
 mod job;
 mod link;
 pub mod metrics;
@@ -21,6 +23,7 @@ mod runtime;
 mod server;
 mod session;
 mod span;
+mod store_link;
 mod token;
 pub mod transport;
 mod verifier;

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::Serialize;
-use sha2::Digest;
 
 use super::auditing::Audited;
 use super::storage::Gated;

@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sha2::Digest;
-
 use super::credentials::{Draft, SubmitRequest};
 use super::idempotency::claim_of;
 use super::requests::answer_frame;
