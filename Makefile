@@ -19,7 +19,7 @@ C_TESTS := $(patsubst tests/c/%.c,target/c/%,$(wildcard tests/c/*.c))
 # `python`, `ruff`, `maturin` and `arcp` below are those of .venv.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help demo test lint interop bench clean test-rust test-corpus test-python test-node test-c
+.PHONY: help demo test lint interop bench fuzz clean test-rust test-mutations test-corpus test-python test-node test-c test-faults
 
 help: ## list these words
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s%s\n", $$1, $$2 }' Makefile
@@ -28,7 +28,7 @@ demo: $(STAMPS)/python ## an agent reads this source tree under a lease; a clien
 	cargo build -p arcp-cli
 	python examples/demo/run.py
 
-test: lint test-rust test-corpus test-python test-node test-c interop demo ## everything a change must pass
+test: lint test-rust test-mutations test-corpus test-python test-node test-c test-faults interop demo ## everything a change must pass
 
 lint: $(STAMPS)/python ## formats, lints, types, generated files
 	cargo fmt --all --check
@@ -38,9 +38,13 @@ lint: $(STAMPS)/python ## formats, lints, types, generated files
 	ruff check .
 	mypy
 
-# The two bindings left out are loaded by their hosts and tested there; the harness needs every shim built.
+# The two bindings left out are loaded by their hosts and tested there; the harness needs every shim built, the faults
+# the program.
 test-rust: $(STAMPS)/tools ## the crates, the house and the surface table
-	cargo test --workspace --exclude arcp-harness --exclude arcp-node --exclude arcp-python
+	cargo test --workspace --exclude arcp-faults --exclude arcp-harness --exclude arcp-node --exclude arcp-python
+
+test-mutations: $(STAMPS)/tools ## a broken rule of each section makes a case fail
+	cargo xtask mutations
 
 test-corpus: $(STAMPS)/python $(STAMPS)/node target/shims/c ## the shared cases, in every language
 	cargo build -p arcp-cli -p arcp-shim
@@ -57,12 +61,20 @@ test-c: $(C_TESTS) ## the C library
 	@test -n "$^" || { echo "tests/c holds no test" >&2; exit 1; }
 	for program in $^; do echo "$$program"; "$$program"; done
 
+# One at a time: each wants the machine for itself.
+test-faults: $(STAMPS)/python ## kill -9, cut links, full disks, stopped readers; ARCP_FAULTS=long for the long form
+	cargo build -p arcp-cli
+	cargo test -p arcp-faults -- --nocapture --test-threads=1
+
 interop: $(STAMPS)/python ## the published Python SDK against ours, in throwaway environments
 	cargo build -p arcp-cli
 	python tests/interop/run.py
 
 bench: $(STAMPS)/python-release ## ours against the raw limit, in one run
 	cargo run --release -p arcp-benches
+
+fuzz: $(STAMPS)/tools ## an hour of random input; ARCP_FUZZ_SECONDS is the work of all targets together
+	ARCP_FUZZ_SECONDS=$${ARCP_FUZZ_SECONDS:-3600} cargo test -p arcp-proto --test fuzz --test machine -- --nocapture
 
 clean: ## remove all that was built
 	rm -rf target .venv node/node_modules node/dist node/*.node python/arcp/_native*.so
@@ -102,7 +114,7 @@ $(STAMPS)/c: $(STAMPS)/tools $(RUST)
 	cargo build -p arcp-c
 	@touch $@
 
-target/c/%: tests/c/%.c include/arcp.h $(STAMPS)/c
+target/c/%: tests/c/%.c tests/c/check.h include/arcp.h $(STAMPS)/c
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $< $(LINK) -o $@
 

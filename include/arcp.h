@@ -89,7 +89,7 @@ typedef enum {
     // No item waits.
     ARCP_ITEM_NONE = 0,
     // A call is done. `number` is the call's; `error` is set if it failed, else what it gives: `text`, `job`,
-    // `transport`, `listener` or nothing.
+    // `transport`, `listener`, `data` or nothing.
     ARCP_ITEM_COMPLETED = 1,
     // Take events with `arcp_job_next_batch`. `number` is the stream's.
     ARCP_ITEM_READY = 2,
@@ -104,6 +104,8 @@ typedef enum {
     ARCP_ITEM_VERIFY = 6,
     // A log line. `level` is an `arcp_log_level`, `cause` the module, `text` the line.
     ARCP_ITEM_LOG = 7,
+    // Give a client's token (`arcp_client_connect_asking`). `token_request` is set.
+    ARCP_ITEM_TOKEN = 8,
 } arcp_item_kind;
 
 // How much a log line matters.
@@ -148,6 +150,10 @@ typedef struct arcp_port arcp_port;
 // Hosts agents and serves sessions.
 typedef struct arcp_runtime arcp_runtime;
 
+// A client needs its token: at its first connection and again at each one that heals a lost link. The first answer
+// counts; freed without one, the attempt to connect has failed.
+typedef struct arcp_token_request arcp_token_request;
+
 // A connection that is not in use yet. The client or runtime that takes it uses it up.
 typedef struct arcp_transport arcp_transport;
 
@@ -184,6 +190,12 @@ typedef struct {
     arcp_invocation *invocation;
     // A token for your verifier.
     arcp_verification *verification;
+    // A token your client needs.
+    arcp_token_request *token_request;
+    // Bytes, for `arcp_data_free` if you keep them; NULL when there are none.
+    uint8_t *data;
+    // How many.
+    size_t data_length;
 } arcp_item;
 
 // One event. Each text ends with NUL; lengths do not count it.
@@ -299,15 +311,19 @@ void arcp_port_close(const arcp_port *port);
 void arcp_port_free(arcp_port *port);
 
 // Frees what an item still owns and makes it `ARCP_ITEM_NONE`. An invocation freed without an answer ends its job as
-// `INTERNAL_ERROR`, a verification refuses its client. Clearing twice is fine; so is NULL.
+// `INTERNAL_ERROR`, a verification refuses its client, a token request fails the attempt to connect. Clearing twice is
+// fine; so is NULL.
 void arcp_item_clear(arcp_item *item);
+
+// Frees bytes an item gave, with the length it gave; NULL does nothing.
+void arcp_data_free(uint8_t *data, size_t length);
 
 // Two connected ends in this process: give one to a client and one to a runtime.
 arcp_result arcp_transport_pair_new(arcp_transport **left, arcp_transport **right, arcp_error **error);
 
 // Connects to `ws://` or `wss://`; completes with `transport`. `options` is a JSON object or NULL: `headers` (list of
 // name and value pairs), `ca_pem` (certificates to trust besides the platform's), `max_message_bytes` (16 MiB),
-// `timeout_sec` (10).
+// `timeout_sec` (10), `allow_cleartext` (`warn`, `refuse` or `silent`, about `ws://` to another machine; `warn`).
 arcp_result arcp_transport_connect(const arcp_core *core,
                                    const arcp_port *port,
                                    uint64_t call,
@@ -352,7 +368,9 @@ void arcp_listener_free(arcp_listener *listener);
 
 // Makes a client that is not connected. `options` is a JSON object: `name` and `version` of your program (required),
 // `features` (list), `handshake_timeout_sec` (5), `request_timeout_sec` (30), `auto_ack` (true), `close_style` (`bye` or
-// `close`; `bye`).
+// `close`; `bye`), `reconnect` (true: a lost link is healed where the transport came from a URL; false; or an object with
+// `initial_sec` (0.1), `max_sec` (5) and `give_up_after_sec` (900; 0 for never)), `max_result_bytes` (64 MiB, of a streamed
+// result put together).
 arcp_result arcp_client_new(const arcp_core *core,
                             const char *options,
                             arcp_client **client,
@@ -366,6 +384,48 @@ arcp_result arcp_client_connect(const arcp_client *client,
                                 const arcp_transport *transport,
                                 const char *token,
                                 arcp_error **error);
+
+// Connects as `arcp_client_connect`, with a token that is asked for, by `ARCP_ITEM_TOKEN` on `tokens`, at the first
+// connection and at each one that heals a lost link. `tokens` may be the port of the call, if you do not block for this
+// call alone. `resume` is as in `arcp_client_connect_resuming`, or NULL for a new session.
+arcp_result arcp_client_connect_asking(const arcp_client *client,
+                                       const arcp_port *port,
+                                       uint64_t call,
+                                       const arcp_transport *transport,
+                                       const arcp_port *tokens,
+                                       const char *resume,
+                                       arcp_error **error);
+
+// Connects as `arcp_client_connect`, and takes up a session of an earlier client, of this process or another. `resume` is
+// a JSON object, all of it required: `session_id` and `resume_token` of that client's last welcome, and `last_event_seq`,
+// the highest it processed (`arcp_client_latest_event_seq`). What came since then comes again: see `arcp_client_job`.
+// Completes with `ARCP_RESUME_WINDOW_EXPIRED` when the session is gone.
+arcp_result arcp_client_connect_resuming(const arcp_client *client,
+                                         const arcp_port *port,
+                                         uint64_t call,
+                                         const arcp_transport *transport,
+                                         const char *token,
+                                         const char *resume,
+                                         arcp_error **error);
+
+// Gives a view of a job of a session that was taken up, with the events since `last_event_seq`. Fails with
+// `ARCP_INVALID_REQUEST` when no session was taken up.
+arcp_result arcp_client_job(const arcp_client *client, const char *job_id, arcp_job **job, arcp_error **error);
+
+// The ids of the jobs this session knows of, as a JSON list for `arcp_string_free`: those that have not ended, and, of a
+// session that was taken up, those something came for that no `arcp_client_job` has asked for.
+arcp_result arcp_client_jobs(const arcp_client *client,
+                             char **jobs,
+                             arcp_error **error);
+
+// Asks for one page of the principal's jobs; completes with JSON: `jobs` (a list of `job_id`, `agent`, `status` and so
+// on), and `next_cursor` when more follow. `request` is a JSON object or NULL: `filter` (object: `status` (list), `agent`,
+// `created_after`, `created_before`), `limit`, `cursor`.
+arcp_result arcp_client_list_jobs(const arcp_client *client,
+                                  const arcp_port *port,
+                                  uint64_t call,
+                                  const char *request,
+                                  arcp_error **error);
 
 // Whether a feature was negotiated.
 bool arcp_client_has_feature(const arcp_client *client, const char *name);
@@ -458,6 +518,13 @@ void arcp_event_batch_free(arcp_event_batch *batch);
 // ended first. May be asked again.
 arcp_result arcp_job_result(const arcp_job *job, const arcp_port *port, uint64_t call, arcp_error **error);
 
+// Waits for the job's end; completes with `data`: the whole of a streamed result, or the JSON text of an inline one. Fails
+// as `arcp_job_result`, and when a chunk is missing or the result is longer than the client's `max_result_bytes`.
+arcp_result arcp_job_result_bytes(const arcp_job *job,
+                                  const arcp_port *port,
+                                  uint64_t call,
+                                  arcp_error **error);
+
 // Frees this view of a job. The job itself goes on.
 void arcp_job_free(arcp_job *job);
 
@@ -465,7 +532,10 @@ void arcp_job_free(arcp_job *job);
 // `name` and `version` of your program (required), `features` (list), `heartbeat_interval_sec` (30; 0 for none),
 // `resume_window_sec` (600), `retention_sec` (600), `idempotency_ttl_sec` (86400), `cancel_grace_sec` (30),
 // `lease_expiry_grace_sec` (1), `max_concurrent_jobs` (100), `max_waiting_jobs` (1000), `cancel_policy` (`session` or
-// `principal`; `session`), `wire_profile` (`auto`, `draft` or `py-1.1`; `auto`).
+// `principal`; `session`), `wire_profile` (`auto`, `draft` or `py-1.1`; `auto`), `result_chunk_cap` (1 MiB, of one chunk of
+// a result), `result_cap` (256 MiB, of a result in chunks), `inline_result_cap` (1 MiB, of a result that is sent whole),
+// `db` (path of a SQLite file that keeps sessions, jobs and events; `memory`), `synchronous` (`normal` survives the
+// process, `full` a power loss too; `normal`).
 arcp_result arcp_runtime_new(const arcp_core *core,
                              const char *options,
                              const arcp_token *tokens,
@@ -481,6 +551,17 @@ arcp_result arcp_runtime_with_verifier_new(const arcp_core *core,
                                            arcp_runtime **runtime,
                                            arcp_error **error);
 
+// Makes a runtime without agents that takes signed tokens (JWT). `options` as in `arcp_runtime_new`. `jwt` is a JSON
+// object with exactly one of `secret` (at least 32 bytes), `public_key_pem` and `jwks_url` (`https`, or `http` on this
+// machine), and, optionally, `ca_pem` (certificates to trust for `jwks_url` besides the platform's), `audience` (one or a
+// list; without it a token must name none), `issuer`, `leeway_sec` (30), `principal_claim` (`sub`), `algorithms` (list; all
+// the keys allow).
+arcp_result arcp_runtime_with_jwt_new(const arcp_core *core,
+                                      const char *options,
+                                      const char *jwt,
+                                      arcp_runtime **runtime,
+                                      arcp_error **error);
+
 // Adds an agent, or replaces it: each of its jobs arrives as `ARCP_ITEM_INVOKE` on `port`. `version` may be NULL; the
 // first version of a name is its default.
 arcp_result arcp_runtime_register_agent(const arcp_runtime *runtime,
@@ -488,6 +569,15 @@ arcp_result arcp_runtime_register_agent(const arcp_runtime *runtime,
                                         const char *name,
                                         const char *version,
                                         arcp_error **error);
+
+// Adds an agent as `arcp_runtime_register_agent`. `options` is a JSON object or NULL: `restartable` (false; true runs a
+// job that died with an earlier process over the same `db` again, under its id, unless a chunk of its result was sent).
+arcp_result arcp_runtime_register_agent_with(const arcp_runtime *runtime,
+                                             const arcp_port *port,
+                                             const char *name,
+                                             const char *version,
+                                             const char *options,
+                                             arcp_error **error);
 
 // Sets the version a bare name means.
 arcp_result arcp_runtime_set_default_agent_version(const arcp_runtime *runtime,
@@ -506,7 +596,8 @@ arcp_result arcp_runtime_accept(const arcp_runtime *runtime,
                                 const arcp_transport *transport,
                                 arcp_error **error);
 
-// Serves every connection of a listener; completes with nothing when the listener is closed.
+// Serves every connection of a listener; completes with nothing when the listener is closed. Jobs that died with an
+// earlier process over the same `db` are settled now, so register agents before.
 arcp_result arcp_runtime_serve(const arcp_runtime *runtime,
                                const arcp_port *port,
                                uint64_t call,
@@ -607,6 +698,74 @@ arcp_result arcp_verification_refuse(const arcp_verification *verification,
 
 // Frees a verification.
 void arcp_verification_free(arcp_verification *verification);
+
+// Opens the result of the job, to be written in parts instead of whole with `arcp_invocation_complete`; once per job.
+// `result_id` is one of yours, or NULL for a fresh one; `opened` (may be NULL) gets the one in use, for
+// `arcp_string_free`. The result is sent in chunks of `chunk_bytes` (0 means 256 KiB). Fails with `ARCP_INVALID_REQUEST`
+// when it was opened before or an argument is out of bounds.
+arcp_result arcp_invocation_open_result(const arcp_invocation *invocation,
+                                        const char *result_id,
+                                        size_t chunk_bytes,
+                                        char **opened,
+                                        arcp_error **error);
+
+// Writes to the open result as much of `length` bytes as may be written at once, and returns at once. `*taken` says how
+// many that were; `*must_wait`, whether to wait for `arcp_invocation_drained` before writing the rest, or more: the client
+// lags. `is_text` promises UTF-8, which is sent as text and taken up to the end of a character; other bytes are sent as
+// base64. `data` may be NULL when `length` is 0. Fails with `ARCP_INVALID_REQUEST` when no result is open, and with
+// `ARCP_INTERNAL_ERROR` over one of the runtime's caps, in which the job then ends.
+arcp_result arcp_invocation_write_result(const arcp_invocation *invocation,
+                                         const uint8_t *data,
+                                         size_t length,
+                                         bool is_text,
+                                         size_t *taken,
+                                         bool *must_wait,
+                                         arcp_error **error);
+
+// Sends the newest chunk of the open result, which is kept back until the next one is written.
+arcp_result arcp_invocation_flush_result(const arcp_invocation *invocation, arcp_error **error);
+
+// Ends the open result; `summary` is a sentence for people, or NULL. Then answer with `arcp_invocation_complete`, whose
+// result is not sent.
+arcp_result arcp_invocation_finish_result(const arcp_invocation *invocation, const char *summary, arcp_error **error);
+
+// Delegates to another agent of the runtime, in the order of what this job emits; completes with the payload of the
+// child's `job.accepted` as JSON (`job_id`, `delegate_id`, `agent`, `lease`, ...) once this job may emit on. `request` is a
+// JSON object: `agent` (required), `input` (any JSON), `lease_request` (object, within this job's lease), `expires_at`
+// (RFC 3339), `delegate_id`, `detached` (false; true lets the child outlive this job). Completes with
+// `ARCP_PERMISSION_DENIED`, `ARCP_LEASE_SUBSET_VIOLATION` and other errors when it is refused.
+arcp_result arcp_invocation_delegate(const arcp_invocation *invocation,
+                                     const arcp_port *port,
+                                     uint64_t call,
+                                     const char *request,
+                                     arcp_error **error);
+
+// Waits for the end of a child of this job; completes with its result as JSON, or with its error. May be asked again.
+// Fails with `ARCP_BAD_ARGUMENT` when `job_id` is no child of this job.
+arcp_result arcp_invocation_child_result(const arcp_invocation *invocation,
+                                         const arcp_port *port,
+                                         uint64_t call,
+                                         const char *job_id,
+                                         arcp_error **error);
+
+// Makes a child of this job give way; `reason` may be NULL (`parent.cancel`). Nothing happens when the child has ended.
+// Fails with `ARCP_BAD_ARGUMENT` when `job_id` is no child of this job.
+arcp_result arcp_invocation_cancel_child(const arcp_invocation *invocation,
+                                         const char *job_id,
+                                         const char *reason,
+                                         arcp_error **error);
+
+// This is the token.
+arcp_result arcp_token_answer(const arcp_token_request *request, const char *token, arcp_error **error);
+
+// There is no token: the client fails with `code` (NULL means `UNAUTHENTICATED`) and `message`.
+arcp_result arcp_token_refuse(const arcp_token_request *request,
+                              const char *code,
+                              const char *message,
+                              arcp_error **error);
+
+// Frees a token request.
+void arcp_token_request_free(arcp_token_request *request);
 
 // Calls a function of the protocol by name, without any session. Arguments and answer (for `arcp_string_free`) are
 // JSON objects:

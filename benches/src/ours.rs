@@ -1,48 +1,19 @@
-//! The same machine, the same loopback, through ARCP.
+//! The same machine, the same loopback, through the Rust client.
 
 use std::time::{Duration, Instant};
 
-use arcp::message::PeerInfo;
-use arcp::{
-    Client, ClientConfig, ConnectOptions, JobContext, ListenOptions, Listener, ProtocolError, RawJson, Runtime,
-    RuntimeConfig, StaticBearerVerifier, Submit, WebSocketTransport, event,
-};
+use arcp::{Client, ClientConfig, ConnectOptions, RawJson, Submit, WebSocketTransport};
 
-use crate::single_threaded;
+use crate::server::{Kept, RESULT, Server, TOKEN, peer};
+use crate::{Measured, megabytes, rate, single_threaded};
 
 /// Events of one measured job.
 const EVENTS: u64 = 400_000;
 
-fn peer(name: &str) -> PeerInfo {
-    PeerInfo { name: name.into(), version: "1".into() }
-}
-
-/// A runtime with an echo agent and one that emits log events, each about the length of the raw frames.
-pub(crate) fn serve(server: &tokio::runtime::Runtime) -> String {
-    let runtime = Runtime::new(RuntimeConfig::new(peer("bench")), StaticBearerVerifier::new([("tok", "me")]));
-    runtime.register_agent("echo", async |input: RawJson, _: JobContext| Ok::<_, ProtocolError>(input)).unwrap();
-    runtime
-        .register_agent("stream", |input: RawJson, ctx: JobContext| async move {
-            let count: u64 = input.get().parse().map_err(|_| ProtocolError::invalid("input must be a count"))?;
-            for i in 0..count {
-                let body = event::log("info", &format!("line {i}"), None)?;
-                ctx.emit("log", &body).await?;
-            }
-            Ok(input)
-        })
-        .unwrap();
-    server.block_on(async move {
-        let listener = Listener::bind(ListenOptions { port: 0, ..ListenOptions::default() }).await.unwrap();
-        let url = listener.url().to_owned();
-        tokio::spawn(async move { runtime.serve(listener).await });
-        url
-    })
-}
-
 async fn connect(url: &str) -> Client {
     let transport = WebSocketTransport::connect(url, ConnectOptions::default()).await.unwrap();
     let client = Client::new(ClientConfig::new(peer("bench-client")));
-    client.connect(transport, "tok").await.unwrap();
+    client.connect(transport, TOKEN).await.unwrap();
     client
 }
 
@@ -50,10 +21,10 @@ fn submit(agent: &str, input: &str) -> Submit {
     Submit::new(agent, RawJson::parse(input).unwrap())
 }
 
-/// Jobs with so many in flight.
-pub(crate) fn in_flight(width: usize) -> (u64, Duration) {
-    let (server, host) = (single_threaded(), single_threaded());
-    let url = serve(&server);
+/// Jobs per second with so many in flight.
+pub(crate) fn in_flight(kept: Kept, width: usize) -> Measured {
+    let (server, host) = (Server::start(kept), single_threaded());
+    let url = server.url.clone();
     let task = host.spawn(async move {
         let client = connect(&url).await;
         let start = Instant::now();
@@ -74,15 +45,17 @@ pub(crate) fn in_flight(width: usize) -> (u64, Duration) {
         for worker in workers {
             count += worker.await.unwrap();
         }
-        (count, start.elapsed())
+        let took = start.elapsed();
+        client.close("measured").await;
+        rate(count, took)
     });
-    host.block_on(task).unwrap()
+    Ok(vec![host.block_on(task).unwrap()])
 }
 
-/// Events of one job, taken in batches.
-pub(crate) fn events() -> (u64, Duration) {
-    let (server, host) = (single_threaded(), single_threaded());
-    let url = serve(&server);
+/// Events of one job per second, taken in batches.
+pub(crate) fn events(kept: Kept) -> Measured {
+    let (server, host) = (Server::start(kept), single_threaded());
+    let url = server.url.clone();
     let task = host.spawn(async move {
         let client = connect(&url).await;
         let start = Instant::now();
@@ -97,7 +70,25 @@ pub(crate) fn events() -> (u64, Duration) {
         // A word of back pressure may be among them.
         assert!(count >= EVENTS, "{count} of {EVENTS} events arrived");
         handle.result().await.unwrap();
-        (count, took)
+        client.close("measured").await;
+        rate(count, took)
     });
-    host.block_on(task).unwrap()
+    Ok(vec![host.block_on(task).unwrap()])
+}
+
+/// Megabytes per second of a streamed result, put together by the client.
+pub(crate) fn result(agent: &'static str) -> Measured {
+    let (server, host) = (Server::start(Kept::InMemory), single_threaded());
+    let url = server.url.clone();
+    let task = host.spawn(async move {
+        let client = connect(&url).await;
+        let start = Instant::now();
+        let handle = client.submit(&submit(agent, "null"), None).await.unwrap();
+        let bytes = handle.result_bytes().await.unwrap();
+        let took = start.elapsed();
+        assert_eq!(bytes.len(), RESULT);
+        client.close("measured").await;
+        megabytes(RESULT, took)
+    });
+    Ok(vec![host.block_on(task).unwrap()])
 }

@@ -1,6 +1,6 @@
 //! The limit: bare tokio-tungstenite with our buffers and TCP_NODELAY.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use arcp::transport::websocket_config;
 use futures_util::{SinkExt, StreamExt};
@@ -8,7 +8,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{WebSocketStream, accept_async_with_config, client_async_with_config};
 
-use crate::single_threaded;
+use crate::{rate, single_threaded};
 
 /// The length of a typical event frame.
 const FRAME: usize = 332;
@@ -25,8 +25,8 @@ async fn accept(listener: TcpListener) -> WebSocketStream<TcpStream> {
     accept_async_with_config(tcp, Some(websocket_config(16 << 20))).await.unwrap()
 }
 
-/// Round trips of one frame between two threads.
-pub(crate) fn ping_pong() -> (u64, Duration) {
+/// Round trips per second of one frame between two threads.
+pub(crate) fn ping_pong() -> f64 {
     let (server, client) = (single_threaded(), single_threaded());
     let listener = server.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
     let address = listener.local_addr().unwrap();
@@ -48,13 +48,13 @@ pub(crate) fn ping_pong() -> (u64, Duration) {
             socket.next().await.unwrap().unwrap();
             count += 1;
         }
-        (count, start.elapsed())
+        rate(count, start.elapsed())
     });
     client.block_on(task).unwrap()
 }
 
-/// Frames one way, as many as fit.
-pub(crate) fn stream() -> (u64, Duration) {
+/// Frames one way per second, as many as fit.
+pub(crate) fn stream() -> f64 {
     let (server, client) = (single_threaded(), single_threaded());
     let listener = server.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
     let address = listener.local_addr().unwrap();
@@ -80,7 +80,7 @@ pub(crate) fn stream() -> (u64, Duration) {
             socket.next().await.unwrap().unwrap();
             count += 1;
         }
-        (count, start.elapsed())
+        rate(count, start.elapsed())
     });
     client.block_on(task).unwrap()
 }

@@ -2,13 +2,16 @@ import { ArgumentError, attempt, toJson } from "./errors.js";
 import {
   JobHandle,
   JobSubscription,
+  ResumedJob,
   type JobAcceptedPayload,
   type JobSubscribedPayload,
   type Lease,
   type LeaseConstraints,
 } from "./job.js";
 import { native, type NativeClient, type NativeJob } from "./native.js";
+import { parse } from "./json.js";
 import { abortable, port } from "./port.js";
+import { TokenPort, type Token } from "./token.js";
 import { WebSocketTransport, type Transport } from "./transport.js";
 
 /** How a client introduces itself. */
@@ -17,8 +20,15 @@ export interface ClientInfo {
   version: string;
 }
 
-/** A bearer token, or what makes one when it is needed. */
-export type Token = string | (() => string | Promise<string>);
+/** How a lost connection is healed. */
+export interface ReconnectOptions {
+  /** Seconds before the first attempt, at most; 0.1. Doubles with each attempt. */
+  initialSec?: number;
+  /** Seconds between attempts, at most; 5. */
+  maxSec?: number;
+  /** Seconds after which the session is given up; 900. 0 never gives up. */
+  giveUpAfterSec?: number;
+}
 
 export interface ClientOptions {
   client: ClientInfo;
@@ -32,7 +42,75 @@ export interface ClientOptions {
   requestTimeoutMs?: number;
   /** Whether events are acknowledged as they are taken; true. */
   autoAck?: boolean;
+  /**
+   * Whether, or how, a lost connection to a URL is healed; true. Handles and iterators go on. It does not keep Node alive
+   * by itself: an open handle or call does.
+   */
+  reconnect?: boolean | ReconnectOptions;
+  /** The longest streamed result that is put together in memory, in bytes; 64 MiB. */
+  maxResultBytes?: number;
 }
+
+/** A session to take up, of this process or an earlier one. The token is a secret. */
+export interface SessionResume {
+  sessionId: string;
+  /** The newest one: each welcome brings another. */
+  resumeToken: string;
+  /** The highest number that was received; what came after it is sent again. */
+  lastEventSeq: number;
+}
+
+/** How to connect. */
+export interface ConnectionOptions {
+  /** Takes this session up; its jobs are then those of `job` and `jobs`. */
+  resume?: SessionResume;
+  signal?: AbortSignal;
+}
+
+/** Which jobs to list. Members keep the wire's names. */
+export interface JobFilter {
+  /** Any of these: pending, running, success, error, cancelled, timed_out. */
+  status?: readonly string[];
+  /** `name` for all its versions, or `name@version`. */
+  agent?: string;
+  /** RFC 3339, UTC. */
+  created_after?: string;
+  /** RFC 3339, UTC. */
+  created_before?: string;
+}
+
+/** What to list. */
+export interface ListJobsOptions {
+  filter?: JobFilter;
+  /** The most on one page, up to 1000; 100. */
+  limit?: number;
+  /** Where the page before ended. */
+  cursor?: string | undefined;
+  signal?: AbortSignal;
+}
+
+/** A job in a list. Members keep the wire's names. */
+export interface JobListEntry {
+  job_id: string;
+  agent: string;
+  status: string;
+  lease: Lease;
+  lease_constraints?: LeaseConstraints;
+  budget?: Record<string, number>;
+  parent_job_id: string | null;
+  created_at: string;
+  trace_id?: string;
+  last_event_seq: number;
+}
+
+/** One page of jobs. */
+export interface JobListPage {
+  jobs: JobListEntry[];
+  /** For the next page; `undefined` on the last. */
+  nextCursor: string | undefined;
+}
+
+
 
 export interface SubmitOptions {
   /** `name` or `name@version`. */
@@ -73,7 +151,7 @@ export interface SessionWelcomePayload {
 /** A session with a runtime: connect once, submit and follow jobs, close. */
 export class ARCPClient {
   readonly #native: NativeClient;
-  readonly #token: Token;
+  readonly #token: string | TokenPort;
   #welcome: SessionWelcomePayload | undefined;
 
   /** @throws ArgumentError naming the option that is wrong. */
@@ -90,9 +168,11 @@ export class ARCPClient {
       handshake_timeout_sec: seconds(options.handshakeTimeoutMs),
       request_timeout_sec: seconds(options.requestTimeoutMs),
       auto_ack: options.autoAck,
+      reconnect: typeof options.reconnect === "object" ? waits(options.reconnect) : options.reconnect,
+      max_result_bytes: options.maxResultBytes,
     };
-    this.#token = options.token;
     this.#native = attempt(() => new native.NativeClient(toJson(settings, "options")));
+    this.#token = typeof options.token === "string" ? options.token : new TokenPort(options.token);
   }
 
   /** Connects to a URL and shakes hands. */
@@ -105,28 +185,54 @@ export class ARCPClient {
   /**
    * Shakes hands over a transport, which is used up, or over a new connection to a URL.
    *
-   * @throws UnauthenticatedError for a token the runtime does not know, WaitTimeoutError without a welcome in time,
-   * TransportClosedError when there is no connection.
+   * @throws UnauthenticatedError for a token the runtime does not know, what a token function threw, WaitTimeoutError
+   * without a welcome in time, TransportClosedError when there is no connection, ResumeWindowExpiredError for a session
+   * that is kept no more.
    */
-  async connect(to: Transport | string, options: { signal?: AbortSignal } = {}): Promise<SessionWelcomePayload> {
-    const { signal } = options;
-    const token = typeof this.#token === "string" ? this.#token : await this.#token();
-    const transport = typeof to === "string" ? await WebSocketTransport.connect(to, options) : to;
-    const { value } = await port.call<SessionWelcomePayload>(
-      (call) => this.#native.connect(port.native, call, transport._native, token),
-      { signal },
-    );
-    this.#welcome = value;
-    return value;
+  async connect(to: Transport | string, options: ConnectionOptions = {}): Promise<SessionWelcomePayload> {
+    const { signal, resume } = options;
+    const transport =
+      typeof to === "string" ? await WebSocketTransport.connect(to, signal ? { signal } : {}) : to;
+    const token = typeof this.#token === "string" ? this.#token : this.#token.port.native;
+    if (typeof this.#token !== "string") this.#token.failure = undefined;
+    const earlier = resume && toJson(point(resume), "resume");
+    try {
+      const { value } = await port.call<SessionWelcomePayload>(
+        (call) => this.#native.connect(port.native, call, transport._native, token, earlier),
+        { signal },
+      );
+      this.#welcome = value;
+      return value;
+    } catch (error) {
+      // Whole, rather than as the core passes it on.
+      if (typeof this.#token !== "string" && this.#token.failure) throw this.#token.failure.error;
+      throw error;
+    }
   }
 
-  /** The answer to the handshake; `undefined` before it. */
+  /** Takes up a session, as `connect` with `resume` does. */
+  resume(
+    to: Transport | string,
+    resume: SessionResume,
+    options: { signal?: AbortSignal } = {},
+  ): Promise<SessionWelcomePayload> {
+    return this.connect(to, { ...options, resume });
+  }
+
+  /** The newest answer to a handshake, also of one that healed the session; `undefined` before the first. */
   get welcomePayload(): SessionWelcomePayload | undefined {
+    const text = this.#native.welcome();
+    if (text !== null) this.#welcome = parse(text) as SessionWelcomePayload;
     return this.#welcome;
   }
 
   get sessionId(): string | undefined {
-    return this.#welcome?.session_id;
+    return this.welcomePayload?.session_id;
+  }
+
+  /** What the session can be taken up with, a secret; it changes when the session is healed. */
+  get resumeToken(): string | undefined {
+    return this.welcomePayload?.resume_token;
   }
 
   /** What both sides support, in this client's order. */
@@ -182,6 +288,49 @@ export class ARCPClient {
     return new JobSubscription<Result>(object, value, () => this.#native.unsubscribe(jobId));
   }
 
+  /**
+   * One page of the jobs this principal may see, the oldest first.
+   *
+   * @throws InvalidRequestError for a bad cursor or limit, or when `list_jobs` was not negotiated.
+   */
+  async listJobs(options: ListJobsOptions = {}): Promise<JobListPage> {
+    const { signal, ...request } = options;
+    const { value } = await port.call<{ jobs: JobListEntry[]; next_cursor: string | null }>(
+      (call) => this.#native.listJobs(port.native, call, toJson(request, "listJobs")),
+      { signal },
+    );
+    return { jobs: value.jobs, nextCursor: value.next_cursor ?? undefined };
+  }
+
+  /** All those jobs, page by page as they are iterated. */
+  async *allJobs(options: Omit<ListJobsOptions, "cursor"> = {}): AsyncGenerator<JobListEntry, void, undefined> {
+    let cursor: string | undefined;
+    do {
+      const page = await this.listJobs({ ...options, cursor });
+      yield* page.jobs;
+      cursor = page.nextCursor;
+    } while (cursor !== undefined);
+  }
+
+  /**
+   * A handle for a job of a session that was taken up: what came since then, and what comes. A job that had ended by then
+   * has no more to say here; subscribe to it with history instead.
+   *
+   * @throws InvalidRequestError when no session was taken up, ClosedError or TransportClosedError when there is none.
+   */
+  job<Result = unknown>(jobId: string): ResumedJob<Result> {
+    return new ResumedJob<Result>(
+      this,
+      attempt(() => this.#native.job(jobId)),
+      jobId,
+    );
+  }
+
+  /** Ids of the jobs of this session that go on: those with handles, and after a resume those something came for. */
+  jobs(): string[] {
+    return this.#native.jobs();
+  }
+
   /** Asks to cancel a job and returns at once. */
   cancelJob(jobId: string, options: { reason?: string } = {}): void {
     attempt(() => this.#native.cancelJob(jobId, options.reason ?? ""));
@@ -195,6 +344,7 @@ export class ARCPClient {
   /** Says good-bye and closes the connection, within bounded time. Open handles end with `ClosedError`. */
   async close(reason = "client closed"): Promise<void> {
     await port.call((call) => this.#native.close(port.native, call, reason));
+    if (typeof this.#token !== "string") this.#token.port.close(reason);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -215,6 +365,16 @@ export class ARCPClient {
       if (abort) signal.removeEventListener("abort", abort);
     }
   }
+}
+
+/** As the bridge reads it. */
+function waits({ initialSec, maxSec, giveUpAfterSec }: ReconnectOptions): Record<string, number | undefined> {
+  return { initial_sec: initialSec, max_sec: maxSec, give_up_after_sec: giveUpAfterSec };
+}
+
+/** As the bridge reads it. */
+function point({ sessionId, resumeToken, lastEventSeq }: SessionResume): Record<string, unknown> {
+  return { session_id: sessionId, resume_token: resumeToken, last_event_seq: lastEventSeq };
 }
 
 function seconds(milliseconds: number | undefined): number | undefined {

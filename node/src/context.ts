@@ -1,8 +1,10 @@
+import { ChildJob, type DelegateOptions } from "./child.js";
 import { CancelledError, ClosedError, LeaseExpiredError, TimeoutError, attempt, toJson } from "./errors.js";
 import type { EventBodies } from "./events.js";
-import type { Lease, LeaseConstraints } from "./job.js";
+import type { JobAcceptedPayload, Lease, LeaseConstraints } from "./job.js";
 import type { NativeInvocation } from "./native.js";
 import { turn, type JobStart, type Port } from "./port.js";
+import { ResultWriter, type ResultEnd, type ResultOptions, type ResultPart } from "./result.js";
 
 /** Events an agent may emit before the loop gets a turn (D-23). */
 const BURST = 256;
@@ -30,6 +32,7 @@ export class JobContext {
   readonly #port: Port;
   readonly #abort = new AbortController();
   #burst = 0;
+  #result: ResultWriter | undefined;
 
   /** For this package only. */
   constructor(port: Port, inner: NativeInvocation, start: JobStart) {
@@ -100,10 +103,58 @@ export class JobContext {
       this.#burst = 0;
       return this.#drained();
     }
-    if (++this.#burst < BURST) return undefined;
-    // Otherwise a loop of emits would never hear of a cancellation.
-    this.#burst = 0;
-    return turn();
+    return this.#turn();
+  }
+
+  /**
+   * Opens the result of the job, to be written in parts; once per job.
+   *
+   * @throws InvalidRequestError when it was opened before, or an option is out of bounds.
+   */
+  streamResult(options: ResultOptions = {}): ResultWriter {
+    this.#result = new ResultWriter(
+      { native: this.#native, signal: this.signal, drained: () => this.#drained(), turn: () => this.#turn() },
+      options,
+    );
+    return this.#result;
+  }
+
+  /** Streams all of `source`, a `Readable` for one, as the result of the job, at the pace of its reader. */
+  async writeResult(
+    source: ResultPart | Iterable<ResultPart> | AsyncIterable<ResultPart>,
+    options: ResultOptions & ResultEnd = {},
+  ): Promise<void> {
+    const writer = this.streamResult(options);
+    try {
+      const parts = typeof source === "string" || source instanceof Uint8Array ? [source] : source;
+      for await (const part of parts) await writer.write(part);
+    } catch (error) {
+      writer._fail(error);
+      throw error;
+    }
+    await writer.close(options);
+  }
+
+  /**
+   * Hands work to another agent of this runtime, as a job of its own under a part of this job's lease.
+   *
+   * @throws PermissionDeniedError without `agent.delegate` for the agent, LeaseSubsetViolationError for a lease that asks for
+   * more than this job's, AgentNotAvailableError, BudgetExhaustedError, LeaseExpiredError, InvalidRequestError.
+   */
+  async delegate<Result = unknown>(options: DelegateOptions): Promise<ChildJob<Result>> {
+    const request = {
+      agent: options.agent,
+      input: options.input ?? null,
+      lease_request: options.lease,
+      expires_at: options.leaseConstraints?.expires_at,
+      delegate_id: options.delegateId,
+      detached: options.detached,
+    };
+    const text = toJson(request, "delegate");
+    const { value } = await this.#port.call<JobAcceptedPayload>((call) =>
+      this.#native.delegate(this.#port.native, call, text),
+    );
+    return new ChildJob<Result>(this.#port, this.#native, value);
   }
 
   /**
@@ -115,9 +166,21 @@ export class JobContext {
     attempt(() => this.#native.authorize(namespace, target));
   }
 
+  /** For this package only: waits for the result that is being written, and throws what broke it. */
+  async _settled(): Promise<void> {
+    await this.#result?._settled();
+  }
+
   /** For this package only. */
   _giveWay(cause: string, reason: string): void {
     this.#abort.abort(giveWayError(cause, reason));
+  }
+
+  #turn(): Emitted {
+    if (++this.#burst < BURST) return undefined;
+    // Otherwise a loop of emits would never hear of a cancellation.
+    this.#burst = 0;
+    return turn();
   }
 
   async #drained(): Promise<void> {

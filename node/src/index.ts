@@ -1,11 +1,18 @@
+export { ChildJob, type DelegateOptions } from "./child.js";
 export {
   ARCPClient,
   type ClientInfo,
   type ClientOptions,
+  type ConnectionOptions,
+  type JobFilter,
+  type JobListEntry,
+  type JobListPage,
+  type ListJobsOptions,
+  type ReconnectOptions,
+  type SessionResume,
   type SessionWelcomePayload,
   type SubmitOptions,
   type SubscribeOptions,
-  type Token,
 } from "./client.js";
 export { JobContext, type Emitted } from "./context.js";
 export {
@@ -51,6 +58,7 @@ export {
 export {
   JobHandle,
   JobSubscription,
+  ResumedJob,
   type EventBatchesOptions,
   type EventsOptions,
   type JobAcceptedPayload,
@@ -60,15 +68,18 @@ export {
   type LeaseConstraints,
 } from "./job.js";
 export { setLogger, type Logger, type LogLevel } from "./log.js";
+export { ResultWriter, type ResultEnd, type ResultOptions, type ResultPart } from "./result.js";
 export {
   ARCPRuntime,
   type Agent,
   type AgentEntry,
+  type AgentOptions,
   type ListenOptions,
   type Listener,
   type RuntimeInfo,
   type RuntimeOptions,
 } from "./runtime.js";
+export { type Token } from "./token.js";
 export {
   MemoryTransport,
   pairMemoryTransports,
@@ -76,4 +87,10 @@ export {
   WebSocketTransport,
   type ConnectOptions,
 } from "./transport.js";
-export { StaticBearerVerifier, type BearerVerifier, type Identity } from "./verifier.js";
+export {
+  JwtVerifier,
+  StaticBearerVerifier,
+  type BearerVerifier,
+  type Identity,
+  type JwtVerifierOptions,
+} from "./verifier.js";

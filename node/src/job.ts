@@ -1,6 +1,8 @@
+import { Readable } from "node:stream";
+
 import type { ARCPClient } from "./client.js";
-import { ClosedError } from "./errors.js";
-import type { JobEvent } from "./events.js";
+import { ClosedError, attempt } from "./errors.js";
+import type { EventBodies, JobEvent } from "./events.js";
 import { parse } from "./json.js";
 import type { NativeJob } from "./native.js";
 import { abortable, port, turn } from "./port.js";
@@ -38,6 +40,7 @@ export interface JobAcceptedPayload {
   accepted_at?: string;
   trace_id?: string;
   parent_job_id?: string;
+  delegate_id?: string;
 }
 
 /** The payload of `job.subscribed`. */
@@ -96,6 +99,29 @@ abstract class JobView<Result> implements AsyncIterable<JobEvent> {
   /** The result's value. Rejects as `done` does. */
   async result(): Promise<Result> {
     return (await this.done).result as Result;
+  }
+
+  /**
+   * Waits for the end: the whole of a streamed result, or the JSON text of an inline one, as bytes.
+   *
+   * @throws as `done`, which also rejects for a streamed result with a chunk missing, or longer than the client's
+   * `maxResultBytes`; InvalidRequestError when its chunks were left to `resultStream`.
+   */
+  async resultBytes(options: { signal?: AbortSignal } = {}): Promise<Buffer> {
+    const waiting = port.call<undefined, Buffer>((call) => this.#native.resultBytes(port.native, call), {
+      signal: this.#left.signal,
+    });
+    return (await abortable(waiting, options.signal)).object;
+  }
+
+  /**
+   * The same bytes as they come, for a result of any length. It takes the job's events, so call it before anything else
+   * takes them, and read other events no more. Destroyed with an error for what `resultBytes` throws.
+   */
+  resultStream(options: { signal?: AbortSignal } = {}): Readable {
+    // Now rather than at the first read: from here on the core holds no chunks.
+    attempt(() => this.#native.takeChunks());
+    return Readable.from(this.#parts(options), { objectMode: false });
   }
 
   /** Every event, in order, until the job has ended. What was taken counts as processed (R-6.5.8). */
@@ -170,6 +196,17 @@ abstract class JobView<Result> implements AsyncIterable<JobEvent> {
     return this.events();
   }
 
+  async *#parts(options: { signal?: AbortSignal }): AsyncGenerator<Buffer, void, undefined> {
+    let streamed = false;
+    for await (const { body } of this.events({ ...options, kinds: ["result_chunk"] })) {
+      const { data, encoding } = body as EventBodies["result_chunk"];
+      streamed = true;
+      if (data !== "") yield Buffer.from(data, encoding);
+    }
+    await port.call((call) => this.#native.finishChunks(port.native, call), { signal: this.#left.signal });
+    if (!streamed) yield await this.resultBytes(options);
+  }
+
   /** Ends this view on this side only. */
   protected leave(reason: string): void {
     this.#left.abort(new ClosedError(reason));
@@ -204,7 +241,7 @@ abstract class JobView<Result> implements AsyncIterable<JobEvent> {
       await turn();
     }
     while (!this.#left.signal.aborted) {
-      const next = this.#native.nextBatch(port.native, this.#stream, max);
+      const next = attempt(() => this.#native.nextBatch(port.native, this.#stream, max));
       if (next?.text === "") return false;
       if (next !== null) {
         this.#batch = parse(next.text, next.wide) as JobEvent[];
@@ -229,16 +266,30 @@ abstract class JobView<Result> implements AsyncIterable<JobEvent> {
   }
 }
 
-/** A job this client submitted. Until it has ended it keeps Node alive. */
-export class JobHandle<Result = unknown> extends JobView<Result> {
+/** A job of a session that was taken up. Until it has ended it keeps Node alive. */
+export class ResumedJob<Result = unknown> extends JobView<Result> {
   readonly #client: ARCPClient;
+
+  /** For this package only. */
+  constructor(client: ARCPClient, inner: NativeJob, jobId: string) {
+    super(jobId, inner);
+    this.#client = client;
+  }
+
+  /** Asks to cancel the job; `done` tells what came of it. */
+  cancel(reason?: string): void {
+    this.#client.cancelJob(this.jobId, reason === undefined ? {} : { reason });
+  }
+}
+
+/** A job this client submitted. Until it has ended it keeps Node alive. */
+export class JobHandle<Result = unknown> extends ResumedJob<Result> {
   /** The answer to the submit. May hold credentials, which are secret. */
   readonly accepted: JobAcceptedPayload;
 
   /** For this package only. */
   constructor(client: ARCPClient, inner: NativeJob, accepted: JobAcceptedPayload) {
-    super(accepted.job_id, inner);
-    this.#client = client;
+    super(client, inner, accepted.job_id);
     this.accepted = accepted;
   }
 
@@ -263,11 +314,6 @@ export class JobHandle<Result = unknown> extends JobView<Result> {
 
   get traceId(): string | undefined {
     return this.accepted.trace_id;
-  }
-
-  /** Asks to cancel the job; `done` tells what came of it. */
-  cancel(reason?: string): void {
-    this.#client.cancelJob(this.jobId, reason === undefined ? {} : { reason });
   }
 }
 

@@ -22,12 +22,25 @@ export interface NativeListener {
 export interface NativeJob {
   /** JSON of a list, the empty text after the last event; `null` when there is nothing yet. */
   nextBatch(port: NativePort, stream: number, max: number): { text: string; wide: boolean } | null;
+  takeChunks(): void;
+  finishChunks(port: NativePort, call: number): void;
+  resultBytes(port: NativePort, call: number): void;
   stopReading(): void;
   result(port: NativePort, call: number): void;
 }
 
 export interface NativeClient {
-  connect(port: NativePort, call: number, transport: NativeTransport, token: string): void;
+  connect(
+    port: NativePort,
+    call: number,
+    transport: NativeTransport,
+    token: string | NativePort,
+    resume?: string,
+  ): void;
+  welcome(): string | null;
+  job(jobId: string): NativeJob;
+  jobs(): string[];
+  listJobs(port: NativePort, call: number, request: string): void;
   negotiatedFeatures(): string[];
   latestEventSeq(): number;
   submit(port: NativePort, call: number, request: string): void;
@@ -39,7 +52,7 @@ export interface NativeClient {
 }
 
 export interface NativeRuntime {
-  registerAgent(port: NativePort, name: string, version?: string): void;
+  registerAgent(port: NativePort, name: string, version: string | undefined, restartable: boolean): void;
   setDefaultAgentVersion(name: string, version: string): void;
   agentInventory(): string;
   accept(port: NativePort, call: number, transport: NativeTransport): void;
@@ -52,6 +65,13 @@ export interface NativeInvocation {
   emit(kind: string, body: string): boolean;
   drained(port: NativePort, call: number): void;
   authorize(namespace: string, target: string): void;
+  openResult(resultId?: string, chunkBytes?: number): string;
+  writeResult(data: Uint8Array, utf8: boolean): { taken: number; mustWait: boolean };
+  flushResult(): void;
+  finishResult(summary?: string): void;
+  delegate(port: NativePort, call: number, request: string): void;
+  childResult(port: NativePort, call: number, jobId: string): void;
+  cancelChild(jobId: string, reason: string): void;
   complete(result: string): void;
   fail(error: string): void;
   cancelled(): void;
@@ -62,10 +82,15 @@ export interface NativeVerifyRequest {
   refuse(error: string): void;
 }
 
+export interface NativeTokenRequest {
+  give(token: string): void;
+  refuse(error: string): void;
+}
+
 interface Native {
   NativePort: new (wake: () => void) => NativePort;
   NativeClient: new (options: string) => NativeClient;
-  NativeRuntime: new (port: NativePort, options: string, tokens?: [string, string][]) => NativeRuntime;
+  NativeRuntime: new (port: NativePort, options: string, tokens?: [string, string][] | string) => NativeRuntime;
   attach(): void;
   callFunction(name: string, args: string): string;
   connectWebsocket(port: NativePort, call: number, url: string, options: string): void;

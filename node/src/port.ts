@@ -1,6 +1,12 @@
 import { attempt, fromInfo, type ErrorInfo } from "./errors.js";
 import { parse } from "./json.js";
-import { native, type NativeInvocation, type NativePort, type NativeVerifyRequest } from "./native.js";
+import {
+  native,
+  type NativeInvocation,
+  type NativePort,
+  type NativeTokenRequest,
+  type NativeVerifyRequest,
+} from "./native.js";
 
 /** Items handled in one turn of the loop. */
 const BATCH = 256;
@@ -24,14 +30,16 @@ type Item =
   | { type: "cancel"; invocation: number; cause: string; reason: string }
   | { type: "abandoned"; invocation: number }
   | { type: "verify"; token: string; object: number }
+  | { type: "token"; object: number }
   | { type: "log"; level: number; target: string; message: string };
 
-/** What a runtime is asked through its port. */
+/** What a runtime, or a client, is asked through its port. */
 export interface Host {
   invoke(id: number, invocation: NativeInvocation, start: JobStart, input: unknown): void;
   cancel(id: number, cause: string, reason: string): void;
   abandoned(id: number): void;
   verify(token: string, request: NativeVerifyRequest): void;
+  token(request: NativeTokenRequest): void;
 }
 
 export interface Completion<Value, Handle> {
@@ -69,17 +77,23 @@ export function release(): void {
 /** One queue of the core, drained on this thread's loop. */
 export class Port {
   readonly native: NativePort;
-  readonly #host: Host | undefined;
+  readonly #host: Partial<Host> | undefined;
   readonly #calls = new Map<number, Call>();
   readonly #streams = new Map<number, () => void>();
+  readonly #forget: () => void;
   #next = 1;
   /** Why nothing more can be called. */
   #closed: ErrorInfo | undefined;
   #log: ((level: number, target: string, message: string) => void) | undefined;
 
-  constructor(host?: Host) {
+  constructor(host?: Partial<Host>) {
     this.#host = host;
-    this.native = new native.NativePort(() => this.#drain());
+    // The core holds the wake-up for as long as it may ask; a closed port is not to be held with it.
+    let woken: Port | undefined = this;
+    this.#forget = () => (woken = undefined);
+    this.native = new native.NativePort(() => {
+      if (woken) woken.#drain();
+    });
   }
 
   /** A number for a call or a stream. */
@@ -133,6 +147,7 @@ export class Port {
   /** Takes nothing more; what is open fails. */
   close(reason: string): void {
     this.native.close();
+    this.#forget();
     this.#closed = { kind: "closed", code: "", message: reason, retryable: false, details: null };
     for (const number of [...this.#calls.keys()]) this.#take(number)?.reject(new Failed(this.#closed));
   }
@@ -168,16 +183,19 @@ export class Port {
         break;
       }
       case "invoke":
-        this.#host?.invoke(item.invocation, objects[item.object] as NativeInvocation, item.start, item.input);
+        this.#host?.invoke?.(item.invocation, objects[item.object] as NativeInvocation, item.start, item.input);
         break;
       case "cancel":
-        this.#host?.cancel(item.invocation, item.cause, item.reason);
+        this.#host?.cancel?.(item.invocation, item.cause, item.reason);
         break;
       case "abandoned":
-        this.#host?.abandoned(item.invocation);
+        this.#host?.abandoned?.(item.invocation);
         break;
       case "verify":
-        this.#host?.verify(item.token, objects[item.object] as NativeVerifyRequest);
+        this.#host?.verify?.(item.token, objects[item.object] as NativeVerifyRequest);
+        break;
+      case "token":
+        this.#host?.token?.(objects[item.object] as NativeTokenRequest);
         break;
       case "log":
         this.#log?.(item.level, item.target, item.message);

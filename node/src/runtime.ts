@@ -1,5 +1,5 @@
 import { JobContext } from "./context.js";
-import { ArgumentError, ClosedError, UnauthenticatedError, attempt, toInfo, toJson, ARCPError } from "./errors.js";
+import { ArgumentError, CancelledError, ClosedError, UnauthenticatedError, attempt, toInfo, toJson, ARCPError } from "./errors.js";
 import {
   native,
   type NativeInvocation,
@@ -9,7 +9,7 @@ import {
 } from "./native.js";
 import { Port, hold, release, type Host, type JobStart } from "./port.js";
 import type { Transport } from "./transport.js";
-import { StaticBearerVerifier, staticTokens, type BearerVerifier } from "./verifier.js";
+import { JwtVerifier, StaticBearerVerifier, ofCore, type BearerVerifier } from "./verifier.js";
 
 /** How a runtime introduces itself. */
 export interface RuntimeInfo {
@@ -22,8 +22,8 @@ export type Agent<Input = any> = (input: Input, ctx: JobContext) => unknown;
 
 export interface RuntimeOptions {
   runtime: RuntimeInfo;
-  /** Who is let in: a table of token to principal, or what looks tokens up. */
-  bearer: BearerVerifier | ReadonlyMap<string, string> | Readonly<Record<string, string>>;
+  /** Who is let in: a table of token to principal, what looks tokens up, or what checks signed ones. */
+  bearer: BearerVerifier | JwtVerifier | ReadonlyMap<string, string> | Readonly<Record<string, string>>;
   /** What is offered; by default all this package supports. */
   features?: readonly string[];
   /** 30; 0 turns heartbeats off. */
@@ -34,10 +34,31 @@ export interface RuntimeOptions {
   cancelGraceMs?: number;
   /** 24 hours. */
   idempotencyTtlMs?: number;
+  /** Path of a SQLite file that sessions, jobs and events are kept in; by default, and as `memory`, they are not. */
+  db?: string;
+  /** What `db` survives: `normal` the end of the process, `full` a power loss too; `normal`. */
+  synchronous?: "normal" | "full";
   caps?: {
     /** Jobs that run at once; 100. */
     maxConcurrentJobs?: number;
+    /** Jobs that wait to run; 1000. */
+    maxWaitingJobs?: number;
+    /** Bytes of a streamed result; 256 MiB. */
+    maxResultBytes?: number;
+    /** Bytes of one chunk of it; 1 MiB. */
+    maxResultChunkBytes?: number;
+    /** Bytes of a result that is sent whole; 1 MiB. */
+    maxInlineResultBytes?: number;
   };
+}
+
+/** How an agent is hosted. */
+export interface AgentOptions {
+  /**
+   * Whether a job that died with an earlier process over the same `db` is run again, under the same id with what is left
+   * of its budget and time; by default it ends with an `InternalError`. Register agents before the first connection.
+   */
+  restartable?: boolean;
 }
 
 export interface ListenOptions {
@@ -85,7 +106,7 @@ export class ARCPRuntime {
   readonly #agents = new Map<string, Agent>();
   readonly #running = new Map<number, Running>();
   readonly #listeners = new Set<Listener>();
-  readonly #verifier: BearerVerifier;
+  readonly #verifier: BearerVerifier | JwtVerifier;
   #closing: Promise<void> | undefined;
 
   /** @throws ArgumentError naming the option that is wrong. */
@@ -99,6 +120,12 @@ export class ARCPRuntime {
       cancel_grace_sec: seconds(options.cancelGraceMs),
       idempotency_ttl_sec: seconds(options.idempotencyTtlMs),
       max_concurrent_jobs: options.caps?.maxConcurrentJobs,
+      max_waiting_jobs: options.caps?.maxWaitingJobs,
+      result_cap: options.caps?.maxResultBytes,
+      result_chunk_cap: options.caps?.maxResultChunkBytes,
+      inline_result_cap: options.caps?.maxInlineResultBytes,
+      db: options.db,
+      synchronous: options.synchronous,
     };
     const { bearer } = options;
     if (typeof bearer !== "object" || bearer === null) {
@@ -107,18 +134,18 @@ export class ARCPRuntime {
     this.#verifier = isVerifier(bearer) ? bearer : new StaticBearerVerifier(bearer);
     this.#port = new Port(this.#host());
     this.#native = attempt(
-      () => new native.NativeRuntime(this.#port.native, toJson(settings, "options"), staticTokens(this.#verifier)),
+      () => new native.NativeRuntime(this.#port.native, toJson(settings, "options"), ofCore(this.#verifier)),
     );
   }
 
   /** Adds an agent, or replaces the one of this name. */
-  registerAgent(name: string, agent: Agent): void {
-    this.#register(name, undefined, agent);
+  registerAgent(name: string, agent: Agent, options: AgentOptions = {}): void {
+    this.#register(name, undefined, agent, options);
   }
 
   /** Adds one version of an agent. The first version of a name is what the bare name means. */
-  registerAgentVersion(name: string, version: string, agent: Agent): void {
-    this.#register(name, version, agent);
+  registerAgentVersion(name: string, version: string, agent: Agent, options: AgentOptions = {}): void {
+    this.#register(name, version, agent, options);
   }
 
   /** @throws AgentNotAvailableError, AgentVersionNotAvailableError. */
@@ -189,14 +216,14 @@ export class ARCPRuntime {
     this.#port.close(reason);
   }
 
-  #register(name: string, version: string | undefined, agent: Agent): void {
+  #register(name: string, version: string | undefined, agent: Agent, options: AgentOptions): void {
     if (typeof agent !== "function") throw new ArgumentError(`the agent "${name}" must be a function`);
-    attempt(() => this.#native.registerAgent(this.#port.native, name, version));
+    attempt(() => this.#native.registerAgent(this.#port.native, name, version, options.restartable ?? false));
     this.#agents.set(version === undefined ? name : `${name}@${version}`, agent);
   }
 
   /** What the core asks of this runtime. */
-  #host(): Host {
+  #host(): Partial<Host> {
     return {
       invoke: (id, invocation, start, input) => void this.#invoke(id, invocation, start, input),
       cancel: (id, cause, reason) => this.#running.get(id)?.ctx._giveWay(cause, reason),
@@ -216,6 +243,7 @@ export class ARCPRuntime {
       const agent = this.#agents.get(ctx.agentRef);
       if (agent === undefined) throw new Error(`the agent "${ctx.agentRef}" has gone`);
       const result = toJson(await agent(input, ctx), "the result");
+      await ctx._settled();
       attempt(() => invocation.complete(result));
     } catch (error) {
       if (gaveWay(error, ctx.signal)) invocation.cancelled();
@@ -234,6 +262,7 @@ export class ARCPRuntime {
 
   async #verify(token: string, request: NativeVerifyRequest): Promise<void> {
     try {
+      if (this.#verifier instanceof JwtVerifier) throw new Error("the core verifies signed tokens");
       const identity = await this.#verifier.verify(token);
       const principal = typeof identity === "string" ? identity : identity?.principal;
       if (principal) request.accept(principal);
@@ -245,13 +274,16 @@ export class ARCPRuntime {
   }
 }
 
-function isVerifier(bearer: RuntimeOptions["bearer"]): bearer is BearerVerifier {
-  return "verify" in bearer && typeof bearer.verify === "function";
+function isVerifier(bearer: RuntimeOptions["bearer"]): bearer is BearerVerifier | JwtVerifier {
+  return bearer instanceof JwtVerifier || ("verify" in bearer && typeof bearer.verify === "function");
 }
 
 /** Whether an agent ended because it was told to, by itself or through what it passed the signal to. */
 function gaveWay(error: unknown, signal: AbortSignal): boolean {
-  return signal.aborted && (error === signal.reason || (error instanceof Error && error.name === "AbortError"));
+  if (!signal.aborted) return false;
+  // A child's cancellation is the parent's own, handed down.
+  if (error === signal.reason || error instanceof CancelledError) return true;
+  return error instanceof Error && error.name === "AbortError";
 }
 
 function seconds(milliseconds: number | undefined): number | undefined {

@@ -1,4 +1,4 @@
-import { ArgumentError } from "./errors.js";
+import { ArgumentError, toJson } from "./errors.js";
 
 /** Who a token belongs to. */
 export type Identity = string | { principal: string };
@@ -6,6 +6,56 @@ export type Identity = string | { principal: string };
 /** Looks bearer tokens up. Nothing, null or an empty principal refuses the token. */
 export interface BearerVerifier {
   verify(token: string): Identity | null | undefined | Promise<Identity | null | undefined>;
+}
+
+/** Which signed tokens are taken. Exactly one of `secret`, `publicKeyPem` and `jwksUrl` is given. */
+export interface JwtVerifierOptions {
+  /** Shared with the issuer, at least 32 bytes. */
+  secret?: string;
+  /** PEM text. */
+  publicKeyPem?: string;
+  /** Where the issuer publishes its keys: `https`, or `http` on this machine. */
+  jwksUrl?: string;
+  /** PEM text of certificates to trust for `jwksUrl` besides the platform's. */
+  caPem?: string;
+  /** The token must name one of them; without any it must name none. */
+  audience?: string | readonly string[];
+  /** The token must come from it; by default any. */
+  issuer?: string;
+  /** How much clocks may differ, in seconds up to 3600; 30. */
+  leewaySec?: number;
+  /** The claim that holds the principal; `sub`. */
+  principalClaim?: string;
+  /** Names such as `RS256`; by default all the keys allow. */
+  algorithms?: readonly string[];
+}
+
+let jwtOf: (verifier: JwtVerifier) => string;
+
+/** Takes signed tokens (JWT). The runtime checks them on its own threads; options are checked when it is made. */
+export class JwtVerifier {
+  readonly #options: string;
+
+  static {
+    jwtOf = (verifier) => verifier.#options;
+  }
+
+  constructor(options: JwtVerifierOptions) {
+    this.#options = toJson(
+      {
+        secret: options.secret,
+        public_key_pem: options.publicKeyPem,
+        jwks_url: options.jwksUrl,
+        ca_pem: options.caPem,
+        audience: options.audience,
+        issuer: options.issuer,
+        leeway_sec: options.leewaySec,
+        principal_claim: options.principalClaim,
+        algorithms: options.algorithms,
+      },
+      "options",
+    );
+  }
 }
 
 let tokensOf: (verifier: StaticBearerVerifier) => [string, string][];
@@ -32,8 +82,10 @@ export class StaticBearerVerifier implements BearerVerifier {
   }
 }
 
-/** The table of an untouched `StaticBearerVerifier`, for the core; a subclass is asked instead. */
-export function staticTokens(verifier: BearerVerifier): [string, string][] | undefined {
+/** What the core verifies by itself: the table of an untouched `StaticBearerVerifier`, while a subclass is asked, and the
+ * options of a `JwtVerifier`. */
+export function ofCore(verifier: BearerVerifier | JwtVerifier): [string, string][] | string | undefined {
+  if (verifier instanceof JwtVerifier) return jwtOf(verifier);
   const untouched = verifier instanceof StaticBearerVerifier && verifier.constructor === StaticBearerVerifier;
   return untouched ? tokensOf(verifier) : undefined;
 }

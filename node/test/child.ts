@@ -1,13 +1,15 @@
 // Programs that process.test.ts runs to their end.
 
-import { isMainThread, Worker } from "node:worker_threads";
+import { once } from "node:events";
+import { setTimeout } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
+import { isMainThread, Worker } from "node:worker_threads";
 
 import { pairMemoryTransports, setLogger } from "arcp";
 
-import { client, runtime } from "./support.js";
+import { TOKEN, client, runtime } from "./support.js";
 
-const [program = "", url = ""] = isMainThread ? process.argv.slice(2) : ["in-worker"];
+const [program = "", url = "", db = ""] = isMainThread ? process.argv.slice(2) : ["in-worker"];
 
 async function answer(text: string): Promise<void> {
   const there = runtime({ answer: () => text });
@@ -45,6 +47,53 @@ const programs: Record<string, () => Promise<void>> = {
   },
   // Neither side is closed.
   memory: () => answer("done"),
+  /** A runtime over a database, at the port of `url`; it ends by being killed. */
+  async serve() {
+    const there = runtime({}, { db, synchronous: "normal" });
+    there.registerAgent(
+      "counts",
+      async (upTo: number, ctx) => {
+        for (let i = 0; i < upTo; i++) {
+          await ctx.progress(i, { total: upTo });
+          await setTimeout(5);
+        }
+        return upTo;
+      },
+      { restartable: true },
+    );
+    there.registerAgentVersion("waits", "1.0", async (_input, ctx) => {
+      await ctx.status("waiting");
+      await new Promise(() => {});
+    });
+    const { port } = await there.listen({ port: Number(url) });
+    console.log(port);
+  },
+  /** An idle client that reconnects for ever, with a token that is asked for each time. */
+  async reconnecting() {
+    let asked = 0;
+    const here = client({
+      reconnect: { initialSec: 0.01, maxSec: 0.05, giveUpAfterSec: 0 },
+      token: async () => {
+        asked++;
+        return TOKEN;
+      },
+    });
+    await here.connect(url);
+    console.log("connected");
+    // The parent cuts the connection, then says so.
+    await once(process.stdin, "data");
+    process.stdin.destroy();
+    await setTimeout(300);
+    console.log(asked > 1 ? "reconnecting" : "not asked");
+  },
+  /** The same with an open handle. */
+  async healing() {
+    const here = client({ reconnect: { initialSec: 0.01, maxSec: 0.05, giveUpAfterSec: 0 } });
+    await here.connect(url);
+    const handle = await here.submit<string>({ agent: "soon" });
+    console.log("submitted");
+    void handle.result().then((result) => console.log(result));
+  },
   async exit() {
     const here = client();
     await here.connect(url);

@@ -44,7 +44,9 @@ if TYPE_CHECKING:
         CredentialPayload,
         Envelope,
         LeaseConstraints,
+        ListJobsFilter,
         RuntimeInfo,
+        SessionResume,
         SessionWelcomePayload,
     )
     from arcp.negotiation import V1_1_FEATURES, intersect_features, parse_agent_ref
@@ -89,10 +91,12 @@ __all__ = [
     "LeaseConstraints",
     "LeaseExpiredError",
     "LeaseSubsetViolationError",
+    "ListJobsFilter",
     "MemoryTransport",
     "PermissionDeniedError",
     "ResumeWindowExpiredError",
     "RuntimeInfo",
+    "SessionResume",
     "SessionWelcomePayload",
     "StdioTransport",
     "TimeoutError",

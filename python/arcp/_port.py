@@ -27,7 +27,7 @@ class Port:
     """The core's side of one loop at a time."""
 
     def __init__(self, handle: Callable[[tuple[Any, ...]], None] | None = None) -> None:
-        """`handle` takes the items that belong to no call: agents to run and tokens to verify."""
+        """`handle` takes the items that belong to no call: agents to run, tokens to verify and to give."""
         wake = weakref.WeakMethod(self._wake)
         self.native = _native.Port(lambda: (method := wake()) and method())
         self._handle = handle

@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator, Mapping, Sequence
+import weakref
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
@@ -10,9 +11,10 @@ from typing import Any, Self, cast
 
 from arcp import _native
 from arcp._check import expect, expect_optional, expect_range
+from arcp._inbox import Inbox
 from arcp._json import loads_decimal
 from arcp._native import JobEvent
-from arcp._port import BATCH, numbers, port
+from arcp._port import Port, port
 from arcp._port import logger as default_logger
 from arcp.errors import ConnectionError, TransportClosed
 from arcp.lease import Lease
@@ -24,16 +26,32 @@ from arcp.messages import (
     JobResultPayload,
     JobSubscribedPayload,
     LeaseConstraints,
+    ListJobsFilter,
+    SessionJobsPayload,
+    SessionResume,
     SessionWelcomePayload,
 )
 from arcp.negotiation import V1_1_FEATURES
 from arcp.transport import PUMP_END_SEC, Transport, pair_with_core
 
-__all__ = ["ARCPClient", "AutoAckOptions", "JobEvent", "JobHandle", "JobSubscription"]
+__all__ = ["ARCPClient", "AutoAckOptions", "JobEvent", "JobHandle", "JobSubscription", "ReconnectOptions"]
 
 Mapping.register(JobEvent)
 
 Token = str | Callable[[], str | Awaitable[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class ReconnectOptions:
+    """How a lost link is made anew: after random waits, below a limit that doubles with every attempt.
+
+    The limit begins at `initial_sec` and ends at `max_sec`. `give_up_after_sec` counts from the loss; `None` tries for
+    ever.
+    """
+
+    initial_sec: float = 0.1
+    max_sec: float = 5.0
+    give_up_after_sec: float | None = 900.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +74,17 @@ class ARCPClient:
         features: Sequence[str] | None = None,
         auto_ack: AutoAckOptions | bool | None = None,
         handshake_timeout_sec: float = 5.0,
+        reconnect: ReconnectOptions | bool = True,
+        max_result_bytes: int | None = None,
         logger: logging.Logger | None = None,
     ) -> None:
         """A client that is not connected.
 
-        `token` may be a callable, async or not, asked at each connect. `features` default to the nine of version 1.1;
-        those of `capabilities` take precedence. `auto_ack` acknowledges events as they are taken; `None` means on.
-        `ValueError` for an option that is wrong.
+        `token` may be a callable, async or not, asked at each connection. `features` default to the nine of version
+        1.1; those of `capabilities` take precedence. `auto_ack` acknowledges events as they are taken; `None` means on.
+        A link that is lost is made anew and the session goes on, unless `reconnect` is `False` or the transport was not
+        made by `WebSocketTransport.connect` (D-7). `max_result_bytes` bounds the streamed results that `collect_chunks`
+        puts together (64 MiB). `ValueError` for an option that is wrong.
         """
         if not (isinstance(token, str) or callable(token)):
             raise TypeError(f"token must be a text or a callable that gives one, got {type(token).__name__}")
@@ -70,7 +92,6 @@ class ARCPClient:
             raise TypeError('features must be a list of names, got a text; write ["progress"]')
         if capabilities is not None and "features" in capabilities.model_fields_set:
             features = capabilities.features
-        self._token = token
         self._features = V1_1_FEATURES if features is None else tuple(features)
         self._options = _native.encode(
             {
@@ -79,6 +100,8 @@ class ARCPClient:
                 "features": self._features,
                 "handshake_timeout_sec": handshake_timeout_sec,
                 "auto_ack": auto_ack is not False,
+                "reconnect": _reconnect_options(reconnect),
+                "max_result_bytes": expect_range("max_result_bytes", max_result_bytes, 0, 2**53),
             },
             "options",
         )
@@ -87,6 +110,13 @@ class ARCPClient:
         self._negotiated: tuple[str, ...] = ()
         self._pump: asyncio.Task[None] | None = None
         self.logger = default_logger if logger is None else logger
+        self._tokens: str | _Tokens
+        if isinstance(token, str):
+            self._tokens = token
+        else:
+            self._tokens = _Tokens(token, self.logger)
+            # The loop that is asked must not keep a forgotten client's session open.
+            weakref.finalize(self, self._tokens.port.release).atexit = False
 
     def __repr__(self) -> str:
         return f"<ARCPClient session_id={self.session_id!r}>"
@@ -98,14 +128,41 @@ class ARCPClient:
         `TimeoutError` after `handshake_timeout_sec`; `TransportClosed` when the connection ends first. A client that
         failed to connect can be connected again over another transport.
         """
-        token = await self._current_token()
-        native = self._native
+        return await self._open(transport, None)
+
+    async def resume(self, transport: Transport, *, resume: SessionResume) -> SessionWelcomePayload:
+        """Shakes hands and takes up the session of an earlier client, with its jobs and subscriptions (R-6.3).
+
+        `latest_event_seq` begins at the number presented; `job` gives handles for what comes behind it. The token of
+        the welcome takes the place of the one presented. `ResumeWindowExpiredError` when the session, or what is behind
+        that number, is not kept any more, and for a token that is not its last or a session of another principal; a
+        refusal changes nothing. Else as `connect`.
+        """
+        if not isinstance(resume, SessionResume):
+            raise TypeError(f"resume must be a SessionResume, got {type(resume).__name__}")
+        request = {
+            "session_id": resume.session_id,
+            "resume_token": resume.resume_token,
+            "last_event_seq": resume.last_event_seq,
+        }
+        return await self._open(transport, _native.encode(request, "resume"))
+
+    async def _open(self, transport: Transport, resume: str | None) -> SessionWelcomePayload:
+        native, tokens = self._native, self._tokens
+        token: str | _native.Port
+        if isinstance(tokens, _Tokens):
+            tokens.port.adopt(asyncio.get_running_loop())
+            token = tokens.port.native
+        else:
+            token = tokens
         handle, pump = pair_with_core(transport)
         try:
-            welcome = await _ask(native.connect, handle, token)
+            welcome = await _ask(native.connect, handle, token, resume)
         except BaseException:
             if self._welcome is None:
                 self._native = _native.Client(self._options)
+            if isinstance(tokens, _Tokens) and tokens.failure is not None:
+                raise tokens.failure from None
             raise
         self._pump = pump
         self._welcome = SessionWelcomePayload.model_validate_json(welcome)
@@ -173,6 +230,34 @@ class ARCPClient:
             handle=JobHandle(job),
         )
 
+    async def list_jobs(
+        self, *, filter: ListJobsFilter | None = None, limit: int | None = None, cursor: str | None = None
+    ) -> SessionJobsPayload:
+        """One page of the jobs this principal may see, the newest first (R-6.6).
+
+        `limit` is 1 to 1000, 100 when `None`; `cursor` is the `next_cursor` of the page before, under the same filter.
+        `InvalidRequestError` for a bad cursor, or when `list_jobs` was not negotiated.
+        """
+        request = {
+            "filter": None if filter is None else filter.model_dump(include=set(ListJobsFilter.model_fields)),
+            "limit": expect_range("limit", limit, 1, 2**53),
+            "cursor": expect_optional("cursor", cursor, str),
+        }
+        jobs = await _ask(self._native.list_jobs, _native.encode(request, "list_jobs"))
+        return SessionJobsPayload.model_validate(loads_decimal(jobs))
+
+    def job(self, job_id: str) -> "JobHandle":
+        """A handle for a job of the session that `resume` took up: what came since, and what comes (D-24).
+
+        `InvalidRequestError` for a client that took up none: keep the handle of `submit`, or subscribe.
+        """
+        with _session_errors():
+            return JobHandle(self._native.job(expect("job_id", job_id, str)))
+
+    def jobs(self) -> tuple[str, ...]:
+        """The ids of jobs this session knows of: those with handles, and after `resume` those something came for."""
+        return tuple(self._native.jobs())
+
     async def unsubscribe(self, job_id: str) -> None:
         """Stops following a job. Silent when `subscribe` was not negotiated."""
         self._native.unsubscribe(expect("job_id", job_id, str))
@@ -190,6 +275,8 @@ class ARCPClient:
         if self._pump is not None:
             await asyncio.wait([self._pump], timeout=PUMP_END_SEC)
             self._pump.cancel()
+        if isinstance(self._tokens, _Tokens):
+            self._tokens.port.release()
 
     async def aclose(self) -> None:
         """As `close`, for `contextlib.aclosing`."""
@@ -225,10 +312,35 @@ class ARCPClient:
         """The highest `event_seq` received."""
         return self._native.latest_event_seq()
 
-    async def _current_token(self) -> str:
-        if isinstance(self._token, str):
-            return self._token
-        token = self._token()
+
+class _Tokens:
+    """Gives a client's token whenever it connects, from a callable that is asked on the client's loop."""
+
+    def __init__(self, ask: Callable[[], str | Awaitable[str]], logger: logging.Logger) -> None:
+        self._ask = ask
+        self._logger = logger
+        self._tasks: set[asyncio.Task[None]] = set()
+        # What the callable raised last.
+        self.failure: Exception | None = None
+        self.port = Port(self._handle)
+
+    def _handle(self, item: tuple[Any, ...]) -> None:
+        task = asyncio.get_running_loop().create_task(self._answer(item[1]))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _answer(self, request: _native.TokenRequest) -> None:
+        try:
+            request.give(await self._token())
+            self.failure = None
+        except Exception as error:
+            self.failure = error
+            self._logger.warning("the token's callable failed", exc_info=True)
+            # Its text may hold what it should not.
+            request.refuse(f"the token's callable raised {type(error).__name__}")
+
+    async def _token(self) -> str:
+        token = self._ask()
         if not isinstance(token, str):
             token = await token
         if not isinstance(token, str):
@@ -241,10 +353,7 @@ class JobHandle:
 
     def __init__(self, job: _native.Job) -> None:
         self._job = job
-        self._stream = next(numbers)
-        # What was taken from the core and not yet handed out; shared by all iterators.
-        self._batch: Iterator[JobEvent] = iter(())
-        self._iterators = 0
+        self._inbox = Inbox(job)
 
     def __repr__(self) -> str:
         return f"<JobHandle job_id={self.job_id!r}>"
@@ -256,12 +365,13 @@ class JobHandle:
 
     @cached_property
     def _opening(self) -> dict[str, Any]:
-        return cast(dict[str, Any], loads_decimal(self._job.opening))
+        # A job of a session that was taken up has none.
+        return cast(dict[str, Any], loads_decimal(self._job.opening)) or {}
 
     @cached_property
     def accepted(self) -> JobAcceptedPayload:
-        """What was granted."""
-        return JobAcceptedPayload.model_validate(self._opening)
+        """What was granted; of a job of `ARCPClient.job` only its id is known."""
+        return JobAcceptedPayload.model_validate({"job_id": self.job_id} | self._opening)
 
     @property
     def agent_ref(self) -> str:
@@ -303,31 +413,31 @@ class JobHandle:
         """
         return _Done(self._job)
 
-    async def events(self) -> AsyncIterator[JobEvent]:
+    def events(self) -> AsyncIterator[JobEvent]:
         """The events from the job's beginning, until its end; a job's error does not show here.
 
         Iterators share the events: each event is given once, also to an iterator that is started later. While nobody
-        iterates, only the newest events are kept, and the job does not wait for this client.
+        iterates, only the newest events are kept, and the job does not wait for this client. Chunks of a result come
+        through `chunks`.
         """
-        self._iterators += 1
-        try:
-            while True:
-                for event in self._batch:
-                    yield event
-                here = port()
-                batch = self._job.next_batch(here.native, self._stream, BATCH)
-                if batch is None:
-                    return
-                self._batch = iter(batch)
-                if batch:
-                    # Other tasks get the loop between batches.
-                    await asyncio.sleep(0)
-                else:
-                    await here.readable(self._stream)
-        finally:
-            self._iterators -= 1
-            if self._iterators == 0:
-                self._job.stop_reading()
+        return self._inbox.events()
+
+    def chunks(self) -> AsyncIterator[dict[str, Any]]:
+        """The chunks of a streamed result, as dicts of `result_id`, `chunk_seq`, `data`, `encoding` and `more`.
+
+        For a result that is longer than memory, or wanted as it comes; from the first iteration on it is not put
+        together any more. Begin before more chunks have come than are kept for a handle that nobody reads (10 000
+        events or 16 MiB). Raises `InvalidRequestError` when a chunk is missing, and the job's error at its end.
+        """
+        return self._inbox.chunks()
+
+    async def collect_chunks(self) -> bytes:
+        """Waits for the end; the whole of a streamed result, or an inline result as JSON text (R-8.4.4).
+
+        Raises the job's error; `InvalidRequestError` when chunks are missing, when the result is longer than
+        `max_result_bytes`, and when `chunks` has taken it.
+        """
+        return cast(bytes, await _ask(self._job.result_bytes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,6 +463,19 @@ class _Done:
 
     async def _wait(self) -> JobResultPayload:
         return JobResultPayload.model_validate_json(await _ask(self._job.result))
+
+
+def _reconnect_options(reconnect: ReconnectOptions | bool) -> dict[str, Any] | bool:
+    if isinstance(reconnect, bool):
+        return reconnect
+    if not isinstance(reconnect, ReconnectOptions):
+        raise TypeError(f"reconnect must be a bool or ReconnectOptions, got {type(reconnect).__name__}")
+    give_up = reconnect.give_up_after_sec
+    return {
+        "initial_sec": reconnect.initial_sec,
+        "max_sec": reconnect.max_sec,
+        "give_up_after_sec": 0 if give_up is None else give_up,
+    }
 
 
 class _session_errors:  # noqa: N801

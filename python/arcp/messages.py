@@ -18,10 +18,14 @@ __all__ = [
     "Envelope",
     "Identity",
     "JobAcceptedPayload",
+    "JobListEntry",
     "JobResultPayload",
     "JobSubscribedPayload",
     "LeaseConstraints",
+    "ListJobsFilter",
     "RuntimeInfo",
+    "SessionJobsPayload",
+    "SessionResume",
     "SessionWelcomePayload",
 ]
 
@@ -70,6 +74,47 @@ class SessionWelcomePayload(_Payload):
     heartbeat_interval_sec: int | None = None
     capabilities: Capabilities
     accepted_at: str | None = None
+
+
+class SessionResume(_Payload):
+    """A session to take up: its id, the token of its last welcome, and the highest `event_seq` that was processed."""
+
+    session_id: str
+    resume_token: str = Field(repr=False)
+    last_event_seq: int = Field(default=0, ge=0)
+
+
+class ListJobsFilter(_Payload):
+    """Which jobs to list. Times are RFC 3339, both ends not included; an agent without a version means all versions."""
+
+    status: tuple[str, ...] | None = None
+    agent: str | None = None
+    created_after: str | None = None
+    created_before: str | None = None
+
+
+class JobListEntry(_Payload):
+    """A job as a listing shows it."""
+
+    job_id: str
+    agent: str
+    status: str
+    lease: dict[str, list[str]] = Field(default_factory=dict)
+    lease_constraints: "LeaseConstraints | None" = None
+    budget: dict[str, Any] | None = None
+    parent_job_id: str | None = None
+    created_at: str | None = None
+    submitted_at: str | None = None
+    trace_id: str | None = None
+    last_event_seq: int = 0
+
+
+class SessionJobsPayload(_Payload):
+    """One page of jobs; `next_cursor` asks for the next, and is `None` on the last."""
+
+    request_id: str | None = None
+    jobs: tuple[JobListEntry, ...] = ()
+    next_cursor: str | None = None
 
 
 class LeaseConstraints(_Payload):

@@ -72,6 +72,11 @@ class ResultStream:
                 if start is None:
                     return
                 start, _ = self._context._invocation.write_result(data, start)
+        except BaseException as error:
+            if start is not None:
+                # Only a part of it was written, so what follows would not be the result.
+                self._context._broken_result = type(error).__name__
+            raise
         finally:
             self._writing = False
 
@@ -81,6 +86,8 @@ class ResultStream:
 
     def close(self, *, summary: str | None = None) -> Awaitable[None]:
         """Ends the result, before this returns; `summary` takes the place of the attribute. Idempotent."""
+        if self._writing:
+            raise RuntimeError("a write to this result is under way; await it before the result is closed")
         if not self._closed:
             expect_optional("summary", summary, str)
             self._context._invocation.finish_result(self.summary if summary is None else summary)

@@ -68,6 +68,7 @@ class ARCPRuntime:
         capabilities: Capabilities | None = None,
         heartbeat_interval_sec: float | None = 30,
         resume_window_sec: float = 600,
+        retention_sec: float = 600,
         idempotency_ttl_sec: float = 86400,
         max_concurrent_jobs: int = 100,
         lease_expiry_grace_sec: float = 1.0,
@@ -78,9 +79,10 @@ class ARCPRuntime:
     ) -> None:
         """A runtime without agents. All times are in seconds.
 
-        `bearer` says who a token belongs to. `heartbeat_interval_sec` of `None` turns heartbeats off. A cancelled agent
-        has `cancel_grace_sec` to end, one whose lease ended `lease_expiry_grace_sec`. Jobs beyond `max_concurrent_jobs`
-        wait.
+        `bearer` says who a token belongs to. `heartbeat_interval_sec` of `None` turns heartbeats off. A session can be
+        taken up for `resume_window_sec` after its connection ended, and an ended job be looked up for as long, or for
+        `retention_sec` if that is more. A cancelled agent has `cancel_grace_sec` to end, one whose lease ended
+        `lease_expiry_grace_sec`. Jobs beyond `max_concurrent_jobs` wait.
 
         `db` is a SQLite file that belongs to this runtime alone until it is closed: sessions, jobs, events and
         idempotency keys are back when a later runtime opens it. `None` keeps them in memory. What was said counts as
@@ -106,6 +108,7 @@ class ARCPRuntime:
             "features": features,
             "heartbeat_interval_sec": heartbeat_interval_sec or 0,
             "resume_window_sec": resume_window_sec,
+            "retention_sec": retention_sec,
             "idempotency_ttl_sec": idempotency_ttl_sec,
             "max_concurrent_jobs": max_concurrent_jobs,
             "lease_expiry_grace_sec": lease_expiry_grace_sec,

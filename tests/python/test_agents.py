@@ -142,7 +142,6 @@ def test_every_emitter() -> None:
         await ctx.tool_result(call_id="c3", error=arcp.PermissionDeniedError("no", details={"why": "policy"}))
         await ctx.progress(1, total=2.5, units="steps", message="half")
         await ctx.artifact_ref(uri="file:///a", content_type="text/plain", byte_size=12)
-        await ctx.result_chunk({"result_id": "r", "chunk_seq": 0, "data": "x", "encoding": "utf8", "more": False})
         await ctx.emit_event("x-vendor.acme.note", ["any", {"thing": None}])
         await ctx.job.emit_event("x-vendor.acme.note", "text")
 
@@ -163,10 +162,6 @@ def test_every_emitter() -> None:
         {
             "kind": "artifact_ref",
             "body": {"uri": "file:///a", "content_type": "text/plain", "byte_size": 12},
-        },
-        {
-            "kind": "result_chunk",
-            "body": {"result_id": "r", "chunk_seq": 0, "data": "x", "encoding": "utf8", "more": False},
         },
         {"kind": "x-vendor.acme.note", "body": ["any", {"thing": None}]},
         {"kind": "x-vendor.acme.note", "body": "text"},
@@ -237,6 +232,22 @@ def test_authorize() -> None:
 
     result, _ = ask(agent, lease_request={"fs.read": ["/data/**"], "cost.budget": ["USD:1.00"]})
     assert result == ["allowed", "PERMISSION_DENIED", "PERMISSION_DENIED", "allowed", "BUDGET_EXHAUSTED"]
+
+
+def test_a_lease_is_not_the_agents_to_change() -> None:
+    """Rules: R-9.1.2"""
+
+    def agent(value: Any, ctx: JobContext) -> dict[str, Any]:
+        seen = ctx.lease
+        seen["fs.read"].append("/**")
+        seen["fs.write"] = ["/**"]
+        for capability in ("fs.read", "fs.write"):
+            with pytest.raises(arcp.PermissionDeniedError):
+                ctx.authorize(capability, "/etc/passwd")
+        return dict(ctx.lease)
+
+    result, _ = ask(agent, lease_request={"fs.read": ["/data/**"]})
+    assert result == {"fs.read": ["/data/**"]}
 
 
 def test_a_protocol_error_is_passed_on_whole() -> None:

@@ -60,7 +60,8 @@ class Served:
 
     def __init__(self, folder: Path, *arguments: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "arcp", "serve", "--port", "0", "--output", "json", *arguments],
+            [sys.executable, "-m", "arcp", "serve", "--output", "json", *arguments]
+            + ([] if "--port" in arguments else ["--port", "0"]),
             cwd=folder,
             env={key: value for key, value in os.environ.items() if not key.startswith("ARCP_")},
             text=True,
@@ -227,3 +228,76 @@ def test_a_killed_server_comes_back(folder: Path) -> None:
         assert served.stop() == 0
 
     run(main)
+
+
+def test_a_client_goes_on_when_its_server_comes_back(folder: Path) -> None:
+    async def main() -> None:
+        served = Served(folder, "--app", "app:own")
+        port = served.listening["url"].split(":")[2].split("/")[0]
+        async with await served.client() as client:
+            session_id = client.session_id
+            ticker = await client.submit(agent="ticker", input=20)
+            again = await client.submit(agent="again", input={"killed": served.process.pid})
+            events, phases = ticker.events(), again.events()
+            for number in range(10):
+                assert (await anext(events)).body["current"] == number
+            assert (await anext(phases)).body["phase"] == f"begun by {served.process.pid}"
+            served.kill()
+            (folder / "second").touch()
+            served = Served(folder, "--app", "app:own", "--port", port)
+            # The same handles, in the same session.
+            assert [event.body["current"] async for event in events] == list(range(10, 20))
+            with pytest.raises(arcp.InternalError):
+                await ticker.done
+            assert (await anext(phases)).body["phase"] == f"begun by {served.process.pid}"
+            assert (await again.done).result == "done"
+            assert client.session_id == session_id
+            assert (await (await client.submit(agent="echo", input=1)).done).result == {"echoed": 1}
+        assert served.stop() == 0
+
+    run(main)
+
+
+def test_the_program_lends_an_app_its_database(folder: Path) -> None:
+    async def main() -> None:
+        jobs = []
+        for _ in range(2):
+            served = Served(folder, "--app", "app:runtime", "--db", "arcp.db", "--synchronous", "full")
+            assert served.listening["db"] == str(folder / "arcp.db")
+            async with await served.client() as client:
+                handle = await client.submit(agent="echo", input=1, idempotency_key="once")
+                assert (await handle.done).result == {"echoed": 1}
+                jobs.append(handle.job_id)
+            served.kill()
+        assert jobs[0] == jobs[1]
+
+    run(main)
+
+
+def serve_in_vain(folder: Path, *arguments: str) -> str:
+    """What the program says that refuses to serve, in one line."""
+    process = subprocess.run(
+        [sys.executable, "-m", "arcp", "serve", "--port", "0", *arguments],
+        cwd=folder,
+        text=True,
+        capture_output=True,
+        timeout=BOUND_SEC,
+    )
+    assert process.returncode != 0
+    assert process.stderr.count("\n") == 1, process.stderr
+    return process.stderr
+
+
+def test_a_database_that_cannot_be_had_is_told_in_a_line(folder: Path) -> None:
+    assert "its own database" in serve_in_vain(folder, "--app", "app:own", "--db", "arcp.db")
+    assert not (folder / "arcp.db").exists()
+    served = Served(folder, "--app", "app:own")
+    for arguments in [("--app", "app:own"), ("--app", "app:runtime", "--db", "own.db")]:
+        assert f"pid {served.process.pid}" in serve_in_vain(folder, *arguments)
+    served.kill()
+
+
+def test_an_app_in_memory_has_no_database(folder: Path) -> None:
+    served = Served(folder, "--app", "app:runtime", "--db", "memory")
+    assert served.listening["db"] is None
+    assert served.stop() == 0

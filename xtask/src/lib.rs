@@ -5,6 +5,7 @@
 
 pub mod generate;
 pub mod house;
+pub mod mutations;
 pub mod source;
 pub mod surface;
 

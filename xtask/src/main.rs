@@ -1,15 +1,18 @@
-//! `cargo xtask gen | check | parity`.
+//! `cargo xtask gen | check | parity | mutations`.
 
 use std::process::ExitCode;
 
-use xtask::{Result, generate, root, surface};
+use xtask::{Result, generate, mutations, root, surface};
 
 const USAGE: &str = "\
 usage: cargo xtask <command>
 
   gen      write the generated files (include/arcp.h, docs/errors.md)
   check    fail if a generated file differs from what gen would write
-  parity   compare tests/surface.toml with the public surface of every language";
+  parity   compare tests/surface.toml with the public surface of every language
+  mutations [text]
+           break the rules of tests/mutations.toml, all or those whose section or rule is `text`, one at a time in a
+           copy, and fail for each breach that no case notices";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -17,6 +20,8 @@ fn main() -> ExitCode {
         ["gen"] => write(),
         ["check"] => generate::drift(&root()),
         ["parity"] => parity(),
+        ["mutations"] => mutate(None),
+        ["mutations", only] => mutate(Some(only)),
         _ => Err(USAGE.to_owned()),
     };
     match outcome {
@@ -46,6 +51,12 @@ fn parity() -> Result<Vec<String>> {
         findings.extend(table.compare(language, &language.extract(&root(), &table)?));
     }
     Ok(findings)
+}
+
+fn mutate(only: Option<&str>) -> Result<Vec<String>> {
+    let mut list = mutations::load(&root())?;
+    list.retain(|mutation| only.is_none_or(|only| mutation.section == only || mutation.rule == only));
+    mutations::run(&root(), &list, say)
 }
 
 #[expect(clippy::print_stderr, reason = "a program for people at a terminal")]

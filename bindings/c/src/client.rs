@@ -2,11 +2,12 @@
 
 use std::ffi::c_char;
 
-use arcp_bridge::{Client, ClientOptions, TokenChoice};
+use arcp_bridge::{Client, ClientOptions, Core, TokenChoice};
 
 use crate::boundary::{Out, free, guard, optional_text, quietly, reference, text};
 use crate::core::arcp_core;
 use crate::error::{arcp_error, arcp_result};
+use crate::job::arcp_job;
 use crate::port::arcp_port;
 use crate::transport::arcp_transport;
 
@@ -14,12 +15,15 @@ const CANCEL: &str = "client.cancel";
 
 /// One session with a runtime.
 pub struct arcp_client {
+    core: Core,
     client: Client,
 }
 
 /// Makes a client that is not connected. `options` is a JSON object: `name` and `version` of your program (required),
 /// `features` (list), `handshake_timeout_sec` (5), `request_timeout_sec` (30), `auto_ack` (true), `close_style` (`bye` or
-/// `close`; `bye`).
+/// `close`; `bye`), `reconnect` (true: a lost link is healed where the transport came from a URL; false; or an object with
+/// `initial_sec` (0.1), `max_sec` (5) and `give_up_after_sec` (900; 0 for never)), `max_result_bytes` (64 MiB, of a streamed
+/// result put together).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn arcp_client_new(
     core: *const arcp_core,
@@ -32,7 +36,8 @@ pub unsafe extern "C" fn arcp_client_new(
         guard(error, || {
             let out = Out::new(client, "client")?;
             let options = ClientOptions::from_json(text(options, "options")?)?;
-            out.give(arcp_client { client: Client::new(&reference(core, "core")?.core, options)? });
+            let core = reference(core, "core")?.core.clone();
+            out.give(arcp_client { client: Client::new(&core, options)?, core });
             Ok(())
         })
     }
@@ -61,6 +66,114 @@ pub unsafe extern "C" fn arcp_client_connect(
                 TokenChoice::Fixed(token.to_owned()),
                 None,
             )?)
+        })
+    }
+}
+
+/// Connects as `arcp_client_connect`, with a token that is asked for, by `ARCP_ITEM_TOKEN` on `tokens`, at the first
+/// connection and at each one that heals a lost link. `tokens` may be the port of the call, if you do not block for this
+/// call alone. `resume` is as in `arcp_client_connect_resuming`, or NULL for a new session.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn arcp_client_connect_asking(
+    client: *const arcp_client,
+    port: *const arcp_port,
+    call: u64,
+    transport: *const arcp_transport,
+    tokens: *const arcp_port,
+    resume: *const c_char,
+    error: *mut *mut arcp_error,
+) -> arcp_result {
+    // SAFETY: the header's rules.
+    unsafe {
+        guard(error, || {
+            let (client, port) = (reference(client, "client")?, reference(port, "port")?);
+            let (transport, tokens) = (reference(transport, "transport")?, reference(tokens, "tokens")?);
+            let (token, resume) = (TokenChoice::Host(tokens.bridge().clone()), optional_text(resume, "resume")?);
+            Ok(client.client.connect(port.bridge(), call, &transport.transport, token, resume)?)
+        })
+    }
+}
+
+/// Connects as `arcp_client_connect`, and takes up a session of an earlier client, of this process or another. `resume` is
+/// a JSON object, all of it required: `session_id` and `resume_token` of that client's last welcome, and `last_event_seq`,
+/// the highest it processed (`arcp_client_latest_event_seq`). What came since then comes again: see `arcp_client_job`.
+/// Completes with `ARCP_RESUME_WINDOW_EXPIRED` when the session is gone.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn arcp_client_connect_resuming(
+    client: *const arcp_client,
+    port: *const arcp_port,
+    call: u64,
+    transport: *const arcp_transport,
+    token: *const c_char,
+    resume: *const c_char,
+    error: *mut *mut arcp_error,
+) -> arcp_result {
+    // SAFETY: the header's rules.
+    unsafe {
+        guard(error, || {
+            let (client, port) = (reference(client, "client")?, reference(port, "port")?);
+            let (transport, token) = (reference(transport, "transport")?, text(token, "token")?);
+            let (token, resume) = (TokenChoice::Fixed(token.to_owned()), text(resume, "resume")?);
+            Ok(client.client.connect(port.bridge(), call, &transport.transport, token, Some(resume))?)
+        })
+    }
+}
+
+/// Gives a view of a job of a session that was taken up, with the events since `last_event_seq`. Fails with
+/// `ARCP_INVALID_REQUEST` when no session was taken up.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn arcp_client_job(
+    client: *const arcp_client,
+    job_id: *const c_char,
+    job: *mut *mut arcp_job,
+    error: *mut *mut arcp_error,
+) -> arcp_result {
+    // SAFETY: the header's rules.
+    unsafe {
+        guard(error, || {
+            let out = Out::new(job, "job")?;
+            let (client, job_id) = (reference(client, "client")?, text(job_id, "job_id")?);
+            out.give(arcp_job::new(client.core.clone(), client.client.job(job_id)?));
+            Ok(())
+        })
+    }
+}
+
+/// The ids of the jobs this session knows of, as a JSON list for `arcp_string_free`: those that have not ended, and, of a
+/// session that was taken up, those something came for that no `arcp_client_job` has asked for.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn arcp_client_jobs(
+    client: *const arcp_client,
+    jobs: *mut *mut c_char,
+    error: *mut *mut arcp_error,
+) -> arcp_result {
+    // SAFETY: the header's rules.
+    unsafe {
+        guard(error, || {
+            let out = Out::new(jobs, "jobs")?;
+            out.give_text(serde_json::Value::from(reference(client, "client")?.client.jobs()).to_string());
+            Ok(())
+        })
+    }
+}
+
+/// Asks for one page of the principal's jobs; completes with JSON: `jobs` (a list of `job_id`, `agent`, `status` and so
+/// on), and `next_cursor` when more follow. `request` is a JSON object or NULL: `filter` (object: `status` (list), `agent`,
+/// `created_after`, `created_before`), `limit`, `cursor`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn arcp_client_list_jobs(
+    client: *const arcp_client,
+    port: *const arcp_port,
+    call: u64,
+    request: *const c_char,
+    error: *mut *mut arcp_error,
+) -> arcp_result {
+    // SAFETY: the header's rules.
+    unsafe {
+        guard(error, || {
+            let (client, port) = (reference(client, "client")?, reference(port, "port")?);
+            let request = optional_text(request, "request")?.unwrap_or("{}");
+            Ok(client.client.list_jobs(port.bridge(), call, request)?)
         })
     }
 }

@@ -14,7 +14,7 @@ use crate::port::arcp_port;
 /// One job for an agent of yours. It ends with the first of `arcp_invocation_complete`, `_fail` and `_cancelled`; freed
 /// before that, it ends as `INTERNAL_ERROR`. A worker thread may run the agent and answer from there.
 pub struct arcp_invocation {
-    invocation: Arc<Invocation>,
+    pub(crate) invocation: Arc<Invocation>,
     job_id: CString,
     session_id: CString,
     principal: CString,
@@ -227,7 +227,7 @@ pub unsafe extern "C" fn arcp_invocation_fail(
 
 /// # Safety
 /// The header's rules.
-unsafe fn failure(
+pub(crate) unsafe fn failure(
     code: *const c_char,
     message: *const c_char,
     retryable: bool,

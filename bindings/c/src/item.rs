@@ -1,7 +1,7 @@
 //! One thing that came through a port.
 
 use std::ffi::{CString, c_char};
-use std::ptr::null_mut;
+use std::ptr::{null_mut, slice_from_raw_parts_mut};
 
 use arcp_bridge::{Item, Value};
 
@@ -10,6 +10,7 @@ use crate::error::{arcp_error, arcp_error_free};
 use crate::invocation::{arcp_invocation, arcp_invocation_free, arcp_verification, arcp_verification_free};
 use crate::job::{arcp_job, arcp_job_free};
 use crate::port::arcp_port;
+use crate::token::{arcp_token_request, arcp_token_request_free};
 use crate::transport::{arcp_listener, arcp_listener_free, arcp_transport, arcp_transport_free};
 
 /// What an item is about.
@@ -19,7 +20,7 @@ pub enum arcp_item_kind {
     /// No item waits.
     ARCP_ITEM_NONE = 0,
     /// A call is done. `number` is the call's; `error` is set if it failed, else what it gives: `text`, `job`,
-    /// `transport`, `listener` or nothing.
+    /// `transport`, `listener`, `data` or nothing.
     ARCP_ITEM_COMPLETED = 1,
     /// Take events with `arcp_job_next_batch`. `number` is the stream's.
     ARCP_ITEM_READY = 2,
@@ -34,6 +35,8 @@ pub enum arcp_item_kind {
     ARCP_ITEM_VERIFY = 6,
     /// A log line. `level` is an `arcp_log_level`, `cause` the module, `text` the line.
     ARCP_ITEM_LOG = 7,
+    /// Give a client's token (`arcp_client_connect_asking`). `token_request` is set.
+    ARCP_ITEM_TOKEN = 8,
 }
 
 /// One thing that came through a port. It owns what its pointers point to, until `arcp_item_clear`; to keep an object,
@@ -62,6 +65,12 @@ pub struct arcp_item {
     pub invocation: *mut arcp_invocation,
     /// A token for your verifier.
     pub verification: *mut arcp_verification,
+    /// A token your client needs.
+    pub token_request: *mut arcp_token_request,
+    /// Bytes, for `arcp_data_free` if you keep them; NULL when there are none.
+    pub data: *mut u8,
+    /// How many.
+    pub data_length: usize,
 }
 
 impl arcp_item {
@@ -78,6 +87,9 @@ impl arcp_item {
             listener: null_mut(),
             invocation: null_mut(),
             verification: null_mut(),
+            token_request: null_mut(),
+            data: null_mut(),
+            data_length: 0,
         }
     }
 
@@ -118,8 +130,10 @@ impl arcp_item {
                 verification: give(arcp_verification::new(request)),
                 ..arcp_item::empty(ARCP_ITEM_VERIFY, 0)
             },
-            // No client of this binding asks its host for a token.
-            Item::Token(_) => arcp_item::empty(ARCP_ITEM_ABANDONED, 0),
+            Item::Token(request) => arcp_item {
+                token_request: give(arcp_token_request::new(request)),
+                ..arcp_item::empty(ARCP_ITEM_TOKEN, 0)
+            },
             Item::Log(record) => arcp_item {
                 level: record.level as i32,
                 text: owned(record.message),
@@ -132,7 +146,7 @@ impl arcp_item {
     fn set_value(&mut self, port: &arcp_port, value: Value) {
         match value {
             Value::Nothing => {}
-            Value::Bytes(_) => {}
+            Value::Bytes(bytes) => self.set_data(bytes.into()),
             Value::Json(text) => self.text = owned(text),
             Value::Job(job) => self.job = give(arcp_job::new(port.core().clone(), job)),
             Value::Transport(transport) => self.transport = give(arcp_transport::new(transport)),
@@ -143,12 +157,23 @@ impl arcp_item {
     }
 }
 
+impl arcp_item {
+    fn set_data(&mut self, data: Vec<u8>) {
+        if data.is_empty() {
+            return;
+        }
+        self.data_length = data.len();
+        self.data = Box::into_raw(data.into_boxed_slice()).cast();
+    }
+}
+
 fn owned(text: impl Into<String>) -> *mut c_char {
     CString::into_raw(c_text(text))
 }
 
 /// Frees what an item still owns and makes it `ARCP_ITEM_NONE`. An invocation freed without an answer ends its job as
-/// `INTERNAL_ERROR`, a verification refuses its client. Clearing twice is fine; so is NULL.
+/// `INTERNAL_ERROR`, a verification refuses its client, a token request fails the attempt to connect. Clearing twice is
+/// fine; so is NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn arcp_item_clear(item: *mut arcp_item) {
     if item.is_null() {
@@ -165,7 +190,19 @@ pub unsafe extern "C" fn arcp_item_clear(item: *mut arcp_item) {
             arcp_listener_free((*item).listener);
             arcp_invocation_free((*item).invocation);
             arcp_verification_free((*item).verification);
+            arcp_token_request_free((*item).token_request);
+            arcp_data_free((*item).data, (*item).data_length);
             item.write(arcp_item::empty(arcp_item_kind::ARCP_ITEM_NONE, 0));
         }
     });
+}
+
+/// Frees bytes an item gave, with the length it gave; NULL does nothing.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn arcp_data_free(data: *mut u8, length: usize) {
+    if data.is_null() {
+        return;
+    }
+    // SAFETY: made by `Box::into_raw` of as many bytes; the header's rules.
+    quietly((), || drop(unsafe { Box::from_raw(slice_from_raw_parts_mut(data, length)) }));
 }

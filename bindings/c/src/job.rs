@@ -175,6 +175,24 @@ pub unsafe extern "C" fn arcp_job_result(
     }
 }
 
+/// Waits for the job's end; completes with `data`: the whole of a streamed result, or the JSON text of an inline one. Fails
+/// as `arcp_job_result`, and when a chunk is missing or the result is longer than the client's `max_result_bytes`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn arcp_job_result_bytes(
+    job: *const arcp_job,
+    port: *const arcp_port,
+    call: u64,
+    error: *mut *mut arcp_error,
+) -> arcp_result {
+    // SAFETY: the header's rules.
+    unsafe {
+        guard(error, || {
+            let (job, port) = (reference(job, "job")?, reference(port, "port")?);
+            Ok(job.view.result_bytes(&job.core, port.bridge(), call)?)
+        })
+    }
+}
+
 /// Frees this view of a job. The job itself goes on.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn arcp_job_free(job: *mut arcp_job) {

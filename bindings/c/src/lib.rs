@@ -23,6 +23,12 @@ pub mod runtime;
 
 pub mod invocation;
 
+pub mod result_writer;
+
+pub mod delegation;
+
+pub mod token;
+
 pub mod functions;
 
 pub mod boundary;
@@ -37,6 +43,7 @@ const _: () = {
     shared::<job::arcp_job>();
     shared::<port::arcp_port>();
     shared::<runtime::arcp_runtime>();
+    shared::<token::arcp_token_request>();
     shared::<transport::arcp_listener>();
     shared::<transport::arcp_transport>();
 };

@@ -4,7 +4,7 @@ use std::ffi::c_char;
 use std::slice;
 use std::time::Duration;
 
-use arcp_bridge::{Runtime, RuntimeOptions, VerifierChoice};
+use arcp_bridge::{AgentOptions, Runtime, RuntimeOptions, VerifierChoice};
 
 use crate::boundary::{Out, free, guard, optional_text, reference, text};
 use crate::core::arcp_core;
@@ -30,7 +30,10 @@ pub struct arcp_token {
 /// `name` and `version` of your program (required), `features` (list), `heartbeat_interval_sec` (30; 0 for none),
 /// `resume_window_sec` (600), `retention_sec` (600), `idempotency_ttl_sec` (86400), `cancel_grace_sec` (30),
 /// `lease_expiry_grace_sec` (1), `max_concurrent_jobs` (100), `max_waiting_jobs` (1000), `cancel_policy` (`session` or
-/// `principal`; `session`), `wire_profile` (`auto`, `draft` or `py-1.1`; `auto`).
+/// `principal`; `session`), `wire_profile` (`auto`, `draft` or `py-1.1`; `auto`), `result_chunk_cap` (1 MiB, of one chunk of
+/// a result), `result_cap` (256 MiB, of a result in chunks), `inline_result_cap` (1 MiB, of a result that is sent whole),
+/// `db` (path of a SQLite file that keeps sessions, jobs and events; `memory`), `synchronous` (`normal` survives the
+/// process, `full` a power loss too; `normal`).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn arcp_runtime_new(
     core: *const arcp_core,
@@ -76,6 +79,30 @@ pub unsafe extern "C" fn arcp_runtime_with_verifier_new(
     }
 }
 
+/// Makes a runtime without agents that takes signed tokens (JWT). `options` as in `arcp_runtime_new`. `jwt` is a JSON
+/// object with exactly one of `secret` (at least 32 bytes), `public_key_pem` and `jwks_url` (`https`, or `http` on this
+/// machine), and, optionally, `ca_pem` (certificates to trust for `jwks_url` besides the platform's), `audience` (one or a
+/// list; without it a token must name none), `issuer`, `leeway_sec` (30), `principal_claim` (`sub`), `algorithms` (list; all
+/// the keys allow).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn arcp_runtime_with_jwt_new(
+    core: *const arcp_core,
+    options: *const c_char,
+    jwt: *const c_char,
+    runtime: *mut *mut arcp_runtime,
+    error: *mut *mut arcp_error,
+) -> arcp_result {
+    // SAFETY: the header's rules.
+    unsafe {
+        guard(error, || {
+            let out = Out::new(runtime, "runtime")?;
+            let verifier = VerifierChoice::Jwt(text(jwt, "jwt")?.to_owned());
+            out.give(arcp_runtime::new(core, options, verifier)?);
+            Ok(())
+        })
+    }
+}
+
 impl arcp_runtime {
     /// # Safety
     /// The header's rules.
@@ -106,6 +133,28 @@ pub unsafe extern "C" fn arcp_runtime_register_agent(
             let (runtime, port) = (reference(runtime, "runtime")?, reference(port, "port")?);
             let (name, version) = (text(name, "name")?, optional_text(version, "version")?);
             Ok(runtime.runtime.register_agent(port.bridge(), name, version, false)?)
+        })
+    }
+}
+
+/// Adds an agent as `arcp_runtime_register_agent`. `options` is a JSON object or NULL: `restartable` (false; true runs a
+/// job that died with an earlier process over the same `db` again, under its id, unless a chunk of its result was sent).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn arcp_runtime_register_agent_with(
+    runtime: *const arcp_runtime,
+    port: *const arcp_port,
+    name: *const c_char,
+    version: *const c_char,
+    options: *const c_char,
+    error: *mut *mut arcp_error,
+) -> arcp_result {
+    // SAFETY: the header's rules.
+    unsafe {
+        guard(error, || {
+            let (runtime, port) = (reference(runtime, "runtime")?, reference(port, "port")?);
+            let (name, version) = (text(name, "name")?, optional_text(version, "version")?);
+            let options = AgentOptions::from_json(optional_text(options, "options")?.unwrap_or("{}"))?;
+            Ok(runtime.runtime.register_agent(port.bridge(), name, version, options.restartable)?)
         })
     }
 }
@@ -163,7 +212,8 @@ pub unsafe extern "C" fn arcp_runtime_accept(
     }
 }
 
-/// Serves every connection of a listener; completes with nothing when the listener is closed.
+/// Serves every connection of a listener; completes with nothing when the listener is closed. Jobs that died with an
+/// earlier process over the same `db` are settled now, so register agents before.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn arcp_runtime_serve(
     runtime: *const arcp_runtime,

@@ -56,7 +56,7 @@ pub unsafe extern "C" fn arcp_transport_pair_new(
 
 /// Connects to `ws://` or `wss://`; completes with `transport`. `options` is a JSON object or NULL: `headers` (list of
 /// name and value pairs), `ca_pem` (certificates to trust besides the platform's), `max_message_bytes` (16 MiB),
-/// `timeout_sec` (10).
+/// `timeout_sec` (10), `allow_cleartext` (`warn`, `refuse` or `silent`, about `ws://` to another machine; `warn`).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn arcp_transport_connect(
     core: *const arcp_core,

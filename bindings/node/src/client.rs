@@ -1,10 +1,12 @@
 //! A client.
 
 use arcp_bridge::{Client, ClientOptions, TokenChoice};
+use napi::Either;
 use napi_derive::napi;
 
 use crate::core::core;
 use crate::error::thrown;
+use crate::job::NativeJob;
 use crate::port::{NativePort, number};
 use crate::transport::NativeTransport;
 
@@ -23,16 +25,46 @@ impl NativeClient {
         Ok(NativeClient { client: thrown(client)? })
     }
 
-    /// Completes with the welcome; uses the transport up.
+    /// Completes with the welcome; uses the transport up. `token` is the token, or the port to ask for it; `resume` is the
+    /// JSON of the session to take up.
     #[napi]
     pub fn connect(
         &self,
         port: &NativePort,
         call: i64,
         transport: &NativeTransport,
-        token: String,
+        token: Either<String, &NativePort>,
+        resume: Option<String>,
     ) -> napi::Result<()> {
-        thrown(self.client.connect(&port.port, number(call), &transport.transport, TokenChoice::Fixed(token), None))
+        let token = match token {
+            Either::A(token) => TokenChoice::Fixed(token),
+            Either::B(asked) => TokenChoice::Host(asked.port.clone()),
+        };
+        thrown(self.client.connect(&port.port, number(call), &transport.transport, token, resume.as_deref()))
+    }
+
+    /// JSON of the welcome, while the session is open.
+    #[napi]
+    pub fn welcome(&self) -> Option<String> {
+        self.client.welcome()
+    }
+
+    /// A job of a session that was taken up.
+    #[napi]
+    pub fn job(&self, job_id: String) -> napi::Result<NativeJob> {
+        Ok(NativeJob::new(thrown(self.client.job(&job_id))?))
+    }
+
+    /// Ids of the jobs this session knows of.
+    #[napi]
+    pub fn jobs(&self) -> Vec<String> {
+        self.client.jobs()
+    }
+
+    /// Completes with one page of jobs.
+    #[napi]
+    pub fn list_jobs(&self, port: &NativePort, call: i64, request: String) -> napi::Result<()> {
+        thrown(self.client.list_jobs(&port.port, number(call), &request))
     }
 
     /// What both sides support, in the client's order.

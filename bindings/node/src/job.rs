@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arcp_bridge::{JobEvent, JobView, NextBatch};
 use napi_derive::napi;
@@ -22,23 +23,56 @@ pub struct EventBatch {
 /// A submitted or followed job.
 #[napi]
 pub struct NativeJob {
-    pub(crate) job: Arc<JobView>,
+    job: Arc<JobView>,
+    /// Whether JavaScript puts a streamed result together.
+    chunked: AtomicBool,
+}
+
+impl NativeJob {
+    pub(crate) fn new(job: Arc<JobView>) -> Self {
+        NativeJob { job, chunked: AtomicBool::new(false) }
+    }
 }
 
 #[napi]
 impl NativeJob {
-    /// Up to `max` events; `null` when there are none yet, then a `ready` item for `stream` follows.
+    /// Up to `max` events; `null` when there are none yet, then a `ready` item for `stream` follows. After `take_chunks` it
+    /// throws where a chunk is missing or comes again.
     #[napi]
-    pub fn next_batch(&self, port: &NativePort, stream: i64, max: u32) -> Option<EventBatch> {
+    pub fn next_batch(&self, port: &NativePort, stream: i64, max: u32) -> napi::Result<Option<EventBatch>> {
         let mut batch = Vec::new();
-        match self.job.next_batch(&port.port, number(stream), max as usize, &mut batch) {
+        Ok(match self.job.next_batch(&port.port, number(stream), max as usize, &mut batch) {
             NextBatch::Some => {
+                if self.chunked.load(Ordering::Relaxed) {
+                    for event in batch.iter().filter(|event| event.kind() == "result_chunk") {
+                        thrown(self.job.take_chunk(event))?;
+                    }
+                }
                 let text = joined(&batch);
                 Some(EventBatch { wide: is_wide(&text), text })
             }
             NextBatch::Empty => None,
             NextBatch::Ended => Some(EventBatch { text: String::new(), wide: false }),
-        }
+        })
+    }
+
+    /// From now on the chunks of a streamed result are taken from among the events; the core holds them no more.
+    #[napi]
+    pub fn take_chunks(&self) {
+        self.chunked.store(true, Ordering::Relaxed);
+        self.job.leave_chunks();
+    }
+
+    /// Completes at the job's end, with an error when the chunks taken were not the whole result.
+    #[napi]
+    pub fn finish_chunks(&self, port: &NativePort, call: i64) -> napi::Result<()> {
+        thrown(core().and_then(|core| self.job.finish_chunks(&core, &port.port, number(call))))
+    }
+
+    /// Completes with the bytes of the result.
+    #[napi]
+    pub fn result_bytes(&self, port: &NativePort, call: i64) -> napi::Result<()> {
+        thrown(core().and_then(|core| self.job.result_bytes(&core, &port.port, number(call))))
     }
 
     /// Nobody reads the events any more, until the next batch is asked for.

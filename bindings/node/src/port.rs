@@ -4,14 +4,14 @@ use std::fmt::Write as _;
 
 use arcp_bridge::{ErrorInfo, Item, LogLevel, Port, Value, Wake};
 use napi::Status;
-use napi::bindgen_prelude::{Either5, Function, Unknown};
+use napi::bindgen_prelude::{Buffer, Either7, Function, Unknown};
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use napi_derive::napi;
 
 use crate::core::core;
 use crate::error::{thrown, to_json};
 use crate::job::NativeJob;
-use crate::runtime::{NativeInvocation, NativeVerifyRequest};
+use crate::runtime::{NativeInvocation, NativeTokenRequest, NativeVerifyRequest};
 use crate::transport::{NativeListener, NativeTransport};
 
 /// Weak: it never keeps Node alive by itself.
@@ -27,7 +27,15 @@ impl Wake for WakeJavaScript {
 }
 
 /// What an item carries besides text.
-type Carried = Either5<NativeJob, NativeTransport, NativeListener, NativeInvocation, NativeVerifyRequest>;
+type Carried = Either7<
+    NativeJob,
+    NativeTransport,
+    NativeListener,
+    NativeInvocation,
+    NativeVerifyRequest,
+    NativeTokenRequest,
+    Buffer,
+>;
 
 /// A batch of items.
 #[napi(object, object_from_js = false)]
@@ -122,7 +130,7 @@ impl Batch {
                 self.text.push_str(&NativeInvocation::start(&invocation));
                 self.text.push_str(r#","input":"#);
                 self.text.push_str(invocation.input());
-                self.carry(Either5::D(NativeInvocation { invocation }));
+                self.carry(Either7::D(NativeInvocation { invocation }));
             }
             Item::Cancel { invocation, cause, reason } => self.write(format_args!(
                 r#"{{"type":"cancel","invocation":{invocation},"cause":"{cause}","reason":{}}}"#,
@@ -133,10 +141,12 @@ impl Batch {
             }
             Item::Verify(request) => {
                 self.write(format_args!(r#"{{"type":"verify","token":{}"#, quoted(request.token())));
-                self.carry(Either5::E(NativeVerifyRequest::new(request)));
+                self.carry(Either7::E(NativeVerifyRequest::new(request)));
             }
-            // No client of this binding asks its host for a token.
-            Item::Token(_) => self.write(format_args!(r#"{{"type":"abandoned","invocation":0}}"#)),
+            Item::Token(request) => {
+                self.write(format_args!(r#"{{"type":"token""#));
+                self.carry(Either7::F(NativeTokenRequest::new(request)));
+            }
             Item::Log(record) => self.write(format_args!(
                 r#"{{"type":"log","level":{},"target":{},"message":{}}}"#,
                 record.level as u8,
@@ -151,13 +161,14 @@ impl Batch {
         match outcome {
             Err(error) => self.write(format_args!(r#","error":{}}}"#, to_json(&error))),
             Ok(Value::Nothing) => self.text.push('}'),
-            Ok(Value::Bytes(_)) => self.text.push('}'),
+            // Out of band: bytes in JSON would be base64.
+            Ok(Value::Bytes(bytes)) => self.carry(Either7::G(Vec::from(bytes).into())),
             Ok(Value::Json(text)) => self.write(format_args!(r#","value":{text}}}"#)),
             Ok(Value::Job(job)) => {
                 self.write(format_args!(r#","value":{}"#, job.opening()));
-                self.carry(Either5::A(NativeJob { job }));
+                self.carry(Either7::A(NativeJob::new(job)));
             }
-            Ok(Value::Transport(transport)) => self.carry(Either5::B(NativeTransport { transport })),
+            Ok(Value::Transport(transport)) => self.carry(Either7::B(NativeTransport { transport })),
             Ok(Value::Listener(listener)) => {
                 self.write(format_args!(
                     r#","value":{{"url":{},"host":"{}","port":{}}}"#,
@@ -165,7 +176,7 @@ impl Batch {
                     listener.address().ip(),
                     listener.address().port()
                 ));
-                self.carry(Either5::C(NativeListener { listener }));
+                self.carry(Either7::C(NativeListener { listener }));
             }
             Ok(Value::Frames(frames)) => {
                 // Messages are JSON texts already.

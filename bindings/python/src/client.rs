@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use arcp_bridge::{ClientOptions, JobView, NextBatch, TokenChoice};
+use arcp_bridge::{ClientOptions, ErrorInfo, ErrorKind, JobView, NextBatch, TokenChoice};
+use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
@@ -25,18 +26,21 @@ impl Client {
         Ok(Client(Local::new(arcp_bridge::Client::new(&core(py)?, options).or_raise(py)?)))
     }
 
+    /// `token` is a `str`, or a port that is asked for one at each connection. `resume` is JSON text.
     fn connect(
         &self,
         py: Python<'_>,
         port: &Port,
         call: u64,
         transport: &TransportHandle,
-        token: String,
+        token: &Bound<'_, PyAny>,
+        resume: Option<&str>,
     ) -> PyResult<()> {
-        self.0
-            .get(py)?
-            .connect(port.bridge(py)?, call, transport.bridge(py)?, TokenChoice::Fixed(token), None)
-            .or_raise(py)
+        let token = match token.cast::<Port>() {
+            Ok(asked) => TokenChoice::Host(asked.get().bridge(py)?.clone()),
+            Err(_) => TokenChoice::Fixed(token.extract()?),
+        };
+        self.0.get(py)?.connect(port.bridge(py)?, call, transport.bridge(py)?, token, resume).or_raise(py)
     }
 
     fn welcome(&self, py: Python<'_>) -> PyResult<Option<String>> {
@@ -59,6 +63,18 @@ impl Client {
         self.0.get(py)?.subscribe(port.bridge(py)?, call, request).or_raise(py)
     }
 
+    fn list_jobs(&self, py: Python<'_>, port: &Port, call: u64, request: &str) -> PyResult<()> {
+        self.0.get(py)?.list_jobs(port.bridge(py)?, call, request).or_raise(py)
+    }
+
+    fn job(&self, py: Python<'_>, job_id: &str) -> PyResult<Job> {
+        Ok(Job::new(self.0.get(py)?.job(job_id).or_raise(py)?))
+    }
+
+    fn jobs(&self, py: Python<'_>) -> PyResult<Vec<String>> {
+        Ok(self.0.get(py)?.jobs())
+    }
+
     fn unsubscribe(&self, py: Python<'_>, job_id: &str) -> PyResult<()> {
         self.0.get(py)?.unsubscribe(job_id);
         Ok(())
@@ -76,6 +92,13 @@ impl Client {
     fn close(&self, py: Python<'_>, port: &Port, call: u64, reason: String) -> PyResult<()> {
         self.0.get(py)?.close(port.bridge(py)?, call, reason).or_raise(py)
     }
+}
+
+type Batch<'py> = (Bound<'py, PyList>, usize, Bound<'py, PyList>, usize);
+
+fn list(py: Python<'_>, events: Vec<arcp_bridge::JobEvent>) -> PyResult<Bound<'_, PyList>> {
+    let events = events.into_iter().map(|event| Bound::new(py, JobEvent::new(event)));
+    PyList::new(py, events.collect::<PyResult<Vec<_>>>()?)
 }
 
 /// A submitted or followed job.
@@ -101,21 +124,18 @@ impl Job {
         Ok(self.0.get(py)?.opening())
     }
 
-    /// Up to `max` events; an empty list when there are none yet and the port will say `ready`; `None` after the last.
-    fn next_batch<'py>(
-        &self,
-        py: Python<'py>,
-        port: &Port,
-        stream: u64,
-        max: usize,
-    ) -> PyResult<Option<Bound<'py, PyList>>> {
+    /// Up to `max` events: those that are no chunks and the size of their bodies, then those that are. Nothing, when there
+    /// are none yet and the port will say `ready`; `None` after the last.
+    fn next_batch<'py>(&self, py: Python<'py>, port: &Port, stream: u64, max: usize) -> PyResult<Option<Batch<'py>>> {
         let mut batch = Vec::with_capacity(max);
         let found = self.0.get(py)?.next_batch(port.bridge(py)?, stream, max, &mut batch);
         if found == NextBatch::Ended {
             return Ok(None);
         }
-        let events = batch.into_iter().map(|event| Bound::new(py, JobEvent::new(event)));
-        Ok(Some(PyList::new(py, events.collect::<PyResult<Vec<_>>>()?)?))
+        let (chunks, events): (Vec<_>, Vec<_>) = batch.into_iter().partition(|event| event.kind() == "result_chunk");
+        let size = |events: &[arcp_bridge::JobEvent]| events.iter().map(|event| event.body().len()).sum::<usize>();
+        let (events_size, chunks_size) = (size(&events), size(&chunks));
+        Ok(Some((list(py, events)?, events_size, list(py, chunks)?, chunks_size)))
     }
 
     /// Nobody reads the events any more, until the next `next_batch`.
@@ -124,7 +144,50 @@ impl Job {
         Ok(())
     }
 
+    /// The chunks of a streamed result are taken from among the events, each to be handed to `take_chunk`.
+    fn leave_chunks(&self, py: Python<'_>) -> PyResult<()> {
+        self.0.get(py)?.leave_chunks();
+        Ok(())
+    }
+
+    fn take_chunk(&self, py: Python<'_>, event: &JobEvent) -> PyResult<()> {
+        self.0.get(py)?.take_chunk(event.bridge()).or_raise(py)
+    }
+
+    /// Completes when the chunks that were taken are the whole result.
+    fn finish_chunks(&self, py: Python<'_>, port: &Port, call: u64) -> PyResult<()> {
+        self.0.get(py)?.finish_chunks(&core(py)?, port.bridge(py)?, call).or_raise(py)
+    }
+
+    /// Completes with the whole result as bytes.
+    fn result_bytes(&self, py: Python<'_>, port: &Port, call: u64) -> PyResult<()> {
+        self.0.get(py)?.result_bytes(&core(py)?, port.bridge(py)?, call).or_raise(py)
+    }
+
     fn result(&self, py: Python<'_>, port: &Port, call: u64) -> PyResult<()> {
         self.0.get(py)?.result(&core(py)?, port.bridge(py)?, call).or_raise(py)
+    }
+}
+
+/// A client waits for its token.
+#[pyclass(frozen, module = "arcp._native")]
+pub(crate) struct TokenRequest(Local<Mutex<arcp_bridge::TokenRequest>>);
+
+impl TokenRequest {
+    pub(crate) fn new(request: arcp_bridge::TokenRequest) -> Self {
+        TokenRequest(Local::new(Mutex::new(request)))
+    }
+}
+
+#[pymethods]
+impl TokenRequest {
+    fn give(&self, py: Python<'_>, token: String) -> PyResult<()> {
+        self.0.get(py)?.lock().answer(Ok(token));
+        Ok(())
+    }
+
+    fn refuse(&self, py: Python<'_>, message: String) -> PyResult<()> {
+        self.0.get(py)?.lock().answer(Err(ErrorInfo::local(ErrorKind::Transport, message)));
+        Ok(())
     }
 }

@@ -23,6 +23,10 @@ impl JobEvent {
         JobEvent { event, body: PyOnceLock::new() }
     }
 
+    pub(crate) fn bridge(&self) -> &arcp_bridge::JobEvent {
+        &self.event
+    }
+
     fn member<'py>(&self, py: Python<'py>, key: &str) -> PyResult<Option<Bound<'py, PyAny>>> {
         Ok(Some(match key {
             "kind" => self.kind(py).into_any(),

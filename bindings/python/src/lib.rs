@@ -25,7 +25,7 @@ mod _native {
     #[pymodule_export]
     use crate::cli::{report_failure, run_cli};
     #[pymodule_export]
-    use crate::client::{Client, Job};
+    use crate::client::{Client, Job, TokenRequest};
     #[pymodule_export]
     use crate::context::{Invocation, JobContext};
     #[pymodule_export]

@@ -12,9 +12,9 @@ use std::{
 use arcp_bridge::{Item, Value, Wake};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PyTuple};
+use pyo3::types::{PyBytes, PyList, PyTuple};
 
-use crate::client::Job;
+use crate::client::{Job, TokenRequest};
 use crate::context::Invocation;
 use crate::core::Local;
 use crate::error::exception;
@@ -152,8 +152,7 @@ fn tuple(py: Python<'_>, item: Item) -> PyResult<Bound<'_, PyTuple>> {
         }
         Item::Abandoned { invocation } => (intern!(py, "abandoned"), invocation).into_pyobject(py),
         Item::Verify(request) => (intern!(py, "verify"), VerifyRequest::new(request)).into_pyobject(py),
-        // No client of this binding asks its host for a token.
-        Item::Token(_) => (intern!(py, "abandoned"), 0).into_pyobject(py),
+        Item::Token(request) => (intern!(py, "token"), TokenRequest::new(request)).into_pyobject(py),
         Item::Log(record) => (intern!(py, "log"), record.level as u8, record.message).into_pyobject(py),
     }
 }
@@ -161,7 +160,7 @@ fn tuple(py: Python<'_>, item: Item) -> PyResult<Bound<'_, PyTuple>> {
 fn object(py: Python<'_>, value: Value) -> PyResult<Bound<'_, PyAny>> {
     Ok(match value {
         Value::Nothing => py.None().into_bound(py),
-        Value::Bytes(bytes) => pyo3::types::PyBytes::new(py, &bytes).into_any(),
+        Value::Bytes(bytes) => PyBytes::new(py, &bytes).into_any(),
         Value::Json(text) => text.into_pyobject(py)?.into_any(),
         Value::Job(job) => Bound::new(py, Job::new(job))?.into_any(),
         Value::Transport(transport) => Bound::new(py, TransportHandle::new(transport))?.into_any(),

@@ -3,7 +3,8 @@
 //! A [`Runtime`] hosts agents; a [`Client`] opens a session, submits jobs and follows their events.
 
 pub use arcp_engine::provision::{
-    LiteLlmOptions, LiteLlmProvisioner, Provisioner, is_for_endpoint as is_credential_for_endpoint, upstream_error,
+    IssueFuture, LiteLlmOptions, LiteLlmProvisioner, Provisioner, RevokeFuture,
+    is_for_endpoint as is_credential_for_endpoint, upstream_error,
 };
 pub use arcp_engine::store::{self, MemoryStore, SqliteOptions, SqliteStore, Store, StoreError, Synchronous};
 pub use arcp_engine::transport;

@@ -89,6 +89,11 @@ impl Core {
         Ok(self.inner.handle.clone())
     }
 
+    /// Has what this call starts report where the core's threads do.
+    pub(crate) fn reporting<R>(&self, call: impl FnOnce() -> R) -> R {
+        crate::log::reporting(&self.inner.logs, call)
+    }
+
     /// A number no other object of this core has.
     pub(crate) fn number(&self) -> u64 {
         self.inner.next.fetch_add(1, Ordering::Relaxed)

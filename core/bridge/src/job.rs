@@ -64,6 +64,35 @@ impl JobView {
         self.job.stop_reading();
     }
 
+    /// From now on the chunks of a streamed result are taken from among the events, each to be handed to
+    /// [`JobView::take_chunk`]; the result is not put together any more.
+    pub fn leave_chunks(&self) {
+        self.job.leave_chunks();
+    }
+
+    /// Checks that a `result_chunk` event is the next chunk.
+    ///
+    /// # Errors
+    /// `INVALID_REQUEST` when a chunk is missing or comes again.
+    pub fn take_chunk(&self, event: &JobEvent) -> Result<(), ErrorInfo> {
+        self.job.take_chunk(event)?;
+        Ok(())
+    }
+
+    /// After the last chunk: waits for the end, and completes when the chunks were the whole result.
+    ///
+    /// # Errors
+    /// At once when the core is gone; else through the port: the job's error, `INVALID_REQUEST` when chunks are missing.
+    pub fn finish_chunks(&self, core: &Core, port: &Port, call: u64) -> Result<(), ErrorInfo> {
+        let handle = core.handle()?;
+        let job = self.job.clone();
+        port.spawn(&handle, call, async move {
+            job.finish_chunks(&job.result().await?)?;
+            Ok(Value::Nothing)
+        });
+        Ok(())
+    }
+
     /// Waits for the end; completes with the payload of `job.result` as JSON, or with the job's error.
     ///
     /// # Errors

@@ -27,7 +27,8 @@ pub use crate::invocation::{Invocation, VerifyRequest};
 pub use crate::job::{JobView, NextBatch};
 pub use crate::log::{LogLevel, LogRecord};
 pub use crate::options::{
-    ClientOptions, ConnectOptions, JwtOptions, ListenOptions, ReconnectOptions, ReconnectWaits, RuntimeOptions,
+    AgentOptions, ClientOptions, ConnectOptions, JwtOptions, ListenOptions, ReconnectOptions, ReconnectWaits,
+    RuntimeOptions,
 };
 pub use crate::port::{Item, Port, Value, Wake};
 pub use crate::runtime::{Runtime, VerifierChoice};

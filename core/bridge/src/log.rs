@@ -60,6 +60,11 @@ pub(crate) fn install(logs: &Logs) {
     std::mem::forget(guard);
 }
 
+/// Makes this thread report to `logs` for as long as the call takes.
+pub(crate) fn reporting<R>(logs: &Logs, call: impl FnOnce() -> R) -> R {
+    tracing::subscriber::with_default(Forward(Arc::clone(logs)), call)
+}
+
 struct Forward(Logs);
 
 impl Subscriber for Forward {

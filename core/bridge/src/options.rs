@@ -125,6 +125,15 @@ pub struct RuntimeOptions {
     pub synchronous: Option<String>,
 }
 
+/// Settings of one agent. JSON members have the same names.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AgentOptions {
+    /// Whether a job that died with its process runs again (D-26); false.
+    #[serde(default)]
+    pub restartable: bool,
+}
+
 /// How to connect a WebSocket. JSON members have the same names. Headers may be secret, so there is no `Debug`.
 #[derive(Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -221,7 +230,7 @@ macro_rules! from_json {
     )*};
 }
 
-from_json!(ClientOptions, RuntimeOptions, ConnectOptions, JwtOptions, ListenOptions);
+from_json!(ClientOptions, RuntimeOptions, AgentOptions, ConnectOptions, JwtOptions, ListenOptions);
 
 impl ClientOptions {
     pub(crate) fn into_config(self) -> Result<ClientConfig, ErrorInfo> {

@@ -43,7 +43,8 @@ impl Runtime {
             VerifierChoice::Host(port) => Arc::new(HostVerifier { port }),
             VerifierChoice::Jwt(options) => Arc::new(JwtOptions::from_json(&options)?.into_verifier()?),
         };
-        let runtime = arcp::Runtime::with_store(config, verifier, store)?;
+        // The store has threads of its own, and a full disk must be heard of.
+        let runtime = core.reporting(|| arcp::Runtime::with_store(config, verifier, store))?;
         Ok(Runtime { core: core.clone(), runtime })
     }
 

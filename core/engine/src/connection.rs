@@ -76,7 +76,8 @@ pub(crate) async fn drive<T: Transport, E: Endpoint>(
     endpoint: &mut E,
     signal: &Signal,
 ) -> Result<(), TransportError> {
-    let mut received = Vec::with_capacity(READ_BATCH);
+    // Grows with the first batch: an idle connection needs no room for one.
+    let mut received = Vec::new();
     let mut frames: Vec<Bytes> = Vec::new();
     let mut sent = 0;
     let mut flushed = true;

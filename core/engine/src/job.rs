@@ -151,6 +151,19 @@ impl JobHandle {
     /// # Errors
     /// `INVALID_REQUEST` when a chunk is missing or comes again; the job's own error.
     pub async fn next_chunk(&self) -> Result<Option<ResultChunk>, Error> {
+        self.leave_chunks();
+        while let Some(event) = self.next_event().await {
+            if event.kind() == "result_chunk" {
+                return self.take_chunk(&event).map(Some);
+            }
+        }
+        self.finish_chunks(&self.result().await?)?;
+        Ok(None)
+    }
+
+    /// From now on the chunks of a streamed result are taken from among the events, each to be handed to
+    /// [`JobHandle::take_chunk`], and the result is not put together any more. For hosts that read both.
+    pub fn leave_chunks(&self) {
         let first = {
             let mut parts = self.view.parts.lock();
             let first = parts.is_none();
@@ -160,21 +173,29 @@ impl JobHandle {
         if first {
             self.view.shared.leave_chunks(self.view.key);
         }
-        while let Some(event) = self.next_event().await {
-            if event.kind() != "result_chunk" {
-                continue;
-            }
-            let chunk = ResultChunk::read(RawJson::parse(event.body())?.as_raw())?;
-            if let Some(parts) = &mut *self.view.parts.lock() {
-                parts.take(&chunk)?;
-            }
-            return Ok(Some(chunk));
+    }
+
+    /// Reads a `result_chunk` event as the next chunk.
+    ///
+    /// # Errors
+    /// `INVALID_REQUEST` when a chunk is missing or comes again.
+    pub fn take_chunk(&self, event: &JobEvent) -> Result<ResultChunk, Error> {
+        let chunk = ResultChunk::read(RawJson::parse(event.body())?.as_raw())?;
+        if let Some(parts) = &mut *self.view.parts.lock() {
+            parts.take(&chunk)?;
         }
-        let result = self.result().await?;
+        Ok(chunk)
+    }
+
+    /// After the last chunk: whether they are the whole result.
+    ///
+    /// # Errors
+    /// `INVALID_REQUEST` when they are not.
+    pub fn finish_chunks(&self, result: &JobResult) -> Result<(), Error> {
         if let (Some(_), Some(parts)) = (&result.result_id, &*self.view.parts.lock()) {
-            parts.finish(&result)?;
+            parts.finish(result)?;
         }
-        Ok(None)
+        Ok(())
     }
 
     /// How many events were dropped before anybody read, the oldest first.

@@ -16,9 +16,13 @@ use crate::error::Error;
 pub use canonical::canonical;
 pub use fields::{Fields, number, shape, string, unsigned};
 pub(crate) use fields::{pick, syntax};
+pub(crate) use scan::check_body;
 use scan::next_special;
 pub use scan::{Limits, check};
 pub(crate) use writer::ObjectWriter;
+
+/// The deepest a value stands in a message: `payload.body.error.details`. What we send must pass a peer's own look.
+const LIMITS: Limits = Limits { max_depth: Limits::DEFAULT.max_depth - 4, ..Limits::DEFAULT };
 
 /// A JSON value kept as its text, so that no digit, member order or byte of it changes on the way.
 ///
@@ -28,9 +32,10 @@ pub(crate) use writer::ObjectWriter;
 pub struct RawJson(Arc<RawValue>);
 
 impl RawJson {
-    /// Checks `text` against the default [`Limits`] and keeps it. `INVALID_REQUEST` when it is not one JSON value.
+    /// Checks `text` against the default [`Limits`], less what a message puts around a value: 60 levels of nesting.
+    /// `INVALID_REQUEST` when it is not one JSON value.
     pub fn parse(text: &str) -> Result<RawJson, Error> {
-        let text = check(text.as_bytes(), &Limits::default())?;
+        let text = check(text.as_bytes(), &LIMITS)?;
         serde_json::from_str::<&RawValue>(text).map(RawJson::from_raw).map_err(|error| syntax("the value", &error))
     }
 
@@ -164,6 +169,9 @@ mod tests {
         for text in ["", "{", "1 2", "{\"a\":}", "nul", "\"\\ud800\"", "\u{feff}1"] {
             assert!(RawJson::parse(text).is_err(), "{text:?}");
         }
+        let deep = |levels: usize| "[".repeat(levels) + &"]".repeat(levels);
+        assert!(RawJson::parse(&deep(60)).is_ok() && RawJson::parse(&deep(61)).is_err());
+        assert!(check_body(&deep(62)).is_ok() && check_body(&deep(63)).is_err());
         assert!(RawJson::from_serialize(&std::collections::BTreeMap::from([(Some(1), 1), (None, 2)])).is_err());
     }
 

@@ -15,10 +15,22 @@ pub struct Limits {
     pub max_string: usize,
 }
 
+impl Limits {
+    pub(super) const DEFAULT: Limits =
+        Limits { max_bytes: 16 << 20, max_depth: 64, max_members: 1 << 20, max_string: 16 << 20 };
+}
+
 impl Default for Limits {
     fn default() -> Self {
-        Limits { max_bytes: 16 << 20, max_depth: 64, max_members: 1 << 20, max_string: 16 << 20 }
+        Limits::DEFAULT
     }
+}
+
+/// Whether an event's body, which stands two levels deep in its message, leaves a message a peer will read.
+pub(crate) fn check_body(body: &str) -> Result<(), Error> {
+    let limits = Limits { max_depth: Limits::DEFAULT.max_depth - 2, ..Limits::DEFAULT };
+    // A short text cannot be deep, and nearly all are short.
+    if body.len() <= limits.max_depth { Ok(()) } else { check(body.as_bytes(), &limits).map(drop) }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

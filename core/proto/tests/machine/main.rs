@@ -7,6 +7,10 @@
 #[allow(dead_code, unreachable_pub)]
 mod matcher;
 
+// The schedules are targets of `make fuzz` too.
+#[path = "../fuzz/runner.rs"]
+mod runner;
+
 mod client;
 mod clock;
 mod corpus;

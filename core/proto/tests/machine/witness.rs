@@ -16,6 +16,8 @@ pub(crate) struct Witness {
     messages: BTreeMap<String, String>,
     /// Never to be shown to anybody.
     secrets: Vec<String>,
+    /// Whether replays may begin in the middle.
+    in_part: bool,
 }
 
 /// What one session was told.
@@ -40,6 +42,11 @@ struct View {
 impl Witness {
     pub(crate) fn keep_secret(&mut self, secret: &str) {
         self.secrets.push(secret.to_owned());
+    }
+
+    /// Replays may begin in the middle of a job.
+    pub(crate) fn expect_replays_in_part(&mut self) {
+        self.in_part = true;
     }
 
     /// The session stopped following the job by its own wish.
@@ -113,8 +120,8 @@ impl Witness {
                 let replayed = payload["replayed"] == true;
                 view.due += u32::from(replayed || view.due == 0);
                 if replayed {
-                    // A replay of these schedules is always from the start.
-                    view.last_n = Some(0);
+                    // Most schedules replay from the start only.
+                    view.last_n = Some(0).filter(|_| !self.in_part);
                 }
             }
             "job.cancelled" => {}

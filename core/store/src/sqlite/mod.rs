@@ -199,8 +199,13 @@ impl SqliteStore {
 
         let (questions, asked) = mpsc::channel();
         let reader = reader::Reader { path: path.clone(), conn: second, questions: asked, sink: Arc::clone(sink) };
-        let reader =
-            thread::Builder::new().name("arcp-store-read".to_owned()).spawn(|| reader.run()).map_err(no_thread)?;
+        // What the threads have to report goes where this thread's reports go.
+        let log = tracing::dispatcher::get_default(Clone::clone);
+        let reads = {
+            let log = log.clone();
+            move || tracing::dispatcher::with_default(&log, || reader.run())
+        };
+        let reader = thread::Builder::new().name("arcp-store-read".to_owned()).spawn(reads).map_err(no_thread)?;
         let reader_id = reader.thread().id();
         let (alive, ended) = mpsc::channel();
         let writer = writer::Writer {
@@ -216,8 +221,6 @@ impl SqliteStore {
             possession,
             warned: false,
         };
-        // What the writer has to report goes where this thread's reports go.
-        let log = tracing::dispatcher::get_default(Clone::clone);
         let run = move || {
             tracing::dispatcher::with_default(&log, || writer.run());
             drop(alive);

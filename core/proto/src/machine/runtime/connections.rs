@@ -44,6 +44,8 @@ pub(super) struct Conn {
     announced: bool,
     /// Whether a replay was put into the queue, which the store bounds, and has not left yet.
     pub(super) replaying: bool,
+    /// Histories whose records wait for the store: their replay is not over while nothing is queued.
+    pub(super) histories: usize,
     /// Whether emitters wait for this connection.
     pub(super) choked: bool,
     /// Whether secrets may be sent over it (R-9.8.2.11).
@@ -87,6 +89,7 @@ impl RuntimeMachine {
                 out_bytes: 0,
                 announced: false,
                 replaying: false,
+                histories: 0,
                 choked: false,
                 secure: false,
                 active_at: now.mono,
@@ -296,7 +299,7 @@ impl RuntimeMachine {
         }
         if entry.out.is_empty() {
             entry.announced = false;
-            entry.replaying = false;
+            entry.replaying = entry.histories > 0;
         }
         let room = entry.out.len() <= self.config.outgoing_high_water / 2
             && entry.out_bytes <= self.config.buffer_cap.bytes / 8;

@@ -12,7 +12,7 @@ use crate::budget::REMAINING_METRIC;
 use crate::error::{Error, ErrorCode};
 use crate::event::{self, EventBody, EventKind};
 use crate::feature::Feature;
-use crate::json::RawJson;
+use crate::json::{RawJson, check_body};
 use crate::lease::MODEL_USE;
 use crate::machine::frame::{Receiver, Record, RecordKind};
 use crate::machine::job::{Ending, Outcome};
@@ -88,6 +88,7 @@ impl RuntimeMachine {
             let message = format!("an event body may have at most {limit} bytes, got {}", body.get().len());
             return Err(Error::invalid(message));
         }
+        check_body(body.get())?;
         Ok(true)
     }
 

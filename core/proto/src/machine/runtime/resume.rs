@@ -64,11 +64,8 @@ impl RuntimeMachine {
                     Ok(_) => AuditEntry::resumed(now.wall, actor),
                     Err(why) => AuditEntry::resume_refused(now.wall, actor, why),
                 });
-                let key = found.map_err(|_| {
-                    // One answer for all reasons, and nothing has changed.
-                    let message = "this session cannot be resumed; connect without resume to open a new one";
-                    Error::new(ErrorCode::ResumeWindowExpired, message)
-                })?;
+                // Nothing has changed.
+                let key = found.map_err(|_| not_resumable())?;
                 (Some(key), Some(resume.last_event_seq))
             }
         };
@@ -187,6 +184,14 @@ impl RuntimeMachine {
         let waits = |state: &ConnState| matches!(state, ConnState::Welcoming(waiting) if *waiting == key);
         if !self.conns.get(&conn).is_some_and(|entry| waits(&entry.state)) {
             return;
+        }
+        if let Some(session) = self.sessions.get(&key)
+            && replay_after.is_some_and(|last| !session.log.covers(last))
+        {
+            // While this welcome waited for the store, events made room for newer ones.
+            let hello_id = session.resumed_by.as_ref().map(|resumed| resumed.hello_id.clone());
+            self.answer_error(now, conn, not_resumable(), hello_id);
+            return self.close_conn(now, conn);
         }
         if let Some(earlier) = self.sessions.get(&key).and_then(|session| session.conn) {
             // The same resume was asked for twice, and both waited for the store.
@@ -312,6 +317,12 @@ impl RuntimeMachine {
         self.abandon_held(key);
         self.keep_durable(|| StoreOp::ForgetSession(Arc::clone(session.id())));
     }
+}
+
+/// One answer for all reasons.
+fn not_resumable() -> Error {
+    let message = "this session cannot be resumed; connect without resume to open a new one";
+    Error::new(ErrorCode::ResumeWindowExpired, message)
 }
 
 /// The random part of a fresh ULID, with room for every number above it.

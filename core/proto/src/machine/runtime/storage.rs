@@ -39,6 +39,8 @@ pub(super) enum Gated {
     Revoke { id: String, job_id: Arc<str>, handle: RawJson },
     /// A page of jobs.
     List(Box<Listing>),
+    /// The last record of a history is queued for this connection.
+    EndOfHistory(ConnKey),
 }
 
 impl Gated {
@@ -150,6 +152,11 @@ impl RuntimeMachine {
                 }
             }
             Gated::Welcome(welcoming) => self.welcome(now, *welcoming),
+            Gated::EndOfHistory(conn) => {
+                if let Some(entry) = self.conns.get_mut(&conn) {
+                    entry.histories = entry.histories.saturating_sub(1);
+                }
+            }
             Gated::Closed(conn, closed) => self.say_closed(now, conn, &closed),
             Gated::Start(job) => self.start_agent(job),
             Gated::Provision { job, request } => self.ask_provisioner(job, request),

@@ -3,6 +3,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
+use super::storage::Gated;
 use super::{ConnKey, JobKey, RuntimeEvent, RuntimeMachine, SessionKey};
 use crate::error::Error;
 use crate::feature::Feature;
@@ -91,16 +92,19 @@ impl RuntimeMachine {
                 session.subscriptions.remove(&job_key);
             }
         }
-        if let Some(conn) = self.sessions.get(&session).and_then(|session| session.conn)
-            && let Some(entry) = self.conns.get_mut(&conn)
-        {
+        let conn = self.sessions.get(&session).and_then(|session| session.conn);
+        if let Some(entry) = conn.and_then(|conn| self.conns.get_mut(&conn)) {
             entry.replaying = true;
+            entry.histories += 1;
         }
         let receiver = self.jobs.get(&job_key).map(|job| self.receiver(session, job)).unwrap_or_default();
         let known: HashSet<u64> = records.iter().map(|record| record.job_seq).collect();
         let late = held.iter().filter(|record| !known.contains(&record.job_seq));
         for record in records.iter().chain(late) {
             self.send_copy(now, session, record, receiver);
+        }
+        if let Some(conn) = conn {
+            self.gate(now, Gated::EndOfHistory(conn));
         }
     }
 
