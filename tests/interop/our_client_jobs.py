@@ -21,7 +21,9 @@ from arcp import (
     DuplicateKeyError,
     InternalError,
     JobNotFoundError,
+    ListJobsFilter,
     ResumeWindowExpiredError,
+    SessionResume,
     TimeoutError,
     TransportClosed,
     UnauthenticatedError,
@@ -133,11 +135,50 @@ async def a_repeated_submit_gets_the_same_job_and_its_end_again(url: str, token:
 async def a_streamed_result_is_put_together(url: str, token: str) -> None:
     async with connected(url, token) as client:
         handle = await client.submit(agent="streams", input=100_000)
-        chunks = [event async for event in handle.events() if event.kind == "result_chunk"]
-        result = await handle.done
-        assert result.result_size == 500_008, result
-        assert [chunk.body["more"] for chunk in chunks] == [True, True, True, False]
-        assert sum(len(chunk.body["data"]) for chunk in chunks) >= 500_004
+        collected = await handle.collect_chunks()
+        assert collected == b"one,\xfftwo" + b"three" * 100_000, len(collected)
+        assert (await handle.done).result_size == len(collected)
+
+
+async def their_listings_have_no_lease_and_no_cursor_at_the_end(url: str, token: str) -> None:
+    async with connected(url, token) as client:
+        sleepers = [await client.submit(agent="sleeper") for _ in range(3)]
+        seen, cursor = [], None
+        while True:
+            page = await client.list_jobs(
+                filter=ListJobsFilter(status=["running"], agent="sleeper"), limit=2, cursor=cursor
+            )
+            assert len(page.jobs) <= 2, page
+            seen += [job.job_id for job in page.jobs]
+            cursor = page.next_cursor
+            if cursor is None:
+                break
+        assert {handle.job_id for handle in sleepers} <= set(seen), seen
+        assert len(seen) == len(set(seen)), seen
+        for handle in sleepers:
+            await client.cancel_job(handle.job_id)
+
+
+async def a_fresh_client_takes_a_session_up_and_hears_its_job_to_the_end(url: str, token: str) -> None:
+    async with Link(url) as link, connected(url, token) as other:
+        before = ARCPClient(client=ClientInfo(name="ours", version="1"), token=token)
+        welcome = await before.connect(await WebSocketTransport.connect(link.url))
+        handle = await before.submit(agent="chatty", input={"events": 3, "gate": "taken up"})
+        assert await said(handle.events(), 3) == [0, 1, 2]
+        link.hold()
+        await before.close()
+        link.release()
+        point = SessionResume(
+            session_id=welcome.session_id, resume_token=welcome.resume_token, last_event_seq=before.latest_event_seq
+        )
+        async with ARCPClient(client=ClientInfo(name="ours", version="1"), token=token) as after:
+            await after.resume(await WebSocketTransport.connect(link.url), resume=point)
+            again = after.job(handle.job_id)
+            # Its answer says that they have taken the subscription, too.
+            await after.list_jobs()
+            await (await other.submit(agent="opener", input="taken up")).done
+            assert await said(again.events()) == [3, 4, 5]
+            assert (await again.done).result == "said"
 
 
 async def a_refusal_raises_the_class_of_its_code_and_nothing_else_fails(url: str, token: str) -> None:
@@ -259,6 +300,8 @@ play(
     a_subscription_sees_history_before_its_answer_and_numbers_that_repeat,
     a_repeated_submit_gets_the_same_job_and_its_end_again,
     a_streamed_result_is_put_together,
+    their_listings_have_no_lease_and_no_cursor_at_the_end,
+    a_fresh_client_takes_a_session_up_and_hears_its_job_to_the_end,
     a_refusal_raises_the_class_of_its_code_and_nothing_else_fails,
     a_link_lost_while_jobs_run_is_healed_and_they_are_followed_on,
     a_job_that_ended_while_the_link_was_cut_ends_in_an_error_that_says_so,

@@ -368,29 +368,31 @@ impl ClientMachine {
             self.settle(ticket);
         }
         let mut jobs: BTreeMap<HandleKey, Arc<str>> = BTreeMap::new();
-        for (job_id, route) in &mut self.routes {
+        for (job_id, route) in &self.routes {
             if let Some(view) = route.views.iter().find(|view| !view.left) {
-                route.own = false;
                 jobs.insert(view.key, Arc::clone(job_id));
             }
         }
-        if jobs.is_empty() {
-            return;
+        for job_id in jobs.into_values() {
+            self.follow_live(now, &job_id);
+        }
+    }
+
+    /// Hears of a job of this session from now on, where only subscribers do.
+    pub(super) fn follow_live(&mut self, now: Now, job_id: &Arc<str>) {
+        let Some(route) = self.routes.get_mut(job_id) else { return };
+        route.own = false;
+        if !self.features.has(Feature::Subscribe) {
+            return self.cannot_reattach(job_id, "the runtime does not offer to follow jobs");
         }
         // Every subscription is numbered by itself.
         self.recent.get_or_insert_with(super::Recent::new).go_by_ids();
-        for job_id in jobs.into_values() {
-            if !self.features.has(Feature::Subscribe) {
-                self.cannot_reattach(&job_id, "the runtime does not offer to follow jobs");
-                continue;
-            }
-            let id = self.ids.message_id(now.wall);
-            let unsubscribe = Unsubscribe { job_id: job_id.as_ref().to_owned() };
-            self.send(now, kind::JOB_UNSUBSCRIBE, &id, Some(&job_id), None, &unsubscribe);
-            let subscribe = Subscribe { job_id: job_id.as_ref().to_owned(), from_event_seq: None, history: false };
-            let what = Request::Reattach(Arc::clone(&job_id));
-            self.ask(now, what, Asked::of_job(kind::JOB_SUBSCRIBE, &job_id), &subscribe);
-        }
+        let id = self.ids.message_id(now.wall);
+        let unsubscribe = Unsubscribe { job_id: job_id.as_ref().to_owned() };
+        self.send(now, kind::JOB_UNSUBSCRIBE, &id, Some(job_id), None, &unsubscribe);
+        let subscribe = Subscribe { job_id: job_id.as_ref().to_owned(), from_event_seq: None, history: false };
+        let what = Request::Reattach(Arc::clone(job_id));
+        self.ask(now, what, Asked::of_job(kind::JOB_SUBSCRIBE, job_id), &subscribe);
     }
 
     /// The handles of this job end, since nothing more of it can be had.
