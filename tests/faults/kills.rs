@@ -38,7 +38,7 @@ struct Run {
 
 /// Keeps one job under way: a restartable one to its end, others one after the other.
 async fn keep_busy(run: Arc<Run>, client: Client, session: u64, place: u64, mut chance: Chance) -> Vec<Ran> {
-    let agent = if place % 2 == 0 { "again" } else { "once" };
+    let agent = if place.is_multiple_of(2) { "again" } else { "once" };
     let mut all = Vec::new();
     for round in 0.. {
         let ticks = (agent == "once" && chance.below(3) > 0).then(|| chance.below(100));
