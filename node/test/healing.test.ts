@@ -175,6 +175,8 @@ test("another client takes up a session, with its jobs", async () => {
   const late = client();
   const unknown = late.resume(proxy.url, { ...took, sessionId: "sess_unknown" });
   await assert.rejects(unknown, ResumeWindowExpiredError);
+  await late.close();
+  await before.close();
   await here.close();
   await proxy.close();
   await there.close();

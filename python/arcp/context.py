@@ -163,9 +163,9 @@ class JobContext(_native.JobContext):
         """The job's trace, 32 hex digits."""
         return self._invocation.trace_id
 
-    @cached_property
+    @property
     def lease(self) -> Lease:
-        """What the job may do. It never changes (R-9.1.2)."""
+        """What the job may do, in a copy of one's own: the lease never changes (R-9.1.2)."""
         lease: Lease = json.loads(self._invocation.lease)
         return lease
 

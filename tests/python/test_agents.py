@@ -234,6 +234,22 @@ def test_authorize() -> None:
     assert result == ["allowed", "PERMISSION_DENIED", "PERMISSION_DENIED", "allowed", "BUDGET_EXHAUSTED"]
 
 
+def test_a_lease_is_not_the_agents_to_change() -> None:
+    """Rules: R-9.1.2"""
+
+    def agent(value: Any, ctx: JobContext) -> dict[str, Any]:
+        seen = ctx.lease
+        seen["fs.read"].append("/**")
+        seen["fs.write"] = ["/**"]
+        for capability in ("fs.read", "fs.write"):
+            with pytest.raises(arcp.PermissionDeniedError):
+                ctx.authorize(capability, "/etc/passwd")
+        return dict(ctx.lease)
+
+    result, _ = ask(agent, lease_request={"fs.read": ["/data/**"]})
+    assert result == {"fs.read": ["/data/**"]}
+
+
 def test_a_protocol_error_is_passed_on_whole() -> None:
     def agent(value: Any, ctx: JobContext) -> None:
         raise arcp.PermissionDeniedError("policy says no", details={"why": "policy"}, retryable=True)

@@ -220,19 +220,30 @@ def test_a_write_cut_short_is_a_failed_job() -> None:
 
 
 def test_a_result_longer_than_may_be_held_is_taken_by_chunks() -> None:
-    async def agent(value: Any, ctx: JobContext) -> None:
-        async with ctx.stream_result() as out:
-            await out.write("x" * 100_001)
-
     async def main() -> None:
+        told = asyncio.Event()
+
+        async def agent(value: Any, ctx: JobContext) -> None:
+            async with ctx.stream_result(chunk_bytes=50_000) as out:
+                await out.write("x" * 50_000)
+                out.flush()
+                await told.wait()
+                await out.write("x" * 50_001)
+
         async with session(make_runtime({"agent": agent}), max_result_bytes=100_000) as client:
             handle = await client.submit(agent="agent")
-            with pytest.raises(arcp.InvalidRequestError, match="max_result_bytes"):
-                await handle.collect_chunks()
-            handle = await client.submit(agent="agent")
-            assert sum([len(chunk["data"]) async for chunk in handle.chunks()]) == 100_001
+            chunks = handle.chunks()
+            sizes = [len((await anext(chunks))["data"])]
+            # From here on the result is the reader's to put together.
+            told.set()
+            sizes += [len(chunk["data"]) async for chunk in chunks]
+            assert sizes == [50_000, 50_000, 1]
             assert (await handle.done).result_size == 100_001
             with pytest.raises(arcp.InvalidRequestError, match="chunk"):
+                await handle.collect_chunks()
+
+            handle = await client.submit(agent="agent")
+            with pytest.raises(arcp.InvalidRequestError, match="max_result_bytes"):
                 await handle.collect_chunks()
 
     run(main)

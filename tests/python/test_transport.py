@@ -239,6 +239,7 @@ def test_wrong_options_of_servers_and_connections() -> None:
 
 
 def test_stdio() -> None:
+    """Rules: R-4.2"""
     child = f"""
 import asyncio, sys
 sys.path.insert(0, {str(__file__).rsplit("/", 1)[0]!r})

@@ -138,7 +138,7 @@ impl TransportHandle {
         (TransportHandle::new(left), TransportHandle::new(right))
     }
 
-    /// This process's standard input and output.
+    /// This process's standard input and output. What else it prints goes to standard error from then on (Unix).
     ///
     /// # Errors
     /// When the core is gone.

@@ -64,6 +64,7 @@ async fn result(handle: &JobHandle) -> Result<String, Error> {
     }
 }
 
+/// Rules: R-10.10
 #[tokio::test]
 async fn a_parent_awaits_its_children() {
     let runtime = runtime();
@@ -119,6 +120,7 @@ async fn an_agent_may_write_the_event_itself() {
     }
 }
 
+/// Rules: R-10.11
 #[tokio::test]
 async fn a_child_ends_with_a_parent_that_returns_early_unless_it_is_detached() {
     let runtime = runtime();
@@ -150,6 +152,7 @@ async fn a_child_ends_with_a_parent_that_returns_early_unless_it_is_detached() {
     assert_eq!(timeout(BOUND, free.result()).await.unwrap().unwrap_err().code, ErrorCode::Cancelled);
 }
 
+/// Rules: R-10.8
 #[tokio::test]
 async fn an_agent_that_delegates_to_itself_stops_at_eight() {
     let runtime = runtime();
@@ -172,6 +175,7 @@ async fn an_agent_that_delegates_to_itself_stops_at_eight() {
     assert_eq!(result(&handle).await.unwrap(), "8");
 }
 
+/// Rules: R-10.8
 #[tokio::test]
 async fn the_sixty_fifth_living_child_is_refused() {
     let runtime = runtime();
@@ -197,6 +201,7 @@ async fn the_sixty_fifth_living_child_is_refused() {
     assert_eq!(result(&handle).await.unwrap(), "64");
 }
 
+/// Rules: R-9.4.8
 #[tokio::test]
 async fn a_child_without_a_budget_spends_its_ancestors() {
     let runtime = runtime();
@@ -237,6 +242,7 @@ async fn a_child_without_a_budget_spends_its_ancestors() {
     assert_eq!(result(&handle).await.unwrap(), r#"{"USD":-0.5}"#);
 }
 
+/// Rules: R-7.4.10
 #[tokio::test]
 async fn a_cancelled_parent_takes_its_children_along() {
     let runtime = runtime();

@@ -42,6 +42,7 @@ fn request(intent: &str, lease: &str) -> IssueRequest {
     }
 }
 
+/// Rules, R-9.8.3.1
 #[tokio::test]
 async fn budget_models_and_expiry_become_limits_of_the_key() {
     let gateway = Gateway::open().await;
@@ -142,6 +143,7 @@ async fn a_key_whose_answer_was_lost_is_found_again_by_its_intent() {
     assert_eq!(gateway.keys(), 0);
 }
 
+/// Rules: R-9.8.2.12
 #[tokio::test]
 async fn failures_name_the_gateway_and_no_secret_and_are_not_tried_again() {
     let gateway = Gateway::open().await;

@@ -237,6 +237,7 @@ fn reading(handle: &JobHandle) -> tokio::task::JoinHandle<Vec<u64>> {
     })
 }
 
+/// Rules
 #[tokio::test]
 async fn an_iterator_goes_on_over_cuts_and_gaps() {
     let mut session = session(|_| {}).await;
@@ -485,6 +486,7 @@ async fn a_streamed_result_is_had_whole_or_chunk_by_chunk() {
     }
 }
 
+/// Rules
 #[tokio::test]
 async fn a_streamed_result_over_the_bound_says_what_to_do() {
     let mut session = session(|config| config.max_result_bytes = 4).await;

@@ -231,6 +231,7 @@ async fn an_issuer_that_cannot_be_used_is_the_verifiers_own_failure() {
     fails(&verifier(JwtKey::Jwks(JwksOptions::new("http://127.0.0.1:1/jwks"))), &token).await;
 }
 
+/// Rules
 #[tokio::test]
 async fn a_slow_issuer_is_given_up() {
     let site = Site::start(Answer::Hang).await;
@@ -321,6 +322,7 @@ async fn the_first_of_a_chain_that_knows_a_token_says_whose_it_is() {
     refuses(&ChainVerifier::new([]), "tok").await;
 }
 
+/// Rules
 #[tokio::test]
 async fn a_session_opens_with_a_signed_token_and_a_failing_issuer_is_told_as_such() {
     let signer = Signer::ed25519();

@@ -177,6 +177,7 @@ impl Subscriber for Seen {
     }
 }
 
+/// Rules
 #[tokio::test]
 async fn sessions_jobs_and_operations_are_seen_with_the_contracts_attributes() {
     let seen = Seen::default();
@@ -224,6 +225,7 @@ async fn sessions_jobs_and_operations_are_seen_with_the_contracts_attributes() {
     }
 }
 
+/// Rules
 #[tokio::test]
 async fn a_faulty_subscriber_fails_no_message_and_no_job() {
     for fault in ["new_span", "record", "enter", "exit", "try_close", "event"] {
@@ -250,6 +252,7 @@ async fn a_faulty_subscriber_fails_no_message_and_no_job() {
     }
 }
 
+/// Rules
 #[tokio::test]
 async fn the_context_of_a_submit_reaches_the_agent_which_hands_it_on() {
     let runtime = runtime();
@@ -318,6 +321,7 @@ impl AuditSink for Collect {
     }
 }
 
+/// Rules
 #[tokio::test]
 async fn who_was_let_in_is_recorded_without_a_token() {
     let runtime = runtime();

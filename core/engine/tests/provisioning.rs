@@ -120,6 +120,7 @@ impl AuditSink for Audit {
     }
 }
 
+/// Rules: R-9.8.2.1, R-9.8.2.4, R-9.8.2.8, R-9.8.2.10, R-9.8.2.12, R-14.5
 #[tokio::test]
 async fn a_job_has_a_key_while_it_runs_and_nothing_secret_is_written() {
     let ((_folder, file), gateway) = (folder(), Gateway::open().await);
@@ -163,6 +164,7 @@ async fn a_quick_job_gets_its_key_too_and_none_is_left() {
     runtime.shutdown("over", Duration::from_secs(1)).await;
 }
 
+/// Rules: R-9.8.2.5, R-9.8.2.6
 #[tokio::test]
 async fn the_next_process_revokes_what_this_one_left() {
     let ((_folder, file), gateway) = (folder(), Gateway::open().await);
@@ -182,6 +184,7 @@ async fn the_next_process_revokes_what_this_one_left() {
     next.shutdown("over", Duration::from_secs(1)).await;
 }
 
+/// Rules: R-9.8.2.2
 #[tokio::test]
 async fn a_gateway_that_refuses_refuses_the_submit_and_the_session_goes_on() {
     let ((_folder, file), gateway) = (folder(), Gateway::open().await);

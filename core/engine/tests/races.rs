@@ -38,6 +38,7 @@ async fn chatty(input: RawJson, ctx: JobContext) -> Result<RawJson, ProtocolErro
     Ok(input)
 }
 
+/// Rules: R-7.3.2, R-7.4.9
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn cancel_against_completion_has_one_winner() {
     let runtime = runtime(|_| {});
@@ -57,6 +58,7 @@ async fn cancel_against_completion_has_one_winner() {
     assert_eq!(finished + cancelled, 1000);
 }
 
+/// Rules: R-7.6.5
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn history_and_live_events_meet_without_loss_or_double() {
     // Every event counted below is the agent's own.
@@ -90,6 +92,7 @@ async fn history_and_live_events_meet_without_loss_or_double() {
     assert_eq!(timeout(BOUND, reading).await.unwrap().unwrap(), 6000);
 }
 
+/// Rules: R-7.3.9
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_agent_that_ignores_everything_is_abandoned_after_the_grace() {
     let runtime = runtime(|config| config.cancel_grace = Duration::from_millis(50));
@@ -122,6 +125,7 @@ async fn an_agent_that_ignores_everything_is_abandoned_after_the_grace() {
     timeout(BOUND, dropped.notified()).await.unwrap();
 }
 
+/// Rules: R-6.5.11, R-6.5.14
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_peer_that_never_reads_makes_its_own_agent_wait_and_nobody_else() {
     let runtime = runtime(|_| {});
@@ -230,4 +234,36 @@ async fn a_history_as_long_as_the_store_keeps_reaches_its_subscriber() {
     // The store keeps 100 000 records of a job, of which the last is its end.
     assert_eq!(count, 99_999);
     timeout(BOUND, subscription.handle().result()).await.unwrap().unwrap();
+}
+
+/// Rules: R-9.6.17
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn ten_thousand_charges_at_once_are_all_booked() {
+    let runtime = runtime(|_| {});
+    let spends = async |_: RawJson, ctx: JobContext| {
+        let spenders = (0..100).map(|_| {
+            let ctx = ctx.clone();
+            tokio::spawn(async move {
+                for _ in 0..100 {
+                    ctx.metric("cost.llm", "0.0001", Some("USD")).await.unwrap();
+                }
+            })
+        });
+        for spender in spenders.collect::<Vec<_>>() {
+            spender.await.unwrap();
+        }
+        Ok(ctx.budget().unwrap())
+    };
+    runtime.register_agent("spends", spends).unwrap();
+    let client = connected(&runtime).await;
+    let mut order = submit("spends", "null");
+    order.lease_request = RawJson::parse(r#"{"cost.budget":["USD:3.5"]}"#).unwrap();
+    let handle = client.submit(&order, None).await.unwrap();
+    let mut booked = 0;
+    while let Some(event) = timeout(BOUND, handle.next_event()).await.unwrap() {
+        let body: Value = serde_json::from_slice(&event.body).unwrap();
+        booked += usize::from(body["name"] == "cost.llm");
+    }
+    let result = timeout(BOUND, handle.result()).await.unwrap().unwrap();
+    assert_eq!((booked, result.result.unwrap().get()), (10_000, r#"{"USD":2.5}"#));
 }

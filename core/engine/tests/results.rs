@@ -94,6 +94,7 @@ async fn without_chunks(runtime: &Runtime) -> Client {
     client
 }
 
+/// Rules: R-8.4.1, R-8.4.4, R-8.4.5
 #[tokio::test]
 async fn encodings_alternate_and_the_last_chunk_with_data_says_so() {
     let arrived = run(&plain(), async |_: RawJson, ctx: JobContext| {
@@ -118,6 +119,7 @@ async fn encodings_alternate_and_the_last_chunk_with_data_says_so() {
     );
 }
 
+/// Rules: R-8.4.6
 #[tokio::test]
 async fn text_is_cut_between_code_points_at_the_size_asked_for() {
     let arrived = run(&plain(), async |_: RawJson, ctx: JobContext| {
@@ -135,6 +137,7 @@ async fn text_is_cut_between_code_points_at_the_size_asked_for() {
     assert!(arrived.chunks.iter().all(|chunk| chunk.result_id == "mine"));
 }
 
+/// Rules: R-8.4.12
 #[tokio::test]
 async fn no_frame_is_longer_than_common_libraries_accept_and_every_chunk_decodes_alone() {
     let text = "é\"\n😀x".repeat(MIB / 8);
@@ -182,6 +185,7 @@ async fn text_of_control_characters_is_cut_shorter_so_that_its_frames_are_no_lon
     assert!(arrived.bodies.iter().all(|body| body.len() + 1024 < MIB));
 }
 
+/// Rules: R-8.4.9
 #[tokio::test]
 async fn a_writer_that_is_dropped_unfinished_loses_nothing_and_the_returned_value_is_not_sent() {
     let arrived = run(&plain(), async |_: RawJson, ctx: JobContext| {
@@ -223,6 +227,7 @@ async fn a_flushed_chunk_arrives_before_the_next_is_written() {
     assert_eq!(arrived.end.unwrap().result_size, Some(5));
 }
 
+/// Rules: R-8.4.10
 #[tokio::test]
 async fn an_agent_that_fails_after_two_chunks_has_failed() {
     let arrived = run(&plain(), async |_: RawJson, ctx: JobContext| {
@@ -238,6 +243,7 @@ async fn an_agent_that_fails_after_two_chunks_has_failed() {
     assert!(arrived.chunks.iter().all(|chunk| chunk.more), "a failed result looks whole");
 }
 
+/// Rules: R-8.4.2
 #[tokio::test]
 async fn a_second_writer_is_refused_and_the_first_goes_on() {
     let arrived = run(&plain(), async |_: RawJson, ctx: JobContext| {
@@ -255,6 +261,7 @@ async fn a_second_writer_is_refused_and_the_first_goes_on() {
     assert_eq!(arrived.whole(), b"mine");
 }
 
+/// Rules: R-8.4.11
 #[tokio::test]
 async fn over_the_total_cap_the_job_ends_though_its_agent_goes_on_as_if_nothing_were() {
     let runtime = runtime(|config| config.results.total = 1000);
@@ -271,6 +278,7 @@ async fn over_the_total_cap_the_job_ends_though_its_agent_goes_on_as_if_nothing_
     assert_eq!(failure.details.as_ref().unwrap().get(), r#"{"cap":"result_bytes"}"#);
 }
 
+/// Rules: R-8.4.11
 #[tokio::test]
 async fn a_chunk_by_hand_may_have_one_mebibyte_and_no_byte_more() {
     let arrived = run(&plain(), async |_: RawJson, ctx: JobContext| {
@@ -284,6 +292,7 @@ async fn a_chunk_by_hand_may_have_one_mebibyte_and_no_byte_more() {
     assert_eq!(arrived.failure().details.as_ref().unwrap().get(), r#"{"cap":"result_chunk_bytes"}"#);
 }
 
+/// Rules: R-8.4.15
 #[tokio::test]
 async fn a_client_without_the_feature_gets_the_result_whole() {
     let runtime = plain();

@@ -143,6 +143,7 @@ fn whole(count: u64) -> Vec<u64> {
     (1..=count).collect()
 }
 
+/// Rules
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_busy_job_reaches_its_reader_once_and_in_order_over_many_cuts() {
     let world = world(|_| {}).await;
@@ -198,6 +199,7 @@ async fn submits_over_cuts_are_each_run_once() {
     assert_eq!(world.runs.load(Ordering::SeqCst), 200);
 }
 
+/// Rules
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_subscription_and_the_right_to_cancel_survive_the_link() {
     let world = world(|_| {}).await;
@@ -265,6 +267,7 @@ async fn a_fresh_client_takes_up_the_session_of_one_that_is_gone() {
     assert_eq!(handle.result_value().await.unwrap().get(), "100");
 }
 
+/// Rules
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wrong_resume_token_is_refused_and_told() {
     let world = world(|_| {}).await;

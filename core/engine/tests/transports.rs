@@ -14,7 +14,7 @@ use arcp_proto::machine::client::ClientConfig;
 use arcp_proto::machine::runtime::RuntimeConfig;
 use arcp_proto::message::{PeerInfo, Submit};
 use bytes::Bytes;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex, split};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, duplex, split};
 use tokio::time::timeout;
 
 const BOUND: Duration = Duration::from_secs(10);
@@ -75,6 +75,7 @@ fn pem_text_without_a_certificate_is_named() {
     assert!(error.to_string().contains("private key"), "{error}");
 }
 
+/// Rules
 #[tokio::test]
 async fn a_job_runs_over_lines() {
     let (client_end, server_end) = duplex(4096);
@@ -85,6 +86,73 @@ async fn a_job_runs_over_lines() {
     echo_over(StdioTransport::new(client_read, client_write, 16 << 20)).await;
 }
 
+/// Serves its standard streams with an agent that prints.
+#[cfg(unix)]
+#[allow(clippy::print_stdout, reason = "what is printed is the test")]
+async fn as_a_child() {
+    let runtime = runtime();
+    let prints = async |input: RawJson, ctx: JobContext| {
+        println!("the agent prints");
+        ctx.log("info", "a line").await?;
+        std::process::Command::new("echo").arg("so does its child").status().unwrap();
+        Ok(input)
+    };
+    runtime.register_agent("prints", prints).unwrap();
+    runtime.accept(StdioTransport::from_std_streams(16 << 20)).await;
+    std::process::exit(0);
+}
+
+/// Rules
+#[cfg(unix)]
+#[tokio::test]
+async fn what_an_agent_of_a_child_process_prints_reaches_nobody_as_a_message() {
+    if std::env::var_os("ARCP_TEST_STDIO").is_some() {
+        return as_a_child().await;
+    }
+    let mut child = tokio::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "what_an_agent_of_a_child_process_prints_reaches_nobody_as_a_message", "--nocapture"])
+        .env("ARCP_TEST_STDIO", "1")
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    let mut output = BufReader::new(child.stdout.take().unwrap()).lines();
+    let hello = serde_json::json!({
+        "client": {"name": "x", "version": "1"}, "auth": {"scheme": "bearer", "token": "tok"},
+        "capabilities": {"encodings": ["json"], "features": []},
+    });
+    let mut seen = Vec::new();
+    for (kind, payload, last) in [
+        ("session.hello", hello, "session.welcome"),
+        ("job.submit", serde_json::json!({"agent": "prints", "input": 7}), "job.result"),
+        ("session.bye", serde_json::json!({"reason": "done"}), "session.closed"),
+    ] {
+        let message = serde_json::json!({"arcp": "1.1", "id": kind, "type": kind, "payload": payload});
+        input.write_all(format!("{message}\n").as_bytes()).await.unwrap();
+        loop {
+            let line = timeout(BOUND, output.next_line()).await.unwrap().unwrap().unwrap();
+            // What the test program prints before its test begins.
+            if seen.is_empty() && !line.starts_with('{') {
+                continue;
+            }
+            let message: serde_json::Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("{line}"));
+            seen.push(message["type"].as_str().unwrap().to_owned());
+            if message["type"] == last {
+                break;
+            }
+        }
+    }
+    assert_eq!(seen, ["session.welcome", "job.accepted", "job.event", "job.result", "session.closed"]);
+    assert_eq!(timeout(BOUND, output.next_line()).await.unwrap().unwrap(), None);
+    let said = timeout(BOUND, child.wait_with_output()).await.unwrap().unwrap();
+    let said = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert!(said.contains("the agent prints") && said.contains("so does its child"), "{said}");
+}
+
+/// Rules
 #[tokio::test]
 async fn lines_may_be_blank_or_end_in_a_return_but_not_be_too_long() {
     let (mut far, near) = duplex(4096);
@@ -101,6 +169,7 @@ async fn lines_may_be_blank_or_end_in_a_return_but_not_be_too_long() {
     assert_eq!(&line, b"{}\n");
 }
 
+/// Rules
 #[tokio::test]
 async fn a_line_that_is_too_long_is_answered_before_the_end() {
     let (mut far, near) = duplex(4096);

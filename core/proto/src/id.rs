@@ -169,6 +169,7 @@ mod tests {
         assert_eq!(Ulid::from_parts(u64::MAX, [0; 10]), Ulid::from_parts(MAX_MS, [0; 10]));
     }
 
+    /// Rules
     #[test]
     fn ulids_increase_when_the_clock_does_not() {
         let mut ids = ids(255);
@@ -180,6 +181,7 @@ mod tests {
         }
     }
 
+    /// Rules
     #[test]
     fn ids_carry_their_prefix() {
         let mut ids = ids(7);

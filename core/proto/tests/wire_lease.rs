@@ -106,6 +106,7 @@ fn shapes_that_are_refused() {
     }
 }
 
+/// Rules: R-9.2.13
 #[test]
 fn limits_hold_to_the_last_one() {
     let namespaces = |count: usize| (0..count).map(|n| (format!("x-vendor.a.n{n}"), vec![])).collect::<Vec<_>>();
@@ -248,6 +249,7 @@ fn a_child_inherits_models_and_the_earlier_end() {
     assert!(error.message.contains("model.use \"**\""), "{}", error.message);
 }
 
+/// Rules: R-9.4.3
 #[test]
 fn a_costly_comparison_is_refused_not_made() {
     let mut parents = ["x", "x/*", "x/*/**"].map(str::to_owned).to_vec();

@@ -266,6 +266,7 @@ proptest! {
         }
     }
 
+    /// Rules
     #[test]
     fn ulids_increase_whatever_the_clock_does(clock in vec(any::<i64>(), 1..50), seed in any::<u8>()) {
         struct Counter(u8);

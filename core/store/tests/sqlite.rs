@@ -230,6 +230,7 @@ fn a_job_keeps_its_newest_records_within_the_cap() {
     assert_eq!(Open::new(&path).kept.jobs[0].terminal.as_ref().unwrap().job_seq, 1002);
 }
 
+/// Rules
 #[test]
 fn freed_numbers_and_forgotten_jobs_leave_no_rows() {
     let folder = folder();
@@ -341,6 +342,7 @@ fn an_inspector_reads_while_the_owner_writes() {
     assert_eq!(inspector.sessions().unwrap(), sessions);
 }
 
+/// Rules
 #[test]
 #[cfg(unix)]
 fn nobody_else_can_read_the_files() {

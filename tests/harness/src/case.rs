@@ -60,6 +60,8 @@ pub struct Given {
     pub agents: Vec<String>,
     /// Shake hands first. In a client case the shim's session is bound to `s`, in the others the id to `session_id`.
     pub session: bool,
+    /// Put a wire between the client and the runtime that [`Step::Cut`] cuts; in pair cases.
+    pub relay: bool,
     /// The features of that handshake (default: the ten of a plain deployment).
     pub features: Option<Vec<String>>,
 }
@@ -88,6 +90,8 @@ pub enum Step {
     Closed(Closed),
     /// Ends the connection.
     Leave(Leave),
+    /// Cuts every connection of the relay.
+    Cut(Cut),
 }
 
 /// See [`Step::Do`].
@@ -229,6 +233,14 @@ pub struct Closed {
 pub struct Leave {
     /// The connection's name.
     pub leave: String,
+}
+
+/// See [`Step::Cut`].
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cut {
+    /// Why, for people.
+    pub cut: String,
 }
 
 fn first() -> String {

@@ -5,11 +5,13 @@
 //! the project's crates, so a fault of the core cannot hide itself.
 
 pub mod case;
+pub mod evidence;
 pub mod function;
 pub mod gaps;
 pub mod matcher;
 pub mod peer;
 pub mod play;
+pub mod relay;
 pub mod rules;
 pub mod shim;
 pub mod witness;

@@ -120,6 +120,11 @@ impl Connection {
         sent.map(|_| ()).map_err(|_| format!("the connection took no frame within {WAIT:?}"))
     }
 
+    /// The other side goes on with a session of which this much was seen.
+    pub fn resumes_after(&mut self, last_event_seq: u64) {
+        self.witness.resume_after(last_event_seq);
+    }
+
     /// Waits for the next message.
     ///
     /// # Errors

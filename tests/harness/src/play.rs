@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use crate::case::{Case, Kind, Receive, Send, SendText, Step};
 use crate::matcher::{Scope, matches, resolve};
 use crate::peer::{Arrival, Connection, Door, open};
+use crate::relay::Relay;
 use crate::shim::{Answer, Pending, Shim};
 use crate::{Result, WAIT};
 
@@ -86,6 +87,7 @@ struct Player {
     pending: BTreeMap<String, Pending>,
     sessions: Vec<Value>,
     served: Option<Value>,
+    relay: Option<Relay>,
     made: u32,
 }
 
@@ -112,6 +114,12 @@ impl Player {
                 &mut self.scope,
             )?;
             self.served = Some(served["runtime"].clone());
+            if case.given.relay {
+                let url = served["url"].as_str().unwrap_or_default();
+                let relay = Relay::to(url).await?;
+                self.scope.insert("url".to_owned(), json!(relay.url(url)?));
+                self.relay = Some(relay);
+            }
         } else {
             let door = Door::new().await?;
             self.scope.insert("url".to_owned(), json!(door.url()?));
@@ -172,6 +180,10 @@ impl Player {
                 connection.ok_or_else(|| format!("the case has no connection {:?}", step.leave))?.leave().await;
                 Ok(())
             }
+            Step::Cut(_) => {
+                self.relay.as_ref().ok_or("the case has no relay to cut")?.cut();
+                Ok(())
+            }
             Step::Closed(step) => loop {
                 match self.connection(&step.closed)?.receive().await? {
                     Arrival::Closed => {
@@ -222,8 +234,13 @@ impl Player {
             members.retain(|_, value| value.get("$absent").is_none());
         }
         let text = message.to_string();
+        let resumed = &message["payload"]["resume"]["last_event_seq"];
         for _ in 0..step.times {
-            self.connection(&step.on)?.send(text.clone(), false).await?;
+            let connection = self.connection(&step.on)?;
+            if let Some(last_event_seq) = resumed.as_u64() {
+                connection.resumes_after(last_event_seq);
+            }
+            connection.send(text.clone(), false).await?;
         }
         Ok(())
     }

@@ -31,6 +31,11 @@ impl Witness {
         Self { side, ids: BTreeSet::new(), last_seq: 0 }
     }
 
+    /// The numbers go on after this one: the session is resumed.
+    pub fn resume_after(&mut self, last_event_seq: u64) {
+        self.last_seq = last_event_seq;
+    }
+
     /// Checks one message.
     ///
     /// # Errors

@@ -14,7 +14,7 @@ use arcp_harness::gaps::Gaps;
 use arcp_harness::play::{Sides, play};
 use arcp_harness::rules::{self, Coverage, Rules};
 use arcp_harness::shim::Shim;
-use arcp_harness::{Result, case, function, read_json, root};
+use arcp_harness::{Result, case, evidence, function, read_json, root};
 use libtest_mimic::{Arguments, Trial};
 use serde::Deserialize;
 use serde_json::{Map, json};
@@ -209,7 +209,8 @@ fn trials(world: &Arc<World>) -> Result<Vec<Trial>> {
 fn conformance(world: &Arc<World>) -> Result<[Trial; 2]> {
     let corpus = root().join("tests/corpus");
     let rules: Rules = read_json(&corpus.join("rules.json"))?;
-    let coverage: Coverage = rules::coverage(&corpus, &world.gaps)?;
+    let mut coverage: Coverage = rules::coverage(&corpus, &world.gaps)?;
+    evidence::collect(&root(), &mut coverage)?;
     let document = rules::document(&rules, &coverage, &world.gaps);
     Ok([
         trial(world, "conformance::rules".to_owned(), false, move |world| async move {

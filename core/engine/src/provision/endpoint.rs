@@ -53,6 +53,7 @@ mod tests {
         }
     }
 
+    /// Rules: R-9.8.1.3
     #[test]
     fn a_credential_goes_nowhere_else() {
         for (endpoint, url) in [

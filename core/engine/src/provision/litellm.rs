@@ -453,6 +453,7 @@ mod tests {
         assert!(error.to_string().contains("admin_key"), "{error}");
     }
 
+    /// Rules: R-9.8.2.12
     #[test]
     fn a_provisioner_does_not_show_its_key() {
         let provisioner =

@@ -37,6 +37,7 @@ pub fn upstream_error(status: u16, body: &[u8]) -> Option<Error> {
 mod tests {
     use super::*;
 
+    /// Rules
     #[test]
     fn a_spent_budget_upstream_is_a_spent_budget_here() {
         for (status, body) in [

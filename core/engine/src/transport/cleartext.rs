@@ -89,6 +89,7 @@ mod tests {
         fn exit(&self, _: &tracing::span::Id) {}
     }
 
+    /// Rules
     #[tokio::test]
     async fn each_connection_beyond_this_machine_warns_once_or_is_refused() {
         use crate::transport::{ConnectOptions, WebSocketTransport};

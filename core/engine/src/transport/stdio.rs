@@ -28,10 +28,30 @@ impl StdioTransport {
         StdioTransport { lines: Framed::new(io, LinesCodec::new_with_max_length(max_bytes)) }
     }
 
-    /// A transport over this process's standard input and output. Nothing else may write there.
+    /// A transport over this process's standard input and output. What the process or its children print from then on
+    /// goes to standard error, so that nothing but messages reaches the peer; where that cannot be arranged, as
+    /// beside Unix, nothing else may print.
     pub fn from_std_streams(max_bytes: usize) -> Self {
-        StdioTransport::new(tokio::io::stdin(), tokio::io::stdout(), max_bytes)
+        match take_standard_output() {
+            Some(output) => StdioTransport::new(tokio::io::stdin(), output, max_bytes),
+            None => StdioTransport::new(tokio::io::stdin(), tokio::io::stdout(), max_bytes),
+        }
     }
+}
+
+/// Standard output as it was, for one owner; its number stands for standard error from now on.
+#[cfg(unix)]
+fn take_standard_output() -> Option<tokio::fs::File> {
+    use std::io::Write;
+    std::io::stdout().flush().ok()?;
+    let taken = rustix::io::fcntl_dupfd_cloexec(std::io::stdout(), 3).ok()?;
+    rustix::stdio::dup2_stdout(std::io::stderr()).ok()?;
+    Some(std::fs::File::from(taken).into())
+}
+
+#[cfg(not(unix))]
+fn take_standard_output() -> Option<tokio::io::Stdout> {
+    None
 }
 
 impl Transport for StdioTransport {

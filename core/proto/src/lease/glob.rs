@@ -220,6 +220,7 @@ mod tests {
         work
     }
 
+    /// Rules: R-9.2.12
     #[test]
     fn work_grows_with_the_target_not_with_its_power() {
         for pattern in ["*a*a*a*a*b", "**a**a**a**a**b", "**/a/**/a/**/a/**/b"] {

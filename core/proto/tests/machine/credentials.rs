@@ -129,6 +129,7 @@ fn resume(world: &mut World, name: &str, welcome: &Value, last: u64) -> Vec<Valu
     drained(world, name)
 }
 
+/// Rules: R-9.8.2.6, R-9.8.2.11
 #[test]
 fn credentials_are_offered_only_where_they_can_be_kept_secret_and_taken_back() {
     let offered = |given: Value| {
@@ -143,6 +144,7 @@ fn credentials_are_offered_only_where_they_can_be_kept_secret_and_taken_back() {
     assert!(!offered(json!({"config": {"durable": true, "provisions": true}, "transport": "clear"})));
 }
 
+/// Rules: R-9.7.4, R-9.8.2.1, R-9.8.2.6, R-9.8.2.10, R-9.8.2.12
 #[test]
 fn the_intent_is_stored_before_anything_is_issued_and_the_handle_before_the_value_leaves() {
     let mut world = world(&json!({}));
@@ -177,6 +179,7 @@ fn the_intent_is_stored_before_anything_is_issued_and_the_handle_before_the_valu
     assert_eq!(world.store.credentials(), []);
 }
 
+/// Rules: R-9.7.3
 #[test]
 fn a_lease_that_names_no_model_allows_none_unless_the_setting_says_otherwise() {
     for (setting, expected) in [(true, Some(Vec::new())), (false, None)] {
@@ -198,6 +201,7 @@ fn a_lease_that_names_no_model_allows_none_unless_the_setting_says_otherwise() {
     }
 }
 
+/// Rules: R-7.1.3
 #[test]
 fn submits_are_answered_in_order_however_long_each_takes() {
     let mut world = world(&json!({}));
@@ -220,6 +224,7 @@ fn submits_are_answered_in_order_however_long_each_takes() {
     assert_eq!(kinds, ["accepted", "INTERNAL_ERROR", "AGENT_NOT_AVAILABLE", "accepted"]);
 }
 
+/// Rules: R-7.2.11, R-9.8.2.2
 #[test]
 fn a_failing_provisioner_leaves_nothing_behind() {
     let mut world = world(&json!({}));
@@ -239,6 +244,7 @@ fn a_failing_provisioner_leaves_nothing_behind() {
     assert_eq!(values(&accepted), ["sk-1"]);
 }
 
+/// Rules: R-9.8.2.2, R-9.8.2.12
 #[test]
 fn what_cannot_be_handed_out_is_refused_and_revoked() {
     let twice_one_id = vec![issued("c", "sk-5"), issued("c", "sk-6")];
@@ -278,6 +284,7 @@ fn what_cannot_be_handed_out_is_refused_and_revoked() {
     }
 }
 
+/// Rules: R-9.8.2.3
 #[test]
 fn a_value_that_serves_one_job_is_refused_for_another_and_goes_on_serving_the_first() {
     let mut world = world(&json!({}));
@@ -301,6 +308,7 @@ fn a_value_that_serves_one_job_is_refused_for_another_and_goes_on_serving_the_fi
     assert!(drained(&mut world, "a").iter().any(|message| message["payload"]["code"] == "INTERNAL_ERROR"));
 }
 
+/// Rules: R-9.8.2.4
 #[test]
 fn credentials_are_revoked_however_the_job_ends() {
     for ending in ["success", "error", "cancelled", "timed_out", "lease", "shutdown"] {
@@ -331,6 +339,7 @@ fn credentials_are_revoked_however_the_job_ends() {
     }
 }
 
+/// Rules: R-9.8.2.5
 #[test]
 fn a_failed_revocation_is_tried_eight_times_with_growing_pauses_then_left_to_operators() {
     let mut world = world(&json!({}));
@@ -368,6 +377,7 @@ fn a_failed_revocation_is_tried_eight_times_with_growing_pauses_then_left_to_ope
     assert_eq!((world.store.credentials(), world.machine.outstanding_revocations()), (Vec::new(), 0));
 }
 
+/// Rules: R-9.8.2.6
 #[test]
 fn after_a_restart_everything_that_was_issued_or_meant_to_be_is_revoked() {
     let mut world = world(&json!({}));
@@ -402,6 +412,7 @@ fn a_runtime_without_a_provisioner_says_what_it_cannot_revoke_and_keeps_it() {
     assert_eq!(world.store.credentials().len(), 1);
 }
 
+/// Rules: R-7.6.11, R-9.8.2.8, R-9.8.2.10
 #[test]
 fn a_rotation_reaches_its_principal_only_and_the_old_value_is_revoked_after_it() {
     let config = json!({"durable": true, "provisions": true});
@@ -478,6 +489,7 @@ fn a_rotation_that_is_not_taken_is_revoked() {
     assert_eq!(revoked(&mut world), ["h-4"]);
 }
 
+/// Rules: R-7.2.10
 #[test]
 fn a_repeat_shows_what_still_works_and_only_where_it_may() {
     let mut world = world(&json!({}));
@@ -524,6 +536,7 @@ fn a_first_acceptance_carries_its_credentials_though_the_job_is_over_but_not_ove
     }
 }
 
+/// Rules: R-9.8.2.11
 #[test]
 fn a_resume_over_a_transport_in_clear_shows_no_value() {
     let mut world = world(&json!({}));
@@ -607,6 +620,7 @@ fn a_submit_asked_again_over_a_transport_in_clear_is_accepted_without_its_creden
     assert_eq!(revoked(&mut world), ["h-1"]);
 }
 
+/// Rules: R-9.8.2.9
 #[test]
 fn a_child_whose_parent_ended_meanwhile_is_refused_and_its_credentials_revoked() {
     let mut world = world(&json!({}));
@@ -622,6 +636,52 @@ fn a_child_whose_parent_ended_meanwhile_is_refused_and_its_credentials_revoked()
     assert_eq!(revoked(&mut world), ["h-2"]);
     assert_eq!((world.machine.live_jobs(), world.store.credentials()), (0, Vec::new()));
     assert!(drained(&mut world, "a").iter().any(|message| message["type"] == "session.error"));
+}
+
+/// Rules: R-9.8.2.9
+#[test]
+fn a_childs_credentials_lie_within_its_lease_and_end_with_its_parent() {
+    let mut world = world(&json!({}));
+    world.open("a", "tok-alice", None).unwrap();
+    let wide = json!({"model.use": ["gpt/**"], "cost.budget": ["USD:5"], "agent.delegate": ["echo"]});
+    let payload = json!({"lease_request": wide, "lease_constraints": {"expires_at": "2026-05-13T20:30:00Z"}});
+    let (parent, accepted) = running(&mut world, "a", &payload, vec![issued("c", "sk-1")]);
+    let narrow = json!({"model.use": ["gpt/small"], "cost.budget": ["USD:1"]});
+    submit(&mut world, "a", &json!({"parent_job_id": accepted["job_id"], "lease_request": narrow}));
+    let (child, request) = provisions(&mut world).remove(0);
+    assert_eq!(request.models.as_deref(), Some(&["gpt/small".to_owned()][..]));
+    assert_eq!(request.budget.as_ref().unwrap().to_json(), r#"{"USD":1}"#);
+    assert_eq!(request.expires_at.map(|at| at.to_string()).as_deref(), Some("2026-05-13T20:30:00.000Z"));
+    answer(&mut world, child, Ok(vec![issued("c", "sk-2")]));
+    world.store_all().unwrap();
+    assert!(drained(&mut world, "a").iter().any(|message| values(message) == ["sk-2"]));
+    world.finish(parent, Outcome::Success(RawJson::null())).unwrap();
+    world.pass(Duration::from_secs(60)).unwrap();
+    let mut names = revoked(&mut world);
+    names.sort();
+    assert_eq!((names, world.store.credentials()), (vec!["h-1".to_owned(), "h-2".to_owned()], Vec::new()));
+}
+
+/// Rules: R-9.8.3.2
+#[test]
+fn a_credential_that_names_no_limits_takes_none_from_its_job() {
+    let mut world = world(&json!({}));
+    world.open("a", "tok-alice", None).unwrap();
+    let lease = json!({"model.use": ["gpt/**"], "cost.budget": ["USD:1"]});
+    let payload = json!({"lease_request": lease, "lease_constraints": {"expires_at": "2026-05-13T19:31:00Z"}});
+    let (job, accepted) = running(&mut world, "a", &payload, vec![issued("c", "sk-1")]);
+    assert_eq!(accepted["payload"]["credentials"][0].get("constraints"), None);
+    let refusal = |world: &mut World, target| world.authorize(job, "model.use", target).unwrap().err().map(|e| e.code);
+    assert_eq!(refusal(&mut world, "gpt/small"), None);
+    assert_eq!(refusal(&mut world, "other/small"), Some(ErrorCode::PermissionDenied));
+    let spent = RawJson::parse(r#"{"name":"cost.llm","value":1,"unit":"USD"}"#).unwrap();
+    world.emit(job, "metric", &spent).unwrap().unwrap();
+    assert_eq!(refusal(&mut world, "gpt/small"), Some(ErrorCode::BudgetExhausted));
+    world.pass(Duration::from_secs(60)).unwrap();
+    assert_eq!(refusal(&mut world, "gpt/small"), Some(ErrorCode::LeaseExpired));
+    assert_eq!(revoked(&mut world), [""; 0]);
+    world.finish(job, Outcome::Cancelled).unwrap();
+    assert_eq!(revoked(&mut world), ["h-1"]);
 }
 
 #[test]

@@ -469,3 +469,23 @@ fn a_client_that_resumes_has_everything_once() {
         run.end()
     });
 }
+
+fn play(ops: &[(u8, u8)]) -> Result<()> {
+    let mut run = Run::new(true, true)?;
+    ops.iter().try_for_each(|(op, what)| run.act(*op, *what))?;
+    run.end()
+}
+
+#[test]
+fn a_history_longer_than_the_buffer_comes_through_a_store() {
+    let submits = [(0, 0); 4];
+    let rest = [(12, 0), (9, 4), (2, 144), (2, 240), (20, 0), (0, 0), (2, 48), (0, 0)];
+    play(&[&submits[..], &rest].concat()).unwrap();
+}
+
+#[test]
+fn a_resume_whose_events_went_while_it_waited_for_the_store_is_refused() {
+    let resumes = [(12, 0); 4];
+    let rest = [(0, 0), (16, 1), (9, 4), (0, 0), (2, 120), (2, 24), (2, 120), (2, 144), (12, 0)];
+    play(&[&resumes[..], &rest].concat()).unwrap();
+}

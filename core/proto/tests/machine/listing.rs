@@ -96,6 +96,7 @@ impl Run {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
+    /// Rules
     #[test]
     fn pages_neither_repeat_nor_skip_a_job_that_was_there_throughout(
         before in prop::collection::vec(churn(), 0..40),

@@ -39,6 +39,9 @@ const VERBS: &[(&str, &[&str])] = &[
     ("kept", &["records"]),
     ("restart", &[]),
     ("policy", &["told"]),
+    // The oldest entry of its action that was not looked at.
+    ("audited", &["lacks"]),
+    ("audited_nothing", &[]),
     ("shutdown", &[]),
     ("goodbye", &[]),
     ("register", &["refused", "says"]),
@@ -130,6 +133,11 @@ impl Game {
                 expect(step.get("records"), &json!(self.world.store.kept(&job_id)))
             }
             "policy" => self.world.change_policy(step.object, step.get("told").is_none_or(|told| *told == true)),
+            "audited" => self.audited(&step),
+            "audited_nothing" => match self.entry_of(step.name()?) {
+                Some(entry) => Err(format!("the audit log has {entry}")),
+                None => Ok(()),
+            },
             "shutdown" => {
                 self.world.machine.shutdown(self.world.clock.0, step.name()?);
                 self.world.settle()
@@ -293,6 +301,24 @@ impl Game {
             Ok(result) if step.get("error").is_none() => expect(step.get("result"), &json!(result)),
             Err(error) if step.get("result").is_none() => expect(step.get("error"), &json!(error.code.as_str())),
             other => Err(format!("the child ended with {other:?}")),
+        }
+    }
+
+    fn entry_of(&mut self, action: &str) -> Option<String> {
+        self.world.asked(|event| match event {
+            RuntimeEvent::Audit(entry) if entry.action().as_str() == action => Some(entry.to_json()),
+            _ => None,
+        })
+    }
+
+    fn audited(&mut self, step: &Step<'_>) -> Result<()> {
+        let action = step.object["action"].as_str().unwrap_or_default();
+        let text = self.entry_of(action).ok_or_else(|| format!("no {action} is in the audit log"))?;
+        let entry: Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+        matches(step.object, &entry, &mut self.scope).map_err(|error| format!("{error} in {text}"))?;
+        match step.text("lacks") {
+            Some(part) if text.contains(part) => Err(format!("{part} is in {text}")),
+            _ => Ok(()),
         }
     }
 

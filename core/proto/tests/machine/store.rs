@@ -19,9 +19,15 @@ pub(crate) struct Store {
     /// What was decided and not answered: lost when the process dies.
     unwritten: VecDeque<(u64, StoreOp)>,
     disk: Disk,
+    /// How many records of a job its history still holds, the newest; all of them when `None`.
+    history_cap: Option<u64>,
 }
 
 impl Store {
+    pub(crate) fn with_history_cap(history_cap: Option<u64>) -> Self {
+        Store { history_cap, ..Store::default() }
+    }
+
     /// Keeps or forgets, and checks that the machine never asks for anything odd.
     pub(crate) fn take(&mut self, ticket: u64, op: StoreOp) -> Result<()> {
         if ticket != self.last_ticket + 1 {
@@ -103,6 +109,8 @@ impl Store {
     /// A store reads through its own queue: what was handed to it before the question is in the answer.
     pub(crate) fn history(&self, job_id: &str, after_source_seq: u64) -> Vec<Arc<Record>> {
         let kept = self.jobs.get(job_id).map(Vec::as_slice).unwrap_or_default();
+        let cap = self.history_cap.and_then(|cap| usize::try_from(cap).ok()).unwrap_or(usize::MAX);
+        let kept = &kept[kept.len().saturating_sub(cap)..];
         kept.iter().filter(|record| after_source_seq == 0 || record.source_seq > after_source_seq).cloned().collect()
     }
 

@@ -172,6 +172,7 @@ impl World {
         let none = Map::new();
         let config = config(given["config"].as_object().unwrap_or(&none))?;
         let mut machine = RuntimeMachine::new(config, Box::new(Seeded(0)));
+        machine.set_audited(true);
         for agent in agents(given) {
             register(&mut machine, &agent).map_err(|error| error.message)?;
         }
@@ -193,7 +194,7 @@ impl World {
             clock: Clock::new(),
             peers: BTreeMap::new(),
             asked: VecDeque::new(),
-            store: Store::default(),
+            store: Store::with_history_cap(given["history_cap"].as_u64()),
             witness,
             policy,
             started: BTreeMap::new(),
@@ -214,6 +215,7 @@ impl World {
         let config = config(given["config"].as_object().unwrap_or(&none))?;
         self.lives += 1;
         self.machine = RuntimeMachine::new(config, Box::new(Seeded(self.lives)));
+        self.machine.set_audited(true);
         for agent in agents(&given) {
             register(&mut self.machine, &agent).map_err(|error| error.message)?;
         }

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use arcp::{JobContext, ProtocolError, RawJson, Runtime};
+use arcp::{Delegate, JobContext, ProtocolError, RawJson, Runtime};
 use serde_json::{Value, json};
 
 use crate::Failure;
 
 /// What this shim hosts.
-pub(crate) const NAMES: [&str; 7] = ["echo", "events", "sleeper", "fails", "refuses", "authorizes", "slow"];
+pub(crate) const NAMES: [&str; 9] =
+    ["echo", "events", "sleeper", "fails", "refuses", "authorizes", "slow", "streams", "delegates"];
 
 /// Registers `name` or `name@version`.
 pub(crate) fn register(runtime: &Runtime, reference: &str) -> Result<(), Failure> {
@@ -24,6 +25,8 @@ pub(crate) fn register(runtime: &Runtime, reference: &str) -> Result<(), Failure
         "refuses" => std::sync::Arc::new(refuses),
         "authorizes" => std::sync::Arc::new(authorizes),
         "slow" => std::sync::Arc::new(slow),
+        "streams" => std::sync::Arc::new(streams),
+        "delegates" => std::sync::Arc::new(delegates),
         other => return Err(Failure::local("BAD_ARGUMENT", format!("no corpus agent \"{other}\""))),
     };
     Ok(runtime.register(name, version, agent, false)?)
@@ -95,4 +98,19 @@ async fn slow(input: RawJson, ctx: JobContext) -> Result<RawJson, ProtocolError>
         ctx.progress(&i.to_string(), Some(&total), None).await?;
     }
     raw(&json!({"sent": count}))
+}
+
+async fn streams(_: RawJson, ctx: JobContext) -> Result<RawJson, ProtocolError> {
+    let mut writer = ctx.stream_result()?;
+    writer.write_text("[1,2").await?;
+    writer.flush();
+    writer.write_text(",3]").await?;
+    writer.finish(Some("three numbers"))?;
+    Ok(RawJson::null())
+}
+
+async fn delegates(input: RawJson, ctx: JobContext) -> Result<RawJson, ProtocolError> {
+    let child = Delegate { delegate_id: Some("d1".into()), ..Delegate::new("echo", input) };
+    let result = ctx.delegate(child).await?.result().await?;
+    RawJson::parse(&format!("{{\"child\":{}}}", result.get()))
 }

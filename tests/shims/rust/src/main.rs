@@ -9,7 +9,7 @@ use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use arcp::message::PeerInfo;
+use arcp::message::{JobFilter, ListJobs, PeerInfo, Resume};
 use arcp::{
     Client, ClientConfig, ConnectOptions, Error, JobHandle, LeaseConstraints, ListenOptions, Listener, ProtocolError,
     RawJson, Runtime, RuntimeConfig, StaticBearerVerifier, Submit, Subscribe, WebSocketTransport,
@@ -113,6 +113,8 @@ impl Shim {
                 self.session(command)?.cancel_job(&text(command, "job_id")?, reason)?;
                 Ok(json!({}))
             }
+            "attach" => self.attach(command),
+            "list_jobs" => self.list_jobs(command).await,
             "subscribe" => self.subscribe(command).await,
             "unsubscribe" => {
                 let (client, job) = self.job(command)?;
@@ -138,12 +140,50 @@ impl Shim {
         if let Some(wait) = command["timeout_ms"].as_u64() {
             config.handshake_timeout = Duration::from_millis(wait);
         }
+        if command["reconnect"] == false {
+            config.reconnect = None;
+        }
         let client = Client::new(config);
         let transport = WebSocketTransport::connect(&text(command, "url")?, ConnectOptions::default()).await?;
-        let welcome = client.connect(transport, &text(command, "token")?).await?;
+        let token = text(command, "token")?;
+        let welcome = match &command["resume"] {
+            Value::Null => client.connect(transport, &token).await?,
+            resume => {
+                let resume = Resume {
+                    session_id: text(resume, "session_id")?,
+                    resume_token: text(resume, "resume_token")?,
+                    last_event_seq: resume["last_event_seq"].as_u64().unwrap_or_default(),
+                };
+                client.connect_resuming(transport, &token, resume).await?
+            }
+        };
         let features = client.negotiated_features();
         let session = self.keep("s", |handles, name| handles.sessions.insert(name, client).map(drop));
-        Ok(json!({"session": session, "session_id": welcome.session_id, "features": features}))
+        Ok(json!({
+            "session": session, "session_id": welcome.session_id, "features": features,
+            "resume_token": welcome.resume_token,
+        }))
+    }
+
+    fn attach(&self, command: &Value) -> Answer {
+        let client = self.session(command)?;
+        let handle = client.job(&text(command, "job_id")?)?;
+        Ok(json!({"job": self.keep("j", |handles, name| handles.jobs.insert(name, (client, handle)).map(drop))}))
+    }
+
+    async fn list_jobs(&self, command: &Value) -> Answer {
+        let filter = JobFilter {
+            status: strings(&command["status"]),
+            agent: command["agent"].as_str().map(str::to_owned),
+            ..JobFilter::default()
+        };
+        let list = ListJobs {
+            filter: Some(filter).filter(|filter| *filter != JobFilter::default()),
+            limit: command["limit"].as_u64(),
+            cursor: command["cursor"].as_str().map(str::to_owned),
+        };
+        let page = self.session(command)?.list_jobs(&list).await?;
+        Ok(json!({"jobs": page.jobs, "next_cursor": page.next_cursor}))
     }
 
     async fn submit(&self, command: &Value) -> Answer {
@@ -209,7 +249,11 @@ impl Shim {
     async fn result(&self, command: &Value) -> Answer {
         let (_, job) = self.job(command)?;
         let result = job.result().await?;
-        Ok(json!({"status": result.final_status, "result": result.result, "summary": result.summary}))
+        let value = match &result.result_id {
+            Some(_) => Some(job.result_value().await?),
+            None => result.result,
+        };
+        Ok(json!({"status": result.final_status, "result": value, "summary": result.summary}))
     }
 
     async fn serve(&self, command: &Value) -> Answer {
@@ -277,8 +321,19 @@ pub(crate) fn strings(value: &Value) -> Option<Vec<String>> {
 }
 
 fn capabilities() -> Vec<String> {
-    let mut all: Vec<String> =
-        ["client", "runtime", "subscribe", "submit.lease", "agent_versions"].map(str::to_owned).to_vec();
+    let mut all: Vec<String> = [
+        "client",
+        "runtime",
+        "subscribe",
+        "submit.lease",
+        "agent_versions",
+        "heal",
+        "resume",
+        "listing",
+        "result_chunk",
+    ]
+    .map(str::to_owned)
+    .to_vec();
     all.extend(agents::NAMES.iter().map(|name| format!("agent.{name}")));
     all.extend(functions::NAMES.iter().map(|name| format!("call.{name}")));
     all
