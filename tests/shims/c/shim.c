@@ -147,7 +147,8 @@ struct call {
     void (*then)(call *, arcp_item *); /* only called on success, unless it is `failed_too` */
     bool failed_too;
     void *subject;
-    char *token;
+    char *token, *resume; /* what a connection opens or takes up its session with */
+    char *ended;          /* the library's text on how a job ended, whose bytes are asked for */
 };
 
 static call *call_new(long id, void (*then)(call *, arcp_item *), void *subject) {
@@ -158,6 +159,8 @@ static call *call_new(long id, void (*then)(call *, arcp_item *), void *subject)
 
 static void call_free(call *one) {
     free(one->token);
+    free(one->resume);
+    free(one->ended);
     free(one);
 }
 
@@ -181,13 +184,15 @@ static void then_nothing(call *one, arcp_item *item) {
 
 static void then_welcome(call *one, arcp_item *item) {
     session *opened = one->subject;
+    json welcome = json_parse(item->text);
     char *features;
     arcp_client_features(opened->client, &features, NULL);
     text out = {0};
     text_add(&out, "{");
     add_handle(&out, "session", 's', handles_add(&sessions, opened));
-    text_add_member(&out, "session_id", json_member(json_parse(item->text), "session_id"));
+    text_add_member(&out, "session_id", json_member(welcome, "session_id"));
     text_add_member(&out, "features", json_parse(features));
+    text_add_member(&out, "resume_token", json_member(welcome, "resume_token"));
     text_add(&out, "}");
     answer_text(one->id, &out);
     arcp_string_free(features);
@@ -197,7 +202,12 @@ static void then_transport(call *one, arcp_item *item) {
     arcp_error *error;
     session *opened = one->subject;
     call *next = call_new(one->id, then_welcome, opened);
-    begun(next, arcp_client_connect(opened->client, port, number_of(next), item->transport, one->token, &error), &error);
+    uint64_t number = number_of(next);
+    arcp_result result =
+        one->resume == NULL
+            ? arcp_client_connect(opened->client, port, number, item->transport, one->token, &error)
+            : arcp_client_connect_resuming(opened->client, port, number, item->transport, one->token, one->resume, &error);
+    begun(next, result, &error);
 }
 
 static void do_connect(long id, json command) {
@@ -213,11 +223,18 @@ static void do_connect(long id, json command) {
     text_add(&options, "{\"name\":\"arcp-shim-c\",\"version\":\"1\"");
     text_add(&options, handshake);
     text_add_member(&options, "features", json_member(command, "features"));
+    text_add_member(&options, "reconnect", json_member(command, "reconnect"));
     text_add(&options, "}");
     char transport_options[80];
     snprintf(transport_options, sizeof transport_options, "{%s}", connect);
     call *next = call_new(id, then_transport, opened);
     next->token = json_string(json_member(command, "token"));
+    json resume = json_member(command, "resume");
+    if (resume.at != NULL) {
+        text copy = {0};
+        text_add_json(&copy, resume);
+        next->resume = copy.at;
+    }
     arcp_error *error;
     arcp_result result = arcp_client_new(core, options.at, &opened->client, &error);
     if (result == ARCP_OK) {
@@ -228,18 +245,24 @@ static void do_connect(long id, json command) {
     free(url);
 }
 
-static job *job_new(session *owner, arcp_item *item, size_t *index) {
+static size_t job_keep(session *owner, arcp_job *kept) {
     job *made = make(sizeof *made);
-    made->job = item->job;
-    item->job = NULL;
+    made->job = kept;
     made->session = owner;
-    *index = handles_add(&jobs, made);
-    return made;
+    return handles_add(&jobs, made);
+}
+
+/* Takes the job out of the item and gives its opening. */
+static json job_take_over(session *owner, arcp_item *item, size_t *index) {
+    json opening = json_parse(arcp_job_opening(item->job));
+    *index = job_keep(owner, item->job);
+    item->job = NULL;
+    return opening;
 }
 
 static void then_submitted(call *one, arcp_item *item) {
     size_t index;
-    json accepted = json_parse(arcp_job_opening(job_new(one->subject, item, &index)->job));
+    json accepted = job_take_over(one->subject, item, &index);
     text out = {0};
     text_add(&out, "{");
     add_handle(&out, "job", 'j', index);
@@ -274,7 +297,7 @@ static void do_submit(long id, json command) {
 
 static void then_subscribed(call *one, arcp_item *item) {
     size_t index;
-    json subscribed = json_parse(arcp_job_opening(job_new(one->subject, item, &index)->job));
+    json subscribed = job_take_over(one->subject, item, &index);
     text out = {0};
     text_add(&out, "{");
     add_handle(&out, "job", 'j', index);
@@ -301,6 +324,54 @@ static void do_subscribe(long id, json command) {
     call *next = call_new(id, then_subscribed, owner);
     arcp_error *error;
     begun(next, arcp_client_subscribe(owner->client, port, number_of(next), request.at, &error), &error);
+    free(request.at);
+}
+
+static void do_attach(long id, session *of, json command) {
+    char *job_id = json_string(json_member(command, "job_id"));
+    arcp_job *found;
+    arcp_error *error;
+    if (arcp_client_job(of->client, job_id, &found, &error) == ARCP_OK) {
+        text out = {0};
+        text_add(&out, "{");
+        add_handle(&out, "job", 'j', job_keep(of, found));
+        text_add(&out, "}");
+        answer_text(id, &out);
+    } else {
+        answer_failure(id, error);
+    }
+    arcp_error_free(error);
+    free(job_id);
+}
+
+static void then_listed(call *one, arcp_item *item) {
+    json page = json_parse(item->text), next = json_member(page, "next_cursor");
+    text out = {0};
+    text_add(&out, "{");
+    text_add_member(&out, "jobs", json_member(page, "jobs"));
+    text_add_member(&out, "next_cursor", next.at != NULL ? next : json_parse("null"));
+    text_add(&out, "}");
+    answer_text(one->id, &out);
+}
+
+static void do_list_jobs(long id, session *of, json command) {
+    json status = json_member(command, "status"), agent = json_member(command, "agent");
+    text filter = {0}, request = {0};
+    text_add(&filter, "{");
+    text_add_member(&filter, "status", status);
+    text_add_member(&filter, "agent", agent);
+    text_add(&filter, "}");
+    text_add(&request, "{");
+    if (status.at != NULL || agent.at != NULL) {
+        text_add_member(&request, "filter", json_parse(filter.at));
+    }
+    text_add_member(&request, "limit", json_member(command, "limit"));
+    text_add_member(&request, "cursor", json_member(command, "cursor"));
+    text_add(&request, "}");
+    call *next = call_new(id, then_listed, of);
+    arcp_error *error;
+    begun(next, arcp_client_list_jobs(of->client, port, number_of(next), request.at, &error), &error);
+    free(filter.at);
     free(request.at);
 }
 
@@ -374,15 +445,50 @@ static void do_events(long id, job *of, json command) {
     job_serve(of);
 }
 
-static void then_result(call *one, arcp_item *item) {
-    json result = json_parse(item->text);
+static void answer_result(long id, json ended, json value) {
     text out = {0};
     text_add(&out, "{");
-    text_add_member(&out, "status", json_member(result, "final_status"));
-    text_add_member(&out, "result", json_member_or_null(result, "result"));
-    text_add_member(&out, "summary", json_member(result, "summary"));
+    text_add_member(&out, "status", json_member(ended, "final_status"));
+    text_add_member(&out, "result", value);
+    text_add_member(&out, "summary", json_member(ended, "summary"));
     text_add(&out, "}");
-    answer_text(one->id, &out);
+    answer_text(id, &out);
+}
+
+/* The parts put together, as one JSON text on one line. */
+static void then_bytes(call *one, arcp_item *item) {
+    text whole = {0};
+    text_add(&whole, "");
+    if (item->data_length > 0) {
+        text_add_bytes(&whole, (const char *)item->data, item->data_length);
+    }
+    for (size_t i = 0; i < whole.length; i++) {
+        if (whole.at[i] == '\n' || whole.at[i] == '\r') {
+            whole.at[i] = ' '; /* blank between values: inside a string it would be escaped */
+        }
+    }
+    json value = json_parse_whole(whole.at, whole.length);
+    if (value.at != NULL) {
+        answer_result(one->id, json_parse(one->ended), value);
+    } else {
+        answer_error(one->id, "INVALID_REQUEST", "the streamed result is not JSON", false, NULL);
+    }
+    free(whole.at);
+}
+
+static void then_result(call *one, arcp_item *item) {
+    job *of = one->subject;
+    json ended = json_parse(item->text);
+    if (json_member(ended, "result_id").at == NULL) {
+        answer_result(one->id, ended, json_member_or_null(ended, "result"));
+        return;
+    }
+    call *next = call_new(one->id, then_bytes, of);
+    text copy = {0};
+    text_add(&copy, item->text);
+    next->ended = copy.at;
+    arcp_error *error;
+    begun(next, arcp_job_result_bytes(of->job, port, number_of(next), &error), &error);
 }
 
 static void do_result(long id, job *of) {
@@ -526,6 +632,7 @@ enum { FUNCTION_COUNT = sizeof FUNCTIONS / sizeof FUNCTIONS[0] };
 static void do_hello(long id) {
     text out = {0};
     text_add(&out, "{\"language\":\"c\",\"capabilities\":[\"client\",\"runtime\",\"subscribe\",\"submit.lease\",\"agent_versions\"");
+    text_add(&out, ",\"heal\",\"resume\",\"listing\",\"result_chunk\"");
     for (int i = 0; agents_name(i) != NULL; i++) {
         text_add(&out, ",\"agent.");
         text_add(&out, agents_name(i));
@@ -610,6 +717,10 @@ static void carry_out(const char *line) {
         do_subscribe(id, command);
     } else if (strcmp(what, "events") == 0 || strcmp(what, "result") == 0 || strcmp(what, "unsubscribe") == 0) {
         with_job(id, command, what);
+    } else if (strcmp(what, "attach") == 0) {
+        with_session(id, command, do_attach);
+    } else if (strcmp(what, "list_jobs") == 0) {
+        with_session(id, command, do_list_jobs);
     } else if (strcmp(what, "cancel") == 0) {
         with_session(id, command, do_cancel);
     } else if (strcmp(what, "close") == 0) {
