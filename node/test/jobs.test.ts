@@ -56,13 +56,15 @@ test("events come in order, one by one and in batches", () =>
       const current = (event: JobEvent): number => (event.body as { current: number }).current;
       const expected = Array.from({ length: 3000 }, (_, i) => i);
       const one = await here.submit({ agent: "count", input: 3000 });
-      assert.deepEqual((await collect(one.events())).map(current), expected);
+      // Beside these may stand a word of the runtime that the reader lags.
+      const progress = (event: JobEvent): boolean => event.kind === "progress";
+      assert.deepEqual((await collect(one.events())).filter(progress).map(current), expected);
 
       const many = await here.submit({ agent: "count", input: 3000 });
       const seen: number[] = [];
       for await (const batch of many.eventBatches({ maxItems: 100 })) {
         assert.ok(batch.length > 0 && batch.length <= 100);
-        seen.push(...batch.map(current));
+        seen.push(...batch.filter(progress).map(current));
       }
       assert.deepEqual(seen, expected);
     },

@@ -27,7 +27,11 @@ export class Proxy {
 
   /** Ends every connection without a word. */
   cut(): void {
-    for (const socket of this.#sockets) socket.resetAndDestroy();
+    for (const socket of this.#sockets) {
+      // A reset beside a shutdown under way is refused by libuv (EINVAL) and leaves a handle that Node waits for at exit.
+      if (socket.writableEnded) socket.destroy();
+      else socket.resetAndDestroy();
+    }
   }
 
   async close(): Promise<void> {
