@@ -225,8 +225,8 @@ impl Frame {
         }
     }
 
-    pub(super) fn is_acceptance(&self) -> bool {
-        matches!(self, Frame::Message { kind: kind::JOB_ACCEPTED, .. })
+    pub(super) fn is_opening(&self) -> bool {
+        matches!(self, Frame::Message { kind: kind::JOB_ACCEPTED | kind::JOB_SUBSCRIBED, .. })
     }
 
     /// What it weighs in a bounded queue.

@@ -68,7 +68,7 @@ impl Conn {
     /// What waits is not sent: the session's log has it, save the acceptances, which are returned.
     pub(super) fn drop_waiting(&mut self) -> Vec<Frame> {
         self.out_bytes = 0;
-        self.out.drain(..).filter(Frame::is_acceptance).collect()
+        self.out.drain(..).filter(Frame::is_opening).collect()
     }
 }
 

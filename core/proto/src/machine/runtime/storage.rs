@@ -147,7 +147,7 @@ impl RuntimeMachine {
                 let Some(session) = self.sessions.get_mut(&key) else { return };
                 if session.conn == Some(conn) {
                     self.push(now, conn, frame);
-                } else if frame.is_acceptance() && session.untold.len() < MAX_UNTOLD {
+                } else if frame.is_opening() && session.untold.len() < MAX_UNTOLD {
                     session.untold.push(frame);
                 }
             }
