@@ -62,4 +62,17 @@ export const AGENTS = {
     for (let i = 1; i <= input.n; i++) await ctx.progress(i, { total: input.n });
     return { sent: input.n };
   },
+
+  async streams(_input, ctx) {
+    const writer = ctx.streamResult();
+    await writer.write("[1,2");
+    writer.flush();
+    await writer.write(",3]");
+    await writer.close({ summary: "three numbers" });
+  },
+
+  async delegates(input, ctx) {
+    const child = await ctx.delegate({ agent: "echo", input, delegateId: "d1" });
+    return { child: await child.result() };
+  },
 };

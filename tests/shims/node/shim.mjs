@@ -8,7 +8,7 @@ import { AGENTS } from "./agents.mjs";
 import { FUNCTIONS } from "./functions.mjs";
 
 const CAPABILITIES = [
-  ...["client", "runtime", "subscribe", "submit.lease", "agent_versions"],
+  ...["client", "runtime", "subscribe", "submit.lease", "agent_versions", "heal", "resume", "listing", "result_chunk"],
   ...Object.keys(AGENTS).map((name) => `agent.${name}`),
   ...Object.keys(FUNCTIONS).map((name) => `call.${name}`),
 ];
@@ -51,15 +51,37 @@ const runtimes = new Handles("r", "runtime");
 const COMMANDS = {
   hello: () => ({ language: "node", capabilities: CAPABILITIES }),
 
-  async connect({ url, token, features, timeout_ms }) {
+  async connect({ url, token, features, timeout_ms, reconnect, resume }) {
     const client = new ARCPClient({
       client: { name: "arcp-shim", version: IMPL_VERSION },
       token,
       ...(features && { features }),
       ...(timeout_ms && { handshakeTimeoutMs: timeout_ms }),
+      ...(reconnect === false && { reconnect }),
     });
-    const welcome = await client.connect(url);
-    return { session: sessions.keep(client), session_id: welcome.session_id, features: client.negotiatedFeatures };
+    const { session_id, resume_token } = resume
+      ? await client.resume(url, {
+          sessionId: resume.session_id,
+          resumeToken: resume.resume_token,
+          lastEventSeq: resume.last_event_seq ?? 0,
+        })
+      : await client.connect(url);
+    return { session: sessions.keep(client), session_id, features: client.negotiatedFeatures, resume_token };
+  },
+
+  attach({ session, job_id }) {
+    const handle = sessions.get(session).job(job_id);
+    return { job: jobs.keep({ handle, events: handle.events() }) };
+  },
+
+  async list_jobs({ session, status, agent, limit, cursor }) {
+    const filter = { ...(status && { status }), ...(agent && { agent }) };
+    const page = await sessions.get(session).listJobs({
+      ...(Object.keys(filter).length > 0 && { filter }),
+      ...(limit != null && { limit }),
+      ...(cursor != null && { cursor }),
+    });
+    return { jobs: page.jobs, next_cursor: page.nextCursor ?? null };
   },
 
   async submit(command) {
@@ -87,8 +109,10 @@ const COMMANDS = {
   },
 
   async result({ job }) {
-    const { final_status, result, summary } = await jobs.get(job).handle.done;
-    return { status: final_status, result, summary };
+    const { handle } = jobs.get(job);
+    const { final_status, result, result_id, summary } = await handle.done;
+    const value = result_id === undefined ? result : parse((await handle.resultBytes()).toString());
+    return { status: final_status, result: value, summary };
   },
 
   cancel({ session, job_id, reason }) {
