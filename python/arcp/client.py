@@ -233,7 +233,7 @@ class ARCPClient:
     async def list_jobs(
         self, *, filter: ListJobsFilter | None = None, limit: int | None = None, cursor: str | None = None
     ) -> SessionJobsPayload:
-        """One page of the jobs this principal may see, the newest first (R-6.6).
+        """One page of the jobs this principal may see, the oldest first (R-6.6).
 
         `limit` is 1 to 1000, 100 when `None`; `cursor` is the `next_cursor` of the page before, under the same filter.
         `InvalidRequestError` for a bad cursor, or when `list_jobs` was not negotiated.

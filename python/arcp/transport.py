@@ -156,7 +156,8 @@ class StdioTransport(_NativeTransport):
     @classmethod
     async def from_std_streams(cls, *, max_size: int = MAX_MESSAGE_BYTES) -> Self:
         """Takes this process's own streams; `max_size` bounds a line in bytes. What else it prints goes to
-        standard error (Unix); elsewhere nothing else may print."""
+        standard error (Unix); elsewhere nothing else may print.
+        """
         return cls(_native.TransportHandle.std_streams(max_size))
 
 

@@ -57,7 +57,7 @@ async fn cutter(port: u16) -> Cutter {
                     _ = copy_bidirectional(&mut ours, &mut theirs) => {}
                     _ = cut.recv() => {
                         // Every other one by a reset, which takes with it what was under way.
-                        if cuts.fetch_add(1, Ordering::Relaxed) % 2 == 0 {
+                        if cuts.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) {
                             ours.set_zero_linger().unwrap();
                             theirs.set_zero_linger().unwrap();
                         }

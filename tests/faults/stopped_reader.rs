@@ -14,8 +14,10 @@ use crate::ticks::end_of;
 /// What a session may buffer (`buffer_cap`), and what the rest of the process may grow by meanwhile.
 const CAP: u64 = 64 << 20;
 const MARGIN: u64 = 64 << 20;
-/// What the agent has to say: far more than that.
-const SAID: u64 = 256 << 20;
+/// What the agent has to say: more than that.
+fn said() -> u64 {
+    if is_long() { 512 << 20 } else { 144 << 20 }
+}
 /// How long an echo of another session may take, on a machine with other work too.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -25,17 +27,22 @@ async fn stops_reading(url: &str, features: &[&str]) -> (Socket, Value) {
     assert!(say(&mut socket, &hello("h", features)).await);
     let welcome: Value = serde_json::from_str(&hear(&mut socket).await.unwrap()).unwrap();
     assert_eq!(welcome["type"], "session.welcome", "{welcome}");
-    let payload = json!({"agent": "chatter", "input": {"bytes": SAID}});
+    let payload = json!({"agent": "chatter", "input": {"bytes": said()}});
     assert!(say(&mut socket, &json!({"arcp": "1.1", "id": "s", "type": "job.submit", "payload": payload})).await);
     let accepted: Value = serde_json::from_str(&hear(&mut socket).await.unwrap()).unwrap();
     assert_eq!(accepted["type"], "job.accepted", "{accepted}");
     (socket, welcome)
 }
 
-/// How the talking job stands.
-async fn status(client: &Client) -> JobStatus {
+/// How the talking job stands, and how much it has said.
+async fn state(client: &Client) -> (JobStatus, u64) {
     let jobs = client.list_jobs(&ListJobs::default()).await.unwrap().jobs;
-    jobs.iter().find(|job| job.agent.starts_with("chatter")).expect("the job is listed").status
+    let job = jobs.iter().find(|job| job.agent.starts_with("chatter")).expect("the job is listed");
+    (job.status, job.last_event_seq)
+}
+
+async fn status(client: &Client) -> JobStatus {
+    state(client).await.0
 }
 
 /// Watches a server while others use it.
@@ -85,11 +92,18 @@ async fn a_reader_that_stops_holds_its_own_job_and_nobody_else() {
     let client = connected(&url).await;
     let mut watch = Watch::new(&server, &client).await;
     let (socket, _) = stops_reading(&url, &[]).await;
-    let until_then = Instant::now() + Duration::from_secs(if is_long() { 30 } else { 4 });
+    let until_then = Instant::now() + Duration::from_secs(if is_long() { 30 } else { 3 });
     while Instant::now() < until_then {
         watch.look(&server, &client).await;
     }
-    assert_eq!(status(&client).await, JobStatus::Running);
+    let mut before = state(&client).await;
+    until("the job is held", async || {
+        sleep(Duration::from_millis(500)).await;
+        let now = state(&client).await;
+        std::mem::replace(&mut before, now) == now
+    })
+    .await;
+    assert!(before.0 == JobStatus::Running && before.1 > 1000, "{before:?}");
     // With the reader gone there is nobody to wait for: the oldest go, and the job ends.
     drop(socket);
     while status(&client).await == JobStatus::Running {

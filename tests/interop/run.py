@@ -53,8 +53,9 @@ def play(name: str, server_command: list[str | Path], client: list[str | Path]) 
         server.terminate()
         server.wait(timeout=10)
     print(f"{name}: {'ok' if done.returncode == 0 else 'FAILED'}")
+    print(*(f"  {line}" for line in done.stdout.splitlines()), sep="\n", end="\n" if done.stdout else "")
     if done.returncode != 0:
-        print(done.stdout, done.stderr, sep="\n", file=sys.stderr)
+        print(done.stderr, file=sys.stderr)
     return done.returncode == 0
 
 
@@ -73,6 +74,16 @@ def main() -> None:
             "our client, their arcp serve",
             [theirs.parent / "arcp", "serve", "--port", str(free_port()), *options],
             [ours, HERE / "our_client.py"],
+        ),
+        play(
+            "their client, our runtime with agents",
+            [ours, HERE / "our_runtime.py", TOKEN],
+            [theirs, HERE / "their_client_jobs.py"],
+        ),
+        play(
+            "our client, their runtime with agents",
+            [theirs, HERE / "their_runtime.py", TOKEN],
+            [ours, HERE / "our_client_jobs.py"],
         ),
     ]
     print(f"{results.count(True)} passed, {results.count(False)} failed")

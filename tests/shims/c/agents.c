@@ -23,15 +23,17 @@ struct run {
     arcp_invocation *invocation;
     const agent *agent;
     long sent;
-    struct timespec until; /* of a sleeper */
-    bool sleeping, draining, gone;
+    size_t written;                    /* of the part that is being written */
+    struct timespec until;             /* of a sleeper */
+    void (*then)(run *, arcp_item *);  /* of the call that is waited for, one at a time; NULL without one */
+    bool sleeping, opened, gone;
     run *next;
 };
 
 static run *runs;
 
 static void run_free_if_over(run *one) {
-    if (!one->gone || one->draining) {
+    if (!one->gone || one->then != NULL) {
         return;
     }
     for (run **at = &runs; *at != NULL; at = &(*at)->next) {
@@ -49,17 +51,46 @@ static void run_complete(run *one, const char *result) {
     one->gone = true;
 }
 
+/* Ends as the library's own error says. */
+static void run_fail(run *one, const arcp_error *error) {
+    const char *code = arcp_error_code(error);
+    arcp_invocation_fail(one->invocation, *code != '\0' ? code : NULL, arcp_error_message(error),
+                         arcp_error_retryable(error), arcp_error_details(error), NULL);
+    one->gone = true;
+}
+
+/* Fails the run unless the call worked; the error is used up. */
+static bool run_goes_on(run *one, arcp_result result, arcp_error *error) {
+    if (result != ARCP_OK) {
+        run_fail(one, error);
+    }
+    arcp_error_free(error);
+    return result == ARCP_OK;
+}
+
+static uint64_t number_of(const run *one) {
+    return (uint64_t)(uintptr_t)one;
+}
+
+static void run_advance(run *one);
+
+static void then_drained(run *one, arcp_item *item) {
+    (void)item;
+    run_advance(one);
+}
+
 static void run_advance(run *one) {
-    while (one->sent < one->agent->count(one)) {
+    while (!one->gone && one->sent < one->agent->count(one)) {
         bool full = false;
         one->agent->emit(one, one->sent++, &full);
-        uint64_t call = (uint64_t)(uintptr_t)one;
-        if (full && arcp_invocation_drained(one->invocation, port, call, NULL) == ARCP_OK) {
-            one->draining = true;
+        if (full && !one->gone && arcp_invocation_drained(one->invocation, port, number_of(one), NULL) == ARCP_OK) {
+            one->then = then_drained;
             return;
         }
     }
-    one->agent->finish(one);
+    if (!one->gone) {
+        one->agent->finish(one);
+    }
 }
 
 static void emit(run *one, const char *kind, const char *body, bool *full) {
@@ -172,6 +203,83 @@ static void slow_finish(run *one) {
     run_complete(one, result);
 }
 
+static const char *const PARTS[] = {"[1,2", ",3]"};
+
+static long streams_count(const run *one) {
+    (void)one;
+    return (long)(sizeof PARTS / sizeof PARTS[0]);
+}
+
+/* Writes what may be written of one part; comes again for the rest of it. */
+static void streams_emit(run *one, long index, bool *full) {
+    arcp_error *error;
+    arcp_result result;
+    if (!one->opened) {
+        one->opened = true;
+        result = arcp_invocation_open_result(one->invocation, NULL, 0, NULL, &error);
+        if (!run_goes_on(one, result, error)) {
+            return;
+        }
+    }
+    const char *rest = PARTS[index] + one->written;
+    const uint8_t *bytes = (const uint8_t *)rest;
+    size_t taken;
+    result = arcp_invocation_write_result(one->invocation, bytes, strlen(rest), true, &taken, full, &error);
+    if (!run_goes_on(one, result, error)) {
+        return;
+    }
+    one->written += taken;
+    if (taken < strlen(rest)) {
+        one->sent--;
+        return;
+    }
+    one->written = 0;
+    if (index == 0) {
+        result = arcp_invocation_flush_result(one->invocation, &error);
+        run_goes_on(one, result, error);
+    }
+}
+
+static void streams_finish(run *one) {
+    arcp_error *error;
+    arcp_result result = arcp_invocation_finish_result(one->invocation, "three numbers", &error);
+    if (run_goes_on(one, result, error)) {
+        run_complete(one, "null");
+    }
+}
+
+static void then_child_ended(run *one, arcp_item *item) {
+    text out = {0};
+    text_add(&out, "{\"child\":");
+    text_add(&out, item->text);
+    text_add(&out, "}");
+    run_complete(one, out.at);
+    free(out.at);
+}
+
+static void then_delegated(run *one, arcp_item *item) {
+    char *job_id = json_string(json_member(json_parse(item->text), "job_id"));
+    arcp_error *error;
+    arcp_result result = arcp_invocation_child_result(one->invocation, port, number_of(one), job_id, &error);
+    if (run_goes_on(one, result, error)) {
+        one->then = then_child_ended;
+    }
+    free(job_id);
+}
+
+static void delegates_finish(run *one) {
+    text request = {0};
+    text_add(&request, "{\"agent\":\"echo\",\"delegate_id\":\"d1\",\"input\":");
+    text_add(&request, arcp_invocation_input(one->invocation));
+    text_add(&request, "}");
+    arcp_error *error;
+    arcp_result result = arcp_invocation_delegate(one->invocation, port, number_of(one), request.at, &error);
+    if (run_goes_on(one, result, error)) {
+        one->then = then_delegated;
+    }
+    free(request.at);
+}
+
 static const agent AGENTS[] = {
     {"echo", count_one, echo_emit, echo_finish},
     {"events", events_count, events_emit, events_finish},
@@ -180,6 +288,8 @@ static const agent AGENTS[] = {
     {"refuses", count_none, NULL, refuses_finish},
     {"authorizes", count_none, NULL, authorizes_finish},
     {"slow", slow_count, slow_emit, slow_finish},
+    {"streams", streams_count, streams_emit, streams_finish},
+    {"delegates", count_none, NULL, delegates_finish},
 };
 enum { AGENT_COUNT = sizeof AGENTS / sizeof AGENTS[0] };
 
@@ -244,18 +354,28 @@ int agents_wake(void) {
     return (int)soonest;
 }
 
+static void completed(run *one, arcp_item *item) {
+    void (*then)(run *, arcp_item *) = one->then;
+    one->then = NULL;
+    if (one->gone) {
+        return;
+    }
+    if (item->error != NULL) {
+        run_fail(one, item->error);
+    } else {
+        then(one, item);
+    }
+}
+
 static void handle(arcp_item *item) {
     run *one;
     switch (item->kind) {
         case ARCP_ITEM_INVOKE:
             invoke(item);
             break;
-        case ARCP_ITEM_COMPLETED: /* drained */
+        case ARCP_ITEM_COMPLETED:
             one = (run *)(uintptr_t)item->number;
-            one->draining = false;
-            if (!one->gone) {
-                run_advance(one);
-            }
+            completed(one, item);
             run_free_if_over(one);
             break;
         case ARCP_ITEM_CANCEL:

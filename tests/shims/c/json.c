@@ -66,6 +66,12 @@ json json_parse(const char *source) {
     return value_at(skip_blank(source, end), end);
 }
 
+json json_parse_whole(const char *source, size_t length) {
+    const char *end = source + length;
+    json value = memchr(source, '\0', length) == NULL ? value_at(skip_blank(source, end), end) : ABSENT;
+    return value.at != NULL && skip_blank(value.at + value.length, end) == end ? value : ABSENT;
+}
+
 bool json_next(json container, size_t *cursor, json *name, json *value) {
     if (container.at == NULL || (*container.at != '{' && *container.at != '[')) {
         return false;

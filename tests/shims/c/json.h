@@ -14,6 +14,9 @@ typedef struct {
 /* The one value of a whole text. */
 json json_parse(const char *text);
 
+/* The one value of a text of this length; absent when something else comes after it. */
+json json_parse_whole(const char *text, size_t length);
+
 /* A member of an object. `null` counts as absent. */
 json json_member(json object, const char *name);
 

@@ -59,6 +59,19 @@ async def slow(value: Any, ctx: JobContext) -> Any:
     return {"sent": value["n"]}
 
 
+async def streams(value: Any, ctx: JobContext) -> Any:
+    async with ctx.stream_result() as result:
+        await result.write("[1,2")
+        result.flush()
+        await result.write(",3]")
+        result.summary = "three numbers"
+
+
+async def delegates(value: Any, ctx: JobContext) -> Any:
+    child = await ctx.delegate("echo", value, delegate_id="d1")
+    return {"child": await child.result()}
+
+
 AGENTS: dict[str, Agent] = {
-    agent.__name__: agent for agent in (echo, events, sleeper, fails, refuses, authorizes, slow)
+    agent.__name__: agent for agent in (echo, events, sleeper, fails, refuses, authorizes, slow, streams, delegates)
 }

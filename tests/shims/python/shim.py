@@ -11,6 +11,7 @@ from typing import Any
 
 import arcp
 from agents import AGENTS
+from arcp._json import loads_exact
 from arcp._native import encode
 from arcp.client import JobEvent, JobHandle
 from arcp.runtime import StaticBearerVerifier
@@ -19,6 +20,7 @@ from functions import FUNCTIONS
 
 CAPABILITIES = [
     *["client", "runtime", "subscribe", "submit.lease", "agent_versions"],
+    *["heal", "resume", "listing", "result_chunk"],
     *[f"agent.{name}" for name in AGENTS],
     *[f"call.{name}" for name in FUNCTIONS],
 ]
@@ -66,20 +68,51 @@ class Shim:
         return {"language": "python", "capabilities": CAPABILITIES}
 
     async def connect(
-        self, url: str, token: str, features: list[str] | None = None, timeout_ms: int | None = None
+        self,
+        url: str,
+        token: str,
+        features: list[str] | None = None,
+        timeout_ms: int | None = None,
+        reconnect: bool | None = None,
+        resume: dict[str, Any] | None = None,
     ) -> Any:
         client = arcp.ARCPClient(
             client=arcp.ClientInfo(name="arcp-shim", version=arcp.IMPL_VERSION),
             token=token,
             features=features,
             handshake_timeout_sec=5.0 if timeout_ms is None else timeout_ms / 1000,
+            reconnect=True if reconnect is None else reconnect,
         )
-        await client.connect(await arcp.WebSocketTransport.connect(url))
+        transport = await arcp.WebSocketTransport.connect(url)
+        if resume is None:
+            welcome = await client.connect(transport)
+        else:
+            welcome = await client.resume(transport, resume=arcp.SessionResume(**resume))
         return {
             "session": self._keep("s", client),
             "session_id": client.session_id,
             "features": client.negotiated_features,
+            "resume_token": welcome.resume_token,
         }
+
+    async def attach(self, session: str, job_id: str) -> Any:
+        client = self._get(session)
+        return {"job": self._view(client, client.job(job_id))}
+
+    async def list_jobs(
+        self,
+        session: str,
+        status: list[str] | None = None,
+        agent: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> Any:
+        wanted = {"status": status, "agent": agent}
+        given = {name: value for name, value in wanted.items() if value is not None}
+        filter = arcp.ListJobsFilter.model_validate(given) if given else None
+        page = await self._get(session).list_jobs(filter=filter, limit=limit, cursor=cursor)
+        jobs = [job.model_dump(exclude_unset=True) for job in page.jobs]
+        return {"jobs": jobs, "next_cursor": page.next_cursor}
 
     async def submit(
         self,
@@ -118,8 +151,10 @@ class Shim:
         return {"events": taken, "ended": False}
 
     async def result(self, job: str) -> Any:
-        result = await self._get(job).handle.done
-        answer = {"status": result.final_status, "result": result.result}
+        handle = self._get(job).handle
+        result = await handle.done
+        value = result.result if result.result_id is None else read(await handle.collect_chunks())
+        answer = {"status": result.final_status, "result": value}
         return answer if result.summary is None else answer | {"summary": result.summary}
 
     async def cancel(self, session: str, job_id: str, reason: str | None = None) -> Any:
@@ -172,6 +207,13 @@ class Shim:
         if function not in FUNCTIONS:
             raise Refusal("UNSUPPORTED", f"no function {function!r}")
         return FUNCTIONS[function](**args)
+
+
+def read(result: bytes) -> Any:
+    try:
+        return loads_exact(result.decode())
+    except ValueError as error:
+        raise arcp.InvalidRequestError(f"the streamed result is not JSON: {error}") from None
 
 
 def refusal(error: Exception) -> dict[str, Any]:

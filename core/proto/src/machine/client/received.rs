@@ -41,7 +41,7 @@ impl ClientMachine {
                 let counted = refusal.kind.as_deref().is_some_and(kind::is_numbered);
                 if let Some(seq) = refusal.event_seq.filter(|_| counted) {
                     let id = refusal.id.as_deref().unwrap_or_default();
-                    if !self.advance(now, seq, id, refusal.job_id.as_deref()) {
+                    if !self.advance(now, seq, id, refusal.job_id.as_deref(), false) {
                         return;
                     }
                     self.processed(now, self.base + seq);
@@ -55,16 +55,19 @@ impl ClientMachine {
                 Err(error) => self.not_welcomed(now, Some(error)),
             };
         }
+        // A published Python runtime repeats an answer to an idempotency key as it was, the session of then included.
         if let (Some(named), Some(own)) = (&head.session_id, &self.session_id)
             && **named != **own
+            && !self.link.is_py11
         {
             return;
         }
         let job_id = head.job_id.as_deref();
         // A message that is refused for its payload has its number all the same (D-29).
         if kind::is_numbered(&head.kind) {
+            let ends = head.kind != kind::JOB_EVENT;
             match head.event_seq {
-                Some(seq) if !self.advance(now, seq, &head.id, job_id) => return,
+                Some(seq) if !self.advance(now, seq, &head.id, job_id, ends) => return,
                 Some(_) => {}
                 None => {
                     let error = Error::invalid(format!("{} without event_seq", head.kind));
@@ -83,10 +86,12 @@ impl ClientMachine {
     }
 
     /// Counts one number. `false` when the message is to be dropped: a repeat, or behind a gap.
-    fn advance(&mut self, now: Now, seq: u64, id: &str, job_id: Option<&str>) -> bool {
+    fn advance(&mut self, now: Now, seq: u64, id: &str, job_id: Option<&str>, ends: bool) -> bool {
         if let Some(recent) = &mut self.recent {
             if recent.repeats_numbers {
-                let new = recent.is_new(id);
+                // An end comes under one id to every submit of its key, and a handle that is open has not had it.
+                let awaited = ends && job_id.is_some_and(|job_id| self.routes.contains_key(job_id));
+                let new = recent.is_new(id) || awaited;
                 self.last_seq = self.last_seq.max(seq);
                 return new;
             }
@@ -172,6 +177,8 @@ impl ClientMachine {
                     self.timers.set(Timer::Heartbeat, watch.first_check());
                     self.heartbeat = Some(watch);
                 }
+                // Others name their messages otherwise or leave the time out.
+                self.link.is_py11 = head.has_bare_ulid() && welcome.accepted_at.is_some();
                 let welcome = Arc::new(welcome);
                 self.welcome = Some(Arc::clone(&welcome));
                 self.take_up(now, &welcome);
@@ -218,7 +225,13 @@ impl ClientMachine {
                     self.events.push_back(ClientEvent::Jobs(ticket, Box::new(jobs)));
                 }
             }
-            RuntimeMessage::Event | RuntimeMessage::Pong(_) | RuntimeMessage::Welcome(_) | RuntimeMessage::Ignored => {}
+            RuntimeMessage::Pong(pong) => {
+                let ticket = self.pending_by_id.get(&pong.ping_nonce).copied();
+                if let Some((ticket, Request::Cancel)) = ticket.and_then(|ticket| self.settle(ticket)) {
+                    self.events.push_back(ClientEvent::Cancelled(ticket, None));
+                }
+            }
+            RuntimeMessage::Event | RuntimeMessage::Welcome(_) | RuntimeMessage::Ignored => {}
         }
     }
 
@@ -321,7 +334,8 @@ impl ClientMachine {
         let named = named.filter(|ticket| self.pending.get(ticket).is_some_and(follows));
         let first = || self.pending.iter().find(|(_, pending)| of_job(pending)).map(|(ticket, _)| *ticket);
         let Some((ticket, what)) = named.or_else(first).and_then(|ticket| self.settle(ticket)) else { return };
-        let ended = subscribed.current_status.is_terminal() && !subscribed.replayed;
+        // Where history comes before the answer, an end that was kept is here already.
+        let ended = subscribed.current_status.is_terminal() && (!subscribed.replayed || self.link.is_py11);
         let (job_id, status) = (subscribed.job_id.clone(), subscribed.current_status);
         match what {
             Request::Subscribe(handle) => {
@@ -335,7 +349,7 @@ impl ClientMachine {
                 self.events.push_back(ClientEvent::Subscribed(ticket, handle, Box::new(subscribed)));
                 if ended {
                     // Nothing follows: without history the terminal is not sent again.
-                    self.end_handles(&job_id, Err(ended_before(&job_id, status)));
+                    self.end_handles(&job_id, Err(ended_before(&job_id, status, self.link.is_py11)));
                 }
             }
             Request::Reattach(_) if ended => {
@@ -388,8 +402,13 @@ fn source_of(extensions: &RawValue) -> Option<u64> {
     source.and_then(unsigned)
 }
 
-fn ended_before(job_id: &str, status: JobStatus) -> Error {
-    let message = format!("job {job_id} had ended as {}; subscribe with history to see how", status.as_str());
+fn ended_before(job_id: &str, status: JobStatus, is_py11: bool) -> Error {
+    let rest = if is_py11 {
+        "its runtime kept no more of it, or was not asked for history"
+    } else {
+        "subscribe with history to see how"
+    };
+    let message = format!("job {job_id} had ended as {}; {rest}", status.as_str());
     Error::new(ErrorCode::JobNotFound, message)
 }
 

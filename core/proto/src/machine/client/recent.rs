@@ -30,6 +30,9 @@ impl Recent {
 
     /// From now on ids alone count.
     pub(super) fn go_by_ids(&mut self) {
+        if self.repeats_numbers {
+            return;
+        }
         let known = std::mem::replace(&mut self.slots, vec![(0, 0); REMEMBERED]);
         self.repeats_numbers = true;
         for (_, id) in known {

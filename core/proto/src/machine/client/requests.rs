@@ -13,7 +13,7 @@ use crate::envelope::{Header, write_frame};
 use crate::error::Error;
 use crate::feature::Feature;
 use crate::message::{
-    Ack, Auth, Bye, Cancel, ClientCapabilities, Close, Hello, ListJobs, Submit, Subscribe, Unsubscribe, kind,
+    Ack, Auth, Bye, Cancel, ClientCapabilities, Close, Hello, ListJobs, Ping, Submit, Subscribe, Unsubscribe, kind,
 };
 use crate::time::Now;
 use crate::trace::TraceContext;
@@ -265,7 +265,14 @@ impl ClientMachine {
         };
         let mut frame = Vec::with_capacity(pending.payload.len() + 192);
         write_frame(&mut frame, &header, &pending.payload);
+        // It never answers a cancel (D-51); the pong says that the cancel was taken, since a refusal would come before.
+        let asks_by_ping = self.link.is_py11 && pending.what == Request::Cancel;
+        let nonce = asks_by_ping.then(|| pending.id.clone());
         self.push_frame(now, frame);
+        if let Some(nonce) = nonce {
+            let id = self.ids.message_id(now.wall);
+            self.send(now, kind::SESSION_PING, &id, None, None, &Ping { nonce, sent_at: Some(now.wall) });
+        }
     }
 
     /// Takes a request off the list, answered or not.

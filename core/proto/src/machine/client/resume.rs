@@ -8,7 +8,7 @@ use super::requests::{Asked, json};
 use super::{Backoff, ClientEvent, ClientMachine, HandleKey, Loss, Pending, Request, State, Taken, Ticket, Timer};
 use crate::error::{Error, ErrorCode};
 use crate::feature::Feature;
-use crate::message::{Resume, Subscribe, Welcome, kind};
+use crate::message::{Resume, Subscribe, Unsubscribe, Welcome, kind};
 use crate::time::Now;
 
 /// The same gap so often in a row is no accident of the link.
@@ -27,6 +27,8 @@ pub(super) struct Link {
     pub(super) resumed_from: u64,
     /// Whether the session of now went over more than one connection.
     pub(super) resumed: bool,
+    /// Whether the runtime is the published Python one, which is known by the form of its welcome (section 8.2).
+    pub(super) is_py11: bool,
     /// The session of the last welcome, and the secret to take it up again.
     pub(super) point: Option<(String, String)>,
     /// Of the hello that is not answered yet: it is repeated under its id, and so gets the same answer (D-17).
@@ -206,6 +208,8 @@ impl ClientMachine {
         waiting.sort_by_key(|ticket| !self.pending.get(ticket).is_some_and(follows_anew));
         if again && !resumed {
             self.reattach(now);
+        } else if again && self.link.is_py11 {
+            self.follow_anew(now);
         }
         self.send_again(now, waiting);
         if resumed {
@@ -344,10 +348,60 @@ impl ClientMachine {
         }
     }
 
-    /// The handles of this job end, since its session ended and no other may follow it.
+    /// Published Python runtimes replay what was sent, but what their jobs do from the cut on reaches subscribers alone
+    /// (section 8.2). The subscriptions of before hang on the old connection; what was done without one is not kept.
+    fn follow_anew(&mut self, now: Now) {
+        // No request id is remembered there: what has no key might be done twice.
+        let unknown = |pending: &Pending| pending.sent && matches!(pending.what, Request::Submit { keyed: false, .. });
+        let unknown: Vec<Ticket> =
+            self.pending.iter().filter(|(_, pending)| unknown(pending)).map(|(ticket, _)| *ticket).collect();
+        for ticket in unknown {
+            if let Some((ticket, Request::Submit { abandoned: false, .. })) = self.settle(ticket) {
+                self.events.push_back(ClientEvent::Unknown(ticket));
+            }
+        }
+        // Asked for before the last cut.
+        let stale = |pending: &Pending| matches!(pending.what, Request::Reattach(_));
+        let stale: Vec<Ticket> =
+            self.pending.iter().filter(|(_, pending)| stale(pending)).map(|(ticket, _)| *ticket).collect();
+        for ticket in stale {
+            self.settle(ticket);
+        }
+        let mut jobs: BTreeMap<HandleKey, Arc<str>> = BTreeMap::new();
+        for (job_id, route) in &self.routes {
+            if let Some(view) = route.views.iter().find(|view| !view.left) {
+                jobs.insert(view.key, Arc::clone(job_id));
+            }
+        }
+        for job_id in jobs.into_values() {
+            self.follow_live(now, &job_id);
+        }
+    }
+
+    /// Hears of a job of this session from now on, where only subscribers do.
+    pub(super) fn follow_live(&mut self, now: Now, job_id: &Arc<str>) {
+        let Some(route) = self.routes.get_mut(job_id) else { return };
+        route.own = false;
+        if !self.features.has(Feature::Subscribe) {
+            return self.cannot_reattach(job_id, "the runtime does not offer to follow jobs");
+        }
+        // Every subscription is numbered by itself.
+        self.recent.get_or_insert_with(super::Recent::new).go_by_ids();
+        let id = self.ids.message_id(now.wall);
+        let unsubscribe = Unsubscribe { job_id: job_id.as_ref().to_owned() };
+        self.send(now, kind::JOB_UNSUBSCRIBE, &id, Some(job_id), None, &unsubscribe);
+        let subscribe = Subscribe { job_id: job_id.as_ref().to_owned(), from_event_seq: None, history: false };
+        let what = Request::Reattach(Arc::clone(job_id));
+        self.ask(now, what, Asked::of_job(kind::JOB_SUBSCRIBE, job_id), &subscribe);
+    }
+
+    /// The handles of this job end, since nothing more of it can be had.
     pub(super) fn cannot_reattach(&mut self, job_id: &str, why: &str) {
-        let message =
-            format!("the session of job {job_id} could not be taken up again, nor followed from a new one: {why}");
+        let message = if self.link.resumed {
+            format!("job {job_id} could not be followed on after the connection was lost: {why}")
+        } else {
+            format!("the session of job {job_id} could not be taken up again, nor followed from a new one: {why}")
+        };
         self.end_handles(job_id, Err(Error::new(ErrorCode::ResumeWindowExpired, message)));
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::result::Assembly;
 use super::stash::Stashed;
-use super::{ClientEvent, ClientMachine, HandleKey, JobEvent, MAX_ASSEMBLED};
+use super::{ClientEvent, ClientMachine, HandleKey, JobEvent, MAX_ASSEMBLED, State};
 use crate::error::Error;
 use crate::event::ResultChunk;
 use crate::message::JobResult;
@@ -44,6 +44,9 @@ impl ClientMachine {
     pub fn job(&mut self, now: Now, job_id: &str) -> HandleKey {
         let handle = self.open_handle(job_id, true, self.link.resumed_from);
         self.deliver_stashed(now, job_id, handle);
+        if self.link.is_py11 && self.link.took_up && self.state == State::Open {
+            self.follow_live(now, &Arc::from(job_id));
+        }
         handle
     }
 
