@@ -1,7 +1,8 @@
 //! Runs a target on random cases until its share of the time is used up.
 //!
-//! `ARCP_FUZZ_SECONDS` is the work of all targets together, five seconds each unless it is set. A failure names the
-//! seed of its round; `ARCP_FUZZ_SEED` begins with that round.
+//! `ARCP_FUZZ_SECONDS` is the work of all targets together, on new cases each time; without it the same first cases are
+//! tried again and again, so that a red run is the fault of a change. A failure names the seed of its round;
+//! `ARCP_FUZZ_SEED` begins with that round.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -34,6 +35,8 @@ const TARGETS: &[&str] = &[
 
 /// Cases between two looks at the clock; one seed makes them all.
 const ROUND: u32 = 8;
+/// Rounds that are tried when nothing else is asked for.
+const FIRST_ROUNDS: u64 = 48;
 /// A case that takes longer hangs.
 const CASE_LIMIT: Duration = Duration::from_secs(60);
 
@@ -42,7 +45,11 @@ pub(crate) fn run<S: Strategy>(target: &str, strategy: S, check: impl Fn(S::Valu
     assert!(TARGETS.contains(&target), "{target} is not in TARGETS");
     let until = Instant::now() + share();
     let config = Config { cases: ROUND, failure_persistence: None, max_shrink_iters: 20_000, ..Config::default() };
-    let first = number("ARCP_FUZZ_SEED").unwrap_or_else(|| RandomState::new().hash_one(target));
+    let explores = number("ARCP_FUZZ_SECONDS").is_some();
+    let first = number("ARCP_FUZZ_SEED").unwrap_or_else(|| match explores {
+        true => RandomState::new().hash_one(target),
+        false => target.bytes().fold(0, |seed, byte| (seed * 31 + u64::from(byte)) % (1 << 40)) << 20,
+    });
     let watchdog = Watchdog::start(target);
     let mut rounds = 0;
     loop {
@@ -59,7 +66,7 @@ pub(crate) fn run<S: Strategy>(target: &str, strategy: S, check: impl Fn(S::Valu
             panic!("{target} failed; ARCP_FUZZ_SEED={seed} finds this again\n{failure}");
         }
         rounds += 1;
-        if Instant::now() >= until {
+        if Instant::now() >= until || (!explores && rounds >= FIRST_ROUNDS) {
             break;
         }
     }
@@ -68,7 +75,7 @@ pub(crate) fn run<S: Strategy>(target: &str, strategy: S, check: impl Fn(S::Valu
 
 fn share() -> Duration {
     let targets = TARGETS.len() as u64;
-    let seconds = number("ARCP_FUZZ_SECONDS").unwrap_or(5 * targets);
+    let seconds = number("ARCP_FUZZ_SECONDS").unwrap_or(20 * targets);
     Duration::from_millis(seconds * 1000 / targets)
 }
 
