@@ -42,6 +42,11 @@ async def chatter(value: dict[str, Any], ctx: JobContext) -> Any:
     return "all said"
 
 
+async def echo(value: Any, ctx: JobContext) -> Any:
+    """On the loop, as the others are: it shows how long that is kept from somebody else's job."""
+    return value
+
+
 def make(**options: Any) -> ARCPRuntime:
     """A runtime with these agents, "again" the one that outlives its process."""
     runtime = ARCPRuntime(
@@ -53,7 +58,7 @@ def make(**options: Any) -> ARCPRuntime:
     runtime.register_agent("once", tick)
     runtime.register_agent("spread", spread)
     runtime.register_agent("chatter", chatter)
-    return runtime.register_agent("echo", lambda value, ctx: value)
+    return runtime.register_agent("echo", echo)
 
 
 def runtime() -> ARCPRuntime:

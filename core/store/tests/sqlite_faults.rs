@@ -8,6 +8,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::Child;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::RecvTimeoutError::Disconnected;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -26,6 +27,7 @@ struct Telling {
 impl StoreSink for Telling {
     fn stored(&self, ticket: u64, outcome: Result<(), String>) {
         outcome.unwrap();
+        KEPT.store(ticket, Ordering::Release);
         let _ = writeln!(std::io::stderr(), "stored {}", self.before + ticket / 2);
     }
 
@@ -33,6 +35,9 @@ impl StoreSink for Telling {
 
     fn taken_over(&self) {}
 }
+
+/// The last ticket the store of the child has kept.
+static KEPT: AtomicU64 = AtomicU64::new(0);
 
 /// Appends until it is killed.
 fn append_for_ever(path: &Path) {
@@ -43,7 +48,8 @@ fn append_for_ever(path: &Path) {
         let record = record("job_1", last + seq);
         let number = StoreOp::Number { session: "sess_1".into(), event_seq: last + seq, record: Arc::clone(&record) };
         store.apply_all(&mut [(2 * seq - 1, StoreOp::Append(record)), (2 * seq, number)].into_iter());
-        if seq % 64 == 0 {
+        // As a runtime's emitters do: a store that lags is waited for.
+        while 2 * seq > KEPT.load(Ordering::Acquire) + 10_000 {
             std::thread::yield_now();
         }
     }

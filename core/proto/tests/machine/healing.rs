@@ -316,7 +316,9 @@ impl Schedule {
                 // A frame is lost from the middle: only a broken runtime or proxy does that.
                 let at = usize::from(what) % (self.peer.to_client.len() + 1);
                 let numbered = self.peer.to_client.get(at).is_some_and(|text| text.contains("event_seq\":"));
-                if numbered && what.is_multiple_of(3) {
+                // A loss shows at the next number: one that nothing follows cannot be told from a quiet runtime.
+                let followed = self.peer.to_client.iter().skip(at + 1).any(|text| text.contains("event_seq\":"));
+                if numbered && followed && what.is_multiple_of(3) {
                     self.peer.to_client.remove(at);
                 }
             }
