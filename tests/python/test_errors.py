@@ -45,7 +45,7 @@ def test_only_failures_that_may_pass_are_retryable() -> None:
 
 
 def test_an_unknown_code_keeps_its_text() -> None:
-    """Rules: R-12.5."""
+    """As R-12.5 has it."""
     error = arcp.error_from_payload({"code": "ACME_OUT_OF_INK", "message": "m", "retryable": False})
     assert type(error) is arcp.InternalError
     assert (error.code, error.retryable) == ("ACME_OUT_OF_INK", False)

@@ -127,7 +127,7 @@ def test_a_refused_tool_tells_why() -> None:
 @pytest.mark.parametrize("kind", EVENT_KINDS)
 @pytest.mark.parametrize("body", [{}, {"level": 1, "current": "x", "error": 3}, [], [1], "text", 4, True, None])
 def test_an_odd_body_fails_no_loop(kind: str, body: Any) -> None:
-    """Rules: R-8.2.2."""
+    """As R-8.2.2 has it."""
     odd = event(kind, body)
     assert odd["body"] == body
     assert isinstance(odd.body, BODIES[kind])
@@ -140,7 +140,7 @@ def test_an_odd_body_fails_no_loop(kind: str, body: Any) -> None:
 
 @pytest.mark.parametrize("body", [{"a": 1}, [1], "text", 4, None])
 def test_unknown_kinds_come_through(body: Any) -> None:
-    """Rules: R-8.2.3."""
+    """As R-8.2.3 has it."""
     for kind in ("x-vendor.acme.thing", "brand_new"):
         odd = event(kind, body)
         assert isinstance(odd, VendorEvent)

@@ -201,7 +201,7 @@ def test_private_names_of_the_published_package() -> None:
 
 
 def test_ids_made_by_hand() -> None:
-    """Rules: R-5.5."""
+    """As R-5.5 has it."""
     ulids = [_ulid.new_ulid() for _ in range(200)]
     assert len(set(ulids)) == 200
     assert all(re.fullmatch("[0-7][0-9A-HJKMNP-TV-Z]{25}", ulid) for ulid in ulids)

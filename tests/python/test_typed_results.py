@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -110,5 +111,27 @@ def test_a_model_is_an_input() -> None:
             report = Report.model_validate(REPORT)
             handle = await client.submit(agent="echo", input=report, result_type=Report)
             assert await handle.result() == report
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    ("patterns", "texts", "amounts"),
+    [
+        (["USD:1.00"], {"USD": "USD:1.00"}, {"USD": "1.00"}),
+        (["USD:5"], {"USD": "USD:5"}, {"USD": "5"}),
+        (["USD:1.0", "USD:0.255", "EUR:2.50"], {"USD": "USD:1.255", "EUR": "EUR:2.50"}, {"USD": "1.255", "EUR": "2.5"}),
+        (["USD:0.75", "USD:0.25"], {"USD": "USD:1.00"}, {"USD": "1"}),
+    ],
+)
+def test_a_budget_reads_as_the_lease_writes_it(
+    patterns: list[str], texts: dict[str, str], amounts: dict[str, str]
+) -> None:
+    async def main() -> None:
+        async with session(make_runtime({"echo": echo})) as client:
+            handle = await client.submit(agent="echo", lease_request={"cost.budget": patterns})
+            assert handle.budget == texts
+            assert handle.budget_amounts == {currency: Decimal(amount) for currency, amount in amounts.items()}
+            assert (await client.submit(agent="echo")).budget is None
 
     run(main)
