@@ -9,7 +9,7 @@ from decimal import Decimal
 from functools import cached_property
 from typing import Any, Self, cast
 
-from arcp import _native
+from arcp import _native, _pump
 from arcp._check import expect, expect_optional, expect_range
 from arcp._inbox import Inbox
 from arcp._json import loads_decimal
@@ -32,7 +32,7 @@ from arcp.messages import (
     SessionWelcomePayload,
 )
 from arcp.negotiation import V1_1_FEATURES
-from arcp.transport import PUMP_END_SEC, Transport, pair_with_core
+from arcp.transport import Transport, pair_with_core
 
 __all__ = ["ARCPClient", "AutoAckOptions", "JobEvent", "JobHandle", "JobSubscription", "ReconnectOptions"]
 
@@ -161,6 +161,8 @@ class ARCPClient:
         except BaseException:
             if self._welcome is None:
                 self._native = _native.Client(self._options)
+            if pump is not None:
+                await _pump.stop(pump)
             if isinstance(tokens, _Tokens) and tokens.failure is not None:
                 raise tokens.failure from None
             raise
@@ -273,8 +275,7 @@ class ARCPClient:
         """
         await port().call(self._native.close, reason)
         if self._pump is not None:
-            await asyncio.wait([self._pump], timeout=PUMP_END_SEC)
-            self._pump.cancel()
+            await _pump.finish(self._pump)
         if isinstance(self._tokens, _Tokens):
             self._tokens.port.release()
 

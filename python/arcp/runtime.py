@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable
 from typing import Any, Literal, Self
 
-from arcp import _native
+from arcp import _native, _pump
 from arcp._port import Port, port
 from arcp._port import logger as default_logger
 from arcp._threads import DaemonPool
@@ -27,7 +27,7 @@ from arcp.lease import (
 from arcp.messages import AgentInventoryEntry, Capabilities, RuntimeInfo
 from arcp.negotiation import features_for_runtime
 from arcp.result_stream import ResultStream
-from arcp.transport import PUMP_END_SEC, Transport, pair_with_core
+from arcp.transport import Transport, pair_with_core
 from arcp.verifier import BearerVerifier, Identity, JWTVerifier, StaticBearerVerifier
 
 __all__ = [
@@ -192,10 +192,12 @@ class ARCPRuntime:
         handle, pump = pair_with_core(transport)
         try:
             await port().call(native.accept, handle)
+            if pump is not None:
+                # The last words, such as a refusal, are still on their way.
+                await _pump.finish(pump)
         finally:
             if pump is not None:
-                pump.cancel()
-                await asyncio.wait([pump], timeout=PUMP_END_SEC)
+                await _pump.stop(pump)
 
     def attach(self) -> _native.Runtime:
         """Has agents run on the running loop, unless another open loop has them."""

@@ -11,9 +11,8 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol, Self, cast, runtime_checkable
 
-from arcp import _native, _port
+from arcp import _native, _port, _pump
 from arcp._check import expect, expect_range
-from arcp._json import loads_exact
 from arcp._port import BATCH, logger
 from arcp.errors import TransportClosed
 
@@ -33,13 +32,14 @@ __all__ = [
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 
-PUMP_END_SEC = 2.0
-"""How long a foreign transport may take to end with its session."""
-
 
 @runtime_checkable
 class Transport(Protocol):
-    """Messages as dicts of JSON values. `recv` raises `TransportClosed` at the end, `send` after it."""
+    """Messages as dicts of JSON values. `recv` raises `TransportClosed` at the end, `send` after it.
+
+    One of your own may also have an attribute `is_private`: `True` where secrets, such as provisioned credentials, may
+    travel over it.
+    """
 
     async def send(self, message: dict[str, Any]) -> None:
         """Sends one message."""
@@ -82,10 +82,7 @@ class _NativeTransport:
                 self._closed = True
                 raise TransportClosed("the other side has closed the transport")
             self._received = batch[::-1]
-        message = loads_exact(self._received.pop())
-        if not isinstance(message, dict):
-            raise TransportClosed(f"a message must be an object, got {type(message).__name__}")
-        return message
+        return _pump.read_message(self._received.pop())
 
     async def close(self) -> None:
         """Ends the connection without a word, also under a client or runtime, which see a lost link. Idempotent."""
@@ -99,6 +96,11 @@ class _NativeTransport:
     def is_closed(self) -> bool:
         """Whether it was closed on this side."""
         return self._closed
+
+    @property
+    def is_private(self) -> bool:
+        """Whether it is encrypted, or stays within this machine, so that secrets may travel over it (R-9.8.2.11)."""
+        return self._handle.is_private
 
     def _by_hand(self) -> _native.Frames:
         if self._closed:
@@ -171,40 +173,8 @@ def pair_with_core(transport: Transport) -> tuple[_native.TransportHandle, async
         raise TypeError(
             f"transport must have async send, recv and close and is_closed; {type(transport).__name__} has not"
         )
-    handle, frames = _native.TransportHandle.foreign()
-    return handle, asyncio.get_running_loop().create_task(_pump(transport, frames))
-
-
-async def _pump(transport: Transport, frames: _native.Frames) -> None:
-    inward = asyncio.get_running_loop().create_task(_pump_in(transport, frames))
-    try:
-        while batch := await _port.port().call(frames.recv, BATCH):
-            for frame in batch:
-                await transport.send(loads_exact(frame))
-    except TransportClosed:
-        pass
-    except Exception:
-        logger.warning("the transport %s failed", type(transport).__name__, exc_info=True)
-    finally:
-        inward.cancel()
-        frames.close()
-        with suppress(Exception):
-            await transport.close()
-
-
-async def _pump_in(transport: Transport, frames: _native.Frames) -> None:
-    try:
-        while True:
-            frame = _native.encode(await transport.recv(), "message")
-            if not frames.try_send(frame):
-                await _port.port().call(frames.send, frame)
-    except TransportClosed:
-        pass
-    except Exception:
-        logger.warning("the transport %s failed", type(transport).__name__, exc_info=True)
-    finally:
-        # The core sees the end, and ends the other direction.
-        frames.close()
+    handle, frames = _native.TransportHandle.foreign(getattr(transport, "is_private", False) is True)
+    return handle, _pump.start(transport, frames)
 
 
 class _Socket:

@@ -66,6 +66,13 @@ impl Invocation {
         Ok(&self.0.get(py)?.start().trace_id)
     }
 
+    /// `traceparent` and `tracestate` of the submit, if it had them.
+    #[getter]
+    fn trace_context(&self, py: Python<'_>) -> PyResult<Option<(String, Option<&str>)>> {
+        let context = self.0.get(py)?.start().trace_context.as_ref();
+        Ok(context.map(|context| (context.traceparent(), context.tracestate())))
+    }
+
     #[getter]
     fn expires_at(&self, py: Python<'_>) -> PyResult<Option<&str>> {
         let constraints = self.0.get(py)?.start().lease_constraints.as_ref();
