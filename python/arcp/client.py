@@ -109,6 +109,8 @@ class ARCPClient:
         self._welcome: SessionWelcomePayload | None = None
         self._negotiated: tuple[str, ...] = ()
         self._pump: asyncio.Task[None] | None = None
+        # That of a traced transport.
+        self._tracing: Any = None
         self.logger = default_logger if logger is None else logger
         self._tokens: str | _Tokens
         if isinstance(token, str):
@@ -167,6 +169,7 @@ class ARCPClient:
                 raise tokens.failure from None
             raise
         self._pump = pump
+        self._tracing = getattr(transport, "_tracing", None)
         self._welcome = SessionWelcomePayload.model_validate_json(welcome)
         self._negotiated = tuple(name for name in self._features if native.has_feature(name))
         return self._welcome
@@ -199,6 +202,8 @@ class ARCPClient:
             "trace_id": expect_optional("trace_id", trace_id, str),
             "parent_job_id": expect_optional("parent_job_id", parent_job_id, str),
         }
+        if self._tracing is not None and trace_id is None and (place := self._tracing.current()) is not None:
+            optional |= {"traceparent": place[0], "tracestate": place[1]}
         request |= {name: value for name, value in optional.items() if value is not None}
         job = await _ask(self._native.submit, _native.encode(request, "submit"))
         return JobHandle(job)

@@ -125,6 +125,8 @@ class ARCPRuntime:
         # What was asked of the core, to be asked again of another.
         self._registrations: list[Callable[[_native.Runtime], None]] = []
         self._attached = False
+        # That of the last traced transport.
+        self._tracing: Any = None
         self._running: dict[int, _Run] = {}
         self._verifying: set[asyncio.Task[None]] = set()
         self._threads = DaemonPool(max_concurrent_jobs)
@@ -189,6 +191,7 @@ class ARCPRuntime:
     async def accept(self, transport: Transport) -> None:
         """Runs one whole session, until a `session.bye`, a close or a lost link; no peer can make it raise."""
         native = self.attach()
+        self._tracing = getattr(transport, "_tracing", self._tracing)
         handle, pump = pair_with_core(transport)
         try:
             await port().call(native.accept, handle)
@@ -270,6 +273,8 @@ class _Run:
 
     async def _run(self, agent: Agent) -> None:
         context = self._context
+        if (tracing := self._runtime._tracing) is not None:
+            tracing.enter(self._invocation.trace_context)
         try:
             value = await self._call(agent, json.loads(self._invocation.input))
             result = _native.encode(value, "result")
