@@ -65,12 +65,18 @@ def split_host(host: str) -> tuple[str, str | None]:
     if host.startswith("["):
         name, closed, rest = host[1:].partition("]")
         port = rest[1:] if rest.startswith(":") else None
-        return (_ipv6(name), port) if closed and (not rest or port) else ("", None)
+        return (_ipv6(name), port) if closed and (not rest or _is_port(port)) else ("", None)
     if host.count(":") > 1:
         # A bare IPv6 literal, as in a list; it has no room for a port.
         return _ipv6(host), None
     name, colon, port = host.partition(":")
-    return (name.removesuffix("."), port if colon else None)
+    if colon and not _is_port(port):
+        return "", None
+    return name.removesuffix("."), port if colon else None
+
+
+def _is_port(text: str | None) -> bool:
+    return text is not None and text.isascii() and text.isdecimal()
 
 
 def _ipv6(text: str) -> str:

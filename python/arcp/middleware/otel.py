@@ -128,7 +128,8 @@ class _Tracing:
             context: Context = self._propagator.extract(carried, context=self._context.Context())
             if self._trace.get_current_span(context).get_span_context().is_valid:
                 return context
-        for key in (message.get("job_id"), _member(message, "payload", "request_id")):
+        payload = message.get("payload")
+        for key in (message.get("job_id"), _member(payload, "request_id"), _member(payload, "parent_job_id")):
             if isinstance(key, str) and key in self._jobs:
                 return self._jobs[key]
         return None
