@@ -137,7 +137,8 @@ class WebSocketTransport(_NativeTransport):
     ) -> Self:
         """Connects to `ws://` or `wss://`.
 
-        `ssl` adds the authorities of a context to those of the platform, `max_size` bounds a received message in bytes
+        `ssl` adds the authorities of a context to those of the platform, and nothing else of it: no certificate of the
+        client's own, and what would verify less or more is refused. `max_size` bounds a received message in bytes
         (16 MiB), `open_timeout` the wait in seconds (10). `arcp.ConnectionError` when there is no connection, the
         builtin `TimeoutError` when it takes too long, `ValueError` for an option that cannot be honoured.
         """
@@ -167,7 +168,7 @@ def pair_with_core(transport: Transport) -> tuple[_native.TransportHandle, async
     """The core's end of a transport, and the task that pumps it, for one the core cannot carry itself."""
     if type(transport) in (MemoryTransport, WebSocketTransport, StdioTransport):
         native = cast(_NativeTransport, transport)
-        if native._frames is None:
+        if native._frames is None and not {"send", "recv", "close"} & vars(native).keys():
             return native._handle, None
     elif not isinstance(transport, Transport):
         raise TypeError(
@@ -309,6 +310,13 @@ def _authorities(context: "ssl.SSLContext") -> str:
         raise TypeError(f"ssl must be an ssl.SSLContext or None, got {type(context).__name__}")
     if context.verify_mode != ssl.CERT_REQUIRED or not context.check_hostname:
         raise ValueError("ssl must verify certificates and host names; load the server's authority into it instead")
+    crl_checks = ssl.VERIFY_CRL_CHECK_LEAF | ssl.VERIFY_CRL_CHECK_CHAIN
+    if context.verify_flags & crl_checks:
+        raise ValueError("ssl.verify_flags asks for revocation lists, which are not looked at; clear these flags")
+    if context.minimum_version > ssl.TLSVersion.TLSv1_2:
+        raise ValueError("ssl.minimum_version must be TLSv1_2 or lower: 1.2 and 1.3 are both offered")
+    if ssl.TLSVersion.MAXIMUM_SUPPORTED != context.maximum_version < ssl.TLSVersion.TLSv1_3:
+        raise ValueError("ssl.maximum_version must be TLSv1_3 or higher: 1.2 and 1.3 are both offered")
     return "".join(ssl.DER_cert_to_PEM_cert(der) for der in context.get_ca_certs(binary_form=True))
 
 
