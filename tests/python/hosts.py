@@ -15,7 +15,10 @@ import uvicorn
 @contextlib.asynccontextmanager
 async def uvicorn_serves(app: Any, **options: Any) -> AsyncIterator[int]:
     """Serves an ASGI application on a free port."""
-    listening = socket.create_server(("127.0.0.1", 0))
+    # Of this very protocol, else the loop leaves its small messages to wait for each other.
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listening.bind(("127.0.0.1", 0))
+    listening.listen()
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, ws="wsproto", **options))
     started = asyncio.Event()
     startup = server.startup

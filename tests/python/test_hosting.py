@@ -292,8 +292,6 @@ def test_frames_of_every_kind(host: Host) -> None:
 
 @BOTH
 def test_a_frame_over_the_cap_ends_its_connection_only(host: Host) -> None:
-    """Rules: R-4.5"""
-
     async def main() -> None:
         async with host(make_runtime({"echo": echo})) as port:
             socket, _ = await RawSocket.connect(port)
