@@ -14,9 +14,10 @@ use arcp_proto::machine::frame::{Frame, Receiver, Record, RecordKind, SessionNam
 use arcp_proto::machine::kept::{KeptCredential, KeptKey, ResumedBy, StoreOp};
 use arcp_proto::message::JobStatus;
 use arcp_proto::time::Timestamp;
+use arcp_proto::trace::TraceContext;
 use arcp_store::sqlite::{Inspector, vacuum};
 use arcp_store::{PerJobCap, SqliteOptions, Store, Synchronous};
-use common::{Open, job, json, places, record, record_of, session};
+use common::{Open, follow, job, json, places, record, record_of, session};
 
 fn folder() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
@@ -38,6 +39,8 @@ fn everything_applied_comes_back_as_it_was() {
     whole_job.delegate_id = Some("part".to_owned());
     whole_job.key = Some("once".to_owned());
     whole_job.lease = json("{\"cost.budget\":[\"USD:1.50\"]}");
+    let caused_by = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    whole_job.trace_context = TraceContext::parse(caused_by, Some("vendor=1"));
     let mut older_job = job("job_2", "sess_1");
     older_job.created_at = Timestamp(1);
     let terminal = record_of("job_1", 4, RecordKind::Error(JobStatus::TimedOut), "{\"final\":1}".to_owned());
@@ -82,9 +85,9 @@ fn everything_applied_comes_back_as_it_was() {
         budget: Some(json("{\"USD\":\"0.50\"}")),
     });
     for session in ["sess_2", "sess_1"] {
-        first.apply(StoreOp::Subscription { session: session.into(), job_id: "job_2".into(), follows: true });
+        first.apply(StoreOp::Follow(Box::new(follow(session, "job_2"))));
     }
-    first.apply(StoreOp::Subscription { session: "sess_1".into(), job_id: "job_2".into(), follows: false });
+    first.apply(StoreOp::Unfollow { session: "sess_1".into(), job_id: "job_2".into() });
     let records = [record("job_1", 1), record("job_1", 2), chunk, Arc::clone(&terminal)];
     for (at, record) in records.iter().enumerate() {
         first.emit("sess_1", at as u64 + 1, record);
@@ -112,7 +115,7 @@ fn everything_applied_comes_back_as_it_was() {
     assert_eq!((one.freed, format!("{:?}", one.log)), (1, format!("{:?}", &records[1..])));
     assert!(one.follows.is_empty());
     assert_eq!((two.freed, places(&two.log)), (0, vec![3, 4]));
-    assert_eq!(two.follows, ["job_2".into()]);
+    assert_eq!(two.follows, [follow("sess_2", "job_2")]);
     assert!(Arc::ptr_eq(&one.log[2], &two.log[1]), "a record is read once");
     let [old, new] = &kept.jobs[..] else { panic!("{:?}", kept.jobs) };
     assert_eq!(
@@ -125,6 +128,41 @@ fn everything_applied_comes_back_as_it_was() {
     assert!(Arc::ptr_eq(new.terminal.as_ref().unwrap(), &one.log[2]));
     assert_eq!(format!("{:?}", kept.keys), format!("{:?}", [key]));
     assert_eq!(kept.credentials, [credential]);
+}
+
+#[test]
+fn a_file_of_version_1_is_brought_up_to_date() {
+    let folder = folder();
+    let path = folder.path().join("arcp.db");
+    let mut first = Open::new(&path);
+    first.apply(StoreOp::SaveSession(Box::new(session("sess_1"))));
+    first.apply(StoreOp::SaveJob(Box::new(job("job_1", "sess_0"))));
+    first.apply(StoreOp::Follow(Box::new(follow("sess_1", "job_1"))));
+    first.emit("sess_1", 1, &record("job_1", 1));
+    drop(first);
+    let old = rusqlite::Connection::open(&path).unwrap();
+    let later = [
+        ("subscription", "request_id"),
+        ("subscription", "asked_by"),
+        ("subscription", "answer"),
+        ("subscription", "owed_after"),
+        ("job", "traceparent"),
+        ("job", "tracestate"),
+    ];
+    for (table, column) in later {
+        old.execute_batch(&format!("ALTER TABLE {table} DROP COLUMN {column}")).unwrap();
+    }
+    old.execute_batch("PRAGMA user_version = 1").unwrap();
+    drop(old);
+
+    let mut next = Open::new(&path);
+    let [of_old] = &next.kept.sessions[0].follows[..] else { panic!("{:?}", next.kept.sessions) };
+    assert_eq!((&*of_old.job_id, &*of_old.request_id, of_old.owed_after), ("job_1", "", None));
+    assert_eq!(places(&next.kept.sessions[0].log), [1]);
+    assert_eq!(next.kept.jobs[0].job, job("job_1", "sess_0"));
+    next.apply(StoreOp::Follow(Box::new(follow("sess_1", "job_1"))));
+    drop(next);
+    assert_eq!(Open::new(&path).kept.sessions[0].follows, [follow("sess_1", "job_1")]);
 }
 
 #[test]

@@ -308,7 +308,7 @@ fn what_is_not_a_database_of_this_version_is_refused_with_the_remedy() {
     newer.execute_batch("PRAGMA user_version = 7").unwrap();
     drop(newer);
     for error in [refused(&at("newer.db")), Inspector::open(at("newer.db")).unwrap_err().to_string()] {
-        assert!(error.contains("schema version 7") && error.contains("versions up to 1"), "{error}");
+        assert!(error.contains("schema version 7") && error.contains("versions up to 2"), "{error}");
         assert!(error.contains("use a newer program"), "{error}");
     }
 

@@ -10,12 +10,12 @@ use std::sync::Arc;
 use arcp_proto::feature::Feature;
 use arcp_proto::machine::frame::{Record, RecordKind};
 use arcp_proto::machine::kept::{
-    Kept, KeptCredential, KeptJob, KeptKey, KeptSession, RestoredJob, RestoredSession, StoreOp,
+    Kept, KeptCredential, KeptFollow, KeptJob, KeptKey, KeptSession, RestoredJob, RestoredSession, StoreOp,
 };
 use arcp_proto::message::JobStatus;
 use arcp_proto::time::Timestamp;
 use arcp_store::sqlite::Inspector;
-use common::{Open, job, json, session};
+use common::{Open, follow, job, json, session};
 use proptest::prelude::*;
 
 /// One step; the numbers choose among few names, so that operations meet.
@@ -28,6 +28,8 @@ enum Step {
     UpdateJob(u8, bool),
     ForgetJob(u8),
     Follow(u8, u8, bool),
+    /// The history of the job is numbered in the session.
+    History(u8, u8),
     /// Appends to the job, numbered in the sessions whose bit is set.
     Emit(u8, u8, u8),
     Key(u8, bool),
@@ -47,6 +49,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (name.clone(), any::<bool>()).prop_map(|(id, running)| Step::UpdateJob(id, running)),
         1 => name.clone().prop_map(Step::ForgetJob),
         2 => (name.clone(), name.clone(), any::<bool>()).prop_map(|(id, job, on)| Step::Follow(id, job, on)),
+        2 => (name.clone(), name.clone()).prop_map(|(id, job)| Step::History(id, job)),
         24 => (name.clone(), 0..8_u8, 0..40_u8).prop_map(|(job, into, kind)| Step::Emit(job, into, kind)),
         1 => (name.clone(), any::<bool>()).prop_map(|(id, save)| Step::Key(id, save)),
         1 => (name, any::<bool>()).prop_map(|(id, save)| Step::Credential(id, save)),
@@ -62,7 +65,8 @@ struct ModelSession {
     /// By number, the record and which life of its job it belongs to.
     numbers: BTreeMap<u64, (u64, Arc<Record>)>,
     last: u64,
-    follows: BTreeSet<(u64, Arc<str>)>,
+    /// By life and id of the job.
+    follows: BTreeMap<(u64, Arc<str>), KeptFollow>,
 }
 
 #[derive(Debug)]
@@ -98,7 +102,7 @@ impl Model {
                     freed: 0,
                     numbers: BTreeMap::new(),
                     last: 0,
-                    follows: BTreeSet::new(),
+                    follows: BTreeMap::new(),
                 });
                 known.saved = saved.clone();
                 vec![StoreOp::SaveSession(Box::new(saved))]
@@ -156,12 +160,28 @@ impl Model {
                     return Vec::new();
                 };
                 let entry = (job.life, job_id.clone().into());
-                if follows {
-                    known.follows.insert(entry)
-                } else {
-                    known.follows.remove(&entry)
+                if !follows {
+                    known.follows.remove(&entry);
+                    return vec![StoreOp::Unfollow { session: session.into(), job_id: job_id.into() }];
+                }
+                let follow = follow(&session, &job_id);
+                known.follows.insert(entry, follow.clone());
+                vec![StoreOp::Follow(Box::new(follow))]
+            }
+            Step::History(id, of) => {
+                let (session, job_id) = (format!("sess_{id}"), format!("job_{of}"));
+                let (Some(known), Some(job)) = (self.sessions.get_mut(&session), self.jobs.get(&job_id)) else {
+                    return Vec::new();
                 };
-                vec![StoreOp::Subscription { session: session.into(), job_id: job_id.into(), follows }]
+                if let Some(follow) = known.follows.get_mut(&(job.life, job_id.clone().into())) {
+                    follow.owed_after = None;
+                }
+                let first_event_seq = known.last + 1;
+                known.last += job.records.len() as u64;
+                let copies = job.records.iter().map(|record| (job.life, Arc::clone(record)));
+                known.numbers.extend((first_event_seq..).zip(copies));
+                let records = job.records.clone();
+                vec![StoreOp::History { session: session.into(), job_id: job_id.into(), first_event_seq, records }]
             }
             Step::Emit(id, into, kind) => self.emit(id, into, kind),
             Step::Key(id, save) => {
@@ -246,8 +266,8 @@ impl Model {
                 follows: session
                     .follows
                     .iter()
-                    .filter(|(life, _)| lives.contains(life))
-                    .map(|(_, id)| id.clone())
+                    .filter(|((life, _), _)| lives.contains(life))
+                    .map(|(_, follow)| follow.clone())
                     .collect(),
             }
         });

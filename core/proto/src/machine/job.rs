@@ -174,6 +174,11 @@ impl LeaseEnd {
 }
 
 impl Job {
+    /// Whether this session follows it.
+    pub(super) fn is_followed_by(&self, session: SessionKey) -> bool {
+        self.subscribers.iter().any(|subscriber| subscriber.session == session)
+    }
+
     /// A job that waits to be started.
     ///
     /// # Errors
@@ -241,6 +246,7 @@ impl Job {
             delegate_id: self.family.delegate_id.clone(),
             created_at: self.created_at,
             key: self.claim.as_ref().map(|(_, key)| key.clone()),
+            trace_context: start.trace_context.clone(),
         }
     }
 

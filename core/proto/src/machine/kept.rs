@@ -9,6 +9,7 @@ use super::frame::{Record, WireProfile};
 use crate::json::RawJson;
 use crate::message::JobStatus;
 use crate::time::Timestamp;
+use crate::trace::TraceContext;
 
 /// The SHA-256 of a secret: the secret itself is never kept (D-8).
 pub type TokenHash = [u8; 32];
@@ -38,14 +39,14 @@ pub enum StoreOp {
         /// Current counters as a JSON object.
         budget: Option<RawJson>,
     },
-    /// This session follows that job from now on, or no longer does.
-    Subscription {
+    /// This session follows that job from now on.
+    Follow(Box<KeptFollow>),
+    /// This session no longer follows that job.
+    Unfollow {
         /// The session.
         session: Arc<str>,
         /// The job.
         job_id: Arc<str>,
-        /// Whether it follows.
-        follows: bool,
     },
     /// Append a record to its job.
     Append(Arc<Record>),
@@ -57,6 +58,18 @@ pub enum StoreOp {
         event_seq: u64,
         /// The record.
         record: Arc<Record>,
+    },
+    /// A session is given the history it is owed, all of it or nothing: these records have the numbers from
+    /// `first_event_seq` on, and none is owed any more.
+    History {
+        /// The session.
+        session: Arc<str>,
+        /// The job.
+        job_id: Arc<str>,
+        /// The number of the first record.
+        first_event_seq: u64,
+        /// Appended by earlier operations.
+        records: Vec<Arc<Record>>,
     },
     /// Forget the job and its records, also where sessions number them: such a session then comes back with everything
     /// up to the last number that is gone freed.
@@ -106,6 +119,32 @@ pub struct ResumedBy {
     pub token: TokenHash,
 }
 
+/// That a session follows a job of another session, as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct KeptFollow {
+    /// The session that follows.
+    pub session: Arc<str>,
+    /// The job.
+    pub job_id: Arc<str>,
+    /// The `id` of the request that made it follow, to repeat its answer (D-17).
+    pub request_id: String,
+    /// Which answer that is.
+    pub asked_by: AskedBy,
+    /// The payload of that answer, as JSON.
+    pub answer: String,
+    /// It has yet to be given the history behind this `source_seq`; 0 means all.
+    pub owed_after: Option<u64>,
+}
+
+/// What made a session follow a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AskedBy {
+    /// `job.subscribe`, answered by `job.subscribed`.
+    Subscribe,
+    /// A `job.submit` under a key that was used, answered by `job.accepted`.
+    Submit,
+}
+
 /// A job as it is kept.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KeptJob {
@@ -139,6 +178,8 @@ pub struct KeptJob {
     pub created_at: Timestamp,
     /// The idempotency key it was submitted under.
     pub key: Option<String>,
+    /// What the submit said about the span that caused it.
+    pub trace_context: Option<TraceContext>,
 }
 
 /// An idempotency key as it is kept.
@@ -200,7 +241,7 @@ pub struct RestoredSession {
     /// The numbered records that are kept, in order: numbers `freed + 1`, `freed + 2`, …
     pub log: Vec<Arc<Record>>,
     /// The jobs it follows.
-    pub follows: Vec<Arc<str>>,
+    pub follows: Vec<KeptFollow>,
 }
 
 /// A job as it comes back.

@@ -45,7 +45,7 @@ pub struct Session {
     pub(super) log: Log,
     /// Acceptances that no connection has taken yet: they go before the replay.
     pub(super) untold: Vec<Frame>,
-    /// After a restart: acceptances, by job, of which nobody knows whether they were taken.
+    /// After a restart: openings, by job, of which nobody knows whether they were taken.
     pub(super) unsure: HashMap<Arc<str>, Frame>,
     /// Jobs this session submitted that have not ended.
     pub(super) running: HashSet<JobKey>,
@@ -69,6 +69,15 @@ pub(super) struct Log {
     pub(super) freed: u64,
     copies: VecDeque<Copied>,
     bytes: usize,
+}
+
+impl Copied {
+    /// The opening that must go before this copy: its own job's before the job's first event, and before any event of a
+    /// job it only follows.
+    pub(super) fn take_opening(&self, unsure: &mut HashMap<Arc<str>, Frame>) -> Option<Frame> {
+        let may_open = self.record.job_seq == 1 || self.receiver != Receiver::Submitter;
+        if may_open { unsure.remove(&self.record.job_id) } else { None }
+    }
 }
 
 impl Log {
@@ -113,6 +122,12 @@ impl Log {
     /// Whether a client that has everything up to `last` can be given the rest.
     pub(super) fn covers(&self, last: u64) -> bool {
         (self.freed..=self.highest()).contains(&last)
+    }
+
+    /// Everything that is kept up to `last`.
+    pub(super) fn through_number(&self, last: u64) -> impl Iterator<Item = &Copied> {
+        let count = usize::try_from(last.saturating_sub(self.freed)).unwrap_or(usize::MAX);
+        self.copies.iter().take(count)
     }
 
     /// Everything above `last`, with its numbers.

@@ -30,8 +30,6 @@ struct Resumer {
     unanswered: BTreeMap<String, Value>,
     /// The resume that was asked for is refused.
     refused: bool,
-    /// The first session is gone.
-    again: bool,
     conns: u32,
     requests: u32,
 }
@@ -80,7 +78,6 @@ impl Run {
             jobs: BTreeMap::new(),
             unanswered: BTreeMap::new(),
             refused: false,
-            again: false,
             conns: 0,
             requests: 0,
         };
@@ -96,9 +93,7 @@ impl Run {
             11 => self.cut()?,
             12 | 13 => self.resume()?,
             14 => self.ack()?,
-            // Not after a start-over: a process that dies while a history is handed out leaves a subscription without
-            // the part that was not stored.
-            15 if self.durable && !self.client.again => self.restart(what)?,
+            15 if self.durable => self.restart(what)?,
             18 | 19 if self.client.unanswered.len() > 4 => {}
             18 => self.ask_of(what, "job.cancel", &json!({"reason": "enough"}))?,
             19 => self.ask("session.list_jobs", &json!({"limit": 1 + what % 4}))?,
@@ -283,7 +278,6 @@ impl Run {
         client.token = welcome["payload"]["resume_token"].as_str().unwrap_or_default().to_owned();
         client.asked = None;
         client.refused = false;
-        client.again = true;
         client.conn = Some(conn);
         (client.last_seq, client.acked) = (0, 0);
         client.texts.clear();

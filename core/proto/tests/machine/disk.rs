@@ -1,13 +1,13 @@
 //! What a durable store holds, as a model: the operations it has answered, and what the next process finds.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arcp_proto::feature::Feature;
 use arcp_proto::json::RawJson;
 use arcp_proto::machine::frame::Record;
 use arcp_proto::machine::kept::{
-    Kept, KeptCredential, KeptJob, KeptKey, KeptSession, RestoredJob, RestoredSession, StoreOp,
+    Kept, KeptCredential, KeptFollow, KeptJob, KeptKey, KeptSession, RestoredJob, RestoredSession, StoreOp,
 };
 use arcp_proto::message::JobStatus;
 
@@ -24,7 +24,7 @@ struct SessionFile {
     session: KeptSession,
     freed: u64,
     numbers: BTreeMap<u64, Arc<Record>>,
-    follows: BTreeSet<Arc<str>>,
+    follows: BTreeMap<Arc<str>, KeptFollow>,
 }
 
 struct JobFile {
@@ -44,7 +44,7 @@ impl Disk {
                         session: (*session).clone(),
                         freed: 0,
                         numbers: BTreeMap::new(),
-                        follows: BTreeSet::new(),
+                        follows: BTreeMap::new(),
                     };
                     self.sessions.insert(Arc::clone(&session.id), file);
                 }
@@ -67,13 +67,22 @@ impl Disk {
                     file.budget = budget;
                 }
             }
-            StoreOp::Subscription { session, job_id, follows } => {
+            StoreOp::Follow(follow) => {
+                if let Some(file) = self.sessions.get_mut(&follow.session) {
+                    file.follows.insert(Arc::clone(&follow.job_id), *follow);
+                }
+            }
+            StoreOp::Unfollow { session, job_id } => {
                 if let Some(file) = self.sessions.get_mut(&session) {
-                    if follows {
-                        file.follows.insert(job_id)
-                    } else {
-                        file.follows.remove(&job_id)
-                    };
+                    file.follows.remove(&job_id);
+                }
+            }
+            StoreOp::History { session, job_id, first_event_seq, records } => {
+                if let Some(file) = self.sessions.get_mut(&session) {
+                    file.numbers.extend((first_event_seq..).zip(records));
+                    if let Some(follow) = file.follows.get_mut(&job_id) {
+                        follow.owed_after = None;
+                    }
                 }
             }
             StoreOp::Append(record) => {
@@ -125,7 +134,7 @@ impl Disk {
         let last_gone = file.numbers.iter().filter(|(_, record)| gone(record)).map(|(seq, _)| *seq).max().unwrap_or(0);
         let freed = file.freed.max(last_gone);
         let log = file.numbers.range(freed + 1..).map(|(_, record)| Arc::clone(record)).collect();
-        RestoredSession { session: file.session.clone(), freed, log, follows: file.follows.iter().cloned().collect() }
+        RestoredSession { session: file.session.clone(), freed, log, follows: file.follows.values().cloned().collect() }
     }
 }
 

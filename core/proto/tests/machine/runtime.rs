@@ -349,7 +349,7 @@ impl Game {
         self.world.settle()
     }
 
-    /// How many of the waiting records are kept now, `"all"`, or why none is.
+    /// How many of the waiting records are kept now, or of the waiting operations; `"all"`, or why none is.
     fn store(&mut self, answer: &Value) -> Result<()> {
         let last = self.world.store.last_waiting().ok_or("nothing waits for the store")?;
         match answer {
@@ -357,6 +357,12 @@ impl Game {
             Value::Number(_) => {
                 let place = usize::try_from(answer.as_u64().unwrap_or_default()).unwrap_or_default();
                 let upto = self.world.store.through(place).ok_or("fewer records wait for the store")?;
+                self.world.stored(upto, Ok(()))
+            }
+            count if count["operations"].is_u64() => {
+                let place = usize::try_from(count["operations"].as_u64().unwrap_or_default()).unwrap_or_default();
+                let waiting = self.world.store.waiting.get(place.wrapping_sub(1));
+                let upto = waiting.map(|(ticket, _)| *ticket).ok_or("fewer operations wait for the store")?;
                 self.world.stored(upto, Ok(()))
             }
             fault => self.world.stored(last, Err(fault["fails"].as_str().unwrap_or_default().to_owned())),

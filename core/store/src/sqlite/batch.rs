@@ -8,7 +8,7 @@ use std::sync::Arc;
 use arcp_proto::feature::Feature;
 use arcp_proto::json::RawJson;
 use arcp_proto::machine::frame::{Record, RecordKind};
-use arcp_proto::machine::kept::{KeptCredential, KeptJob, KeptKey, KeptSession, StoreOp};
+use arcp_proto::machine::kept::{KeptCredential, KeptFollow, KeptJob, KeptKey, KeptSession, StoreOp};
 use arcp_proto::message::JobStatus;
 
 use super::runs::Runs;
@@ -143,7 +143,10 @@ pub(super) struct Batch {
     pub(super) forgotten_jobs: Vec<i64>,
     pub(super) sessions: HashMap<i64, StagedSession>,
     pub(super) jobs: HashMap<i64, StagedJob>,
-    pub(super) subscriptions: HashMap<(i64, i64), bool>,
+    /// `None` ends one.
+    pub(super) subscriptions: HashMap<(i64, i64), Option<Box<KeptFollow>>>,
+    /// Subscriptions of earlier batches whose history has come.
+    pub(super) settled_histories: Vec<(i64, i64)>,
     pub(super) keys: HashMap<(Arc<str>, String), Option<Box<KeptKey>>>,
     pub(super) credentials: HashMap<String, Option<Box<KeptCredential>>>,
     /// To be answered once the rest is committed.
@@ -157,19 +160,16 @@ impl Batch {
         self.operations += 1;
         match op {
             StoreOp::Append(record) => self.append(index, cap, &record),
-            StoreOp::Number { session, event_seq, record } => {
-                // A number of a session that is forgotten goes nowhere.
-                let Some(session) = index.session(&session) else { return };
-                // No job has key 0: such a number names a record that is gone.
-                let job = index.job(&record.job_id).unwrap_or(0);
-                let numbers = &mut self.sessions.entry(session).or_default().numbers;
-                match numbers.last_mut() {
-                    Some(runs) if runs.count < ROW_NUMBERS => runs.push(event_seq, job, record.job_seq),
-                    _ => {
-                        let mut runs = Runs::default();
-                        runs.push(event_seq, job, record.job_seq);
-                        numbers.push(runs);
-                    }
+            StoreOp::Number { session, event_seq, record } => self.number(index, &session, event_seq, &record),
+            StoreOp::History { session, job_id, first_event_seq, records } => {
+                for (event_seq, record) in (first_event_seq..).zip(&records) {
+                    self.number(index, &session, event_seq, record);
+                }
+                let (Some(session), Some(job)) = (index.session(&session), index.job(&job_id)) else { return };
+                match self.subscriptions.get_mut(&(session, job)) {
+                    Some(Some(follow)) => follow.owed_after = None,
+                    Some(None) => {}
+                    None => self.settled_histories.push((session, job)),
                 }
             }
             StoreOp::Free { session, through } => {
@@ -208,9 +208,14 @@ impl Batch {
                 }
                 state.budget = budget;
             }
-            StoreOp::Subscription { session, job_id, follows } => {
+            StoreOp::Follow(follow) => {
+                let (session, job) = (index.session(&follow.session), index.job(&follow.job_id));
+                let (Some(session), Some(job)) = (session, job) else { return };
+                self.subscriptions.insert((session, job), Some(follow));
+            }
+            StoreOp::Unfollow { session, job_id } => {
                 let (Some(session), Some(job)) = (index.session(&session), index.job(&job_id)) else { return };
-                self.subscriptions.insert((session, job), follows);
+                self.subscriptions.insert((session, job), None);
             }
             StoreOp::ForgetJob(id) => {
                 index.last_job = None;
@@ -244,6 +249,22 @@ impl Batch {
             None => key.and_then(|key| index.states.get(&key)).map_or(0, |state| state.job_seq),
         };
         self.history.push(HistoryRequest { request, job_id, key, after_source_seq, through_job_seq });
+    }
+
+    fn number(&mut self, index: &mut Index, session: &Arc<str>, event_seq: u64, record: &Record) {
+        // A number of a session that is forgotten goes nowhere.
+        let Some(session) = index.session(session) else { return };
+        // No job has key 0: such a number names a record that is gone.
+        let job = index.job(&record.job_id).unwrap_or(0);
+        let numbers = &mut self.sessions.entry(session).or_default().numbers;
+        match numbers.last_mut() {
+            Some(runs) if runs.count < ROW_NUMBERS => runs.push(event_seq, job, record.job_seq),
+            _ => {
+                let mut runs = Runs::default();
+                runs.push(event_seq, job, record.job_seq);
+                numbers.push(runs);
+            }
+        }
     }
 
     fn append(&mut self, index: &mut Index, cap: PerJobCap, record: &Record) {

@@ -6,7 +6,8 @@ use super::batch::{Batch, Index, JobState, StagedJob, StagedSession};
 use super::segment::{encode_one, status_code};
 use crate::PerJobCap;
 use arcp_proto::machine::frame::WireProfile;
-use arcp_proto::machine::kept::{KeptCredential, KeptJob, KeptKey, KeptSession};
+use arcp_proto::machine::kept::{AskedBy, KeptCredential, KeptFollow, KeptJob, KeptKey, KeptSession};
+use arcp_proto::trace::TraceContext;
 
 /// What else the index must know once the transaction is committed.
 pub(super) type Settled = Vec<(i64, JobState)>;
@@ -39,13 +40,18 @@ pub(super) fn commit(
         let state = index.states.get(key).cloned().unwrap_or_default();
         settled.push((*key, write_job(&transaction, *key, staged, state, cap)?));
     }
-    for ((session, job), follows) in &batch.subscriptions {
-        let sql = if *follows {
-            "INSERT OR IGNORE INTO subscription VALUES (?1, ?2)"
-        } else {
-            "DELETE FROM subscription WHERE session = ?1 AND job = ?2"
-        };
+    for (session, job) in &batch.settled_histories {
+        let sql = "UPDATE subscription SET owed_after = NULL WHERE session = ?1 AND job = ?2";
         transaction.prepare_cached(sql)?.execute([session, job])?;
+    }
+    for ((session, job), follow) in &batch.subscriptions {
+        match follow {
+            Some(follow) => write_follow(&transaction, *session, *job, follow)?,
+            None => {
+                let sql = "DELETE FROM subscription WHERE session = ?1 AND job = ?2";
+                transaction.prepare_cached(sql)?.execute([session, job])?;
+            }
+        }
     }
     for ((principal, name), kept) in &batch.keys {
         match kept {
@@ -66,6 +72,18 @@ pub(super) fn commit(
     }
     transaction.commit()?;
     Ok(settled)
+}
+
+fn write_follow(conn: &Connection, session: i64, job: i64, follow: &KeptFollow) -> rusqlite::Result<()> {
+    let sql = "INSERT OR REPLACE INTO subscription (session, job, request_id, asked_by, answer, owed_after) \
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    let asked_by = match follow.asked_by {
+        AskedBy::Subscribe => 0,
+        AskedBy::Submit => 1,
+    };
+    let owed_after = follow.owed_after.map(u64::cast_signed);
+    conn.prepare_cached(sql)?.execute(params![session, job, follow.request_id, asked_by, follow.answer, owed_after])?;
+    Ok(())
 }
 
 fn write_session(conn: &Connection, key: i64, staged: &StagedSession) -> rusqlite::Result<()> {
@@ -179,10 +197,11 @@ fn drop_oldest(conn: &Connection, key: i64, state: &mut JobState, cap: PerJobCap
 }
 
 fn save_job(conn: &Connection, key: i64, job: &KeptJob) -> rusqlite::Result<()> {
-    let sql = "INSERT INTO job VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16) \
-               ON CONFLICT (key) DO UPDATE SET session = ?3, request_id = ?4, principal = ?5, agent = ?6, \
+    let sql = "INSERT INTO job VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, \
+               ?17, ?18) ON CONFLICT (key) DO UPDATE SET session = ?3, request_id = ?4, principal = ?5, agent = ?6, \
                version = ?7, trace_id = ?8, input = ?9, lease = ?10, expires_at = ?11, max_runtime_sec = ?12, \
-               parent_job_id = ?13, delegate_id = ?14, created_at = ?15, idempotency_key = ?16";
+               parent_job_id = ?13, delegate_id = ?14, created_at = ?15, idempotency_key = ?16, traceparent = ?17, \
+               tracestate = ?18";
     conn.prepare_cached(sql)?.execute(params![
         key,
         job.job_id,
@@ -200,6 +219,8 @@ fn save_job(conn: &Connection, key: i64, job: &KeptJob) -> rusqlite::Result<()> 
         job.delegate_id,
         job.created_at.0,
         job.key,
+        job.trace_context.as_ref().map(TraceContext::traceparent),
+        job.trace_context.as_ref().and_then(TraceContext::tracestate),
     ])?;
     Ok(())
 }

@@ -19,7 +19,7 @@
 //! | `job` | what never changes of a job; without `created_at` it was never saved, and goes at the next opening |
 //! | `job_state` | what changes: state, counters, last places, whether a result chunk was sent, what is kept of it |
 //! | `segment` | records `first` to `last` of a job, `data` as laid out in `segment.rs` |
-//! | `subscription` | a session follows a job |
+//! | `subscription` | a session follows a job: the answer that said so, and the history it has yet to be given |
 //! | `idempotency_key` | a key, the answer it made, and the job's end once the job is forgotten |
 //! | `credential` | a credential to be revoked |
 //!

@@ -8,10 +8,11 @@ use std::sync::Arc;
 use arcp_proto::json::RawJson;
 use arcp_proto::machine::frame::{Record, WireProfile};
 use arcp_proto::machine::kept::{
-    Kept, KeptCredential, KeptJob, KeptKey, KeptSession, RestoredJob, RestoredSession, ResumedBy,
+    AskedBy, Kept, KeptCredential, KeptFollow, KeptJob, KeptKey, KeptSession, RestoredJob, RestoredSession, ResumedBy,
 };
 use arcp_proto::message::JobStatus;
 use arcp_proto::time::Timestamp;
+use arcp_proto::trace::TraceContext;
 use rusqlite::{Connection, Row};
 use serde_json::value::RawValue;
 
@@ -94,7 +95,8 @@ pub(super) fn take_over(conn: &mut Connection) -> Result<(Kept, Index), Problem>
     }
     records.fetch(conn, &ids)?;
 
-    let mut follows = follows(conn, &ids)?;
+    let names = sessions.iter().map(|session| (session.key, Arc::clone(&session.kept.id))).collect();
+    let mut follows = follows(conn, &names, &ids)?;
     for (session, runs) in sessions.into_iter().zip(numbers) {
         let (freed, log) = records.log(session.freed, &runs);
         index.sessions.insert(Arc::clone(&session.kept.id), session.key);
@@ -205,7 +207,8 @@ pub(super) fn jobs(conn: &Connection) -> Result<Vec<JobRow>, Problem> {
     let mut statement = conn.prepare(
         "SELECT j.key, j.id, j.session, j.request_id, j.principal, j.agent, j.version, j.trace_id, j.input, j.lease, \
          j.expires_at, j.max_runtime_sec, j.parent_job_id, j.delegate_id, j.created_at, j.idempotency_key, s.status, \
-         s.budget, s.job_seq, s.source_seq, s.chunked, s.ended, s.records, s.cost \
+         s.budget, s.job_seq, s.source_seq, s.chunked, s.ended, s.records, s.cost, \
+         j.traceparent, j.tracestate \
          FROM job j LEFT JOIN job_state s ON s.job = j.key WHERE j.created_at IS NOT NULL \
          ORDER BY j.created_at, j.id",
     )?;
@@ -241,6 +244,7 @@ pub(super) fn jobs(conn: &Connection) -> Result<Vec<JobRow>, Problem> {
             delegate_id: row.get(13)?,
             created_at: Timestamp(row.get(14)?),
             key: row.get(15)?,
+            trace_context: trace_context(row)?,
             job_id,
         };
         jobs.push(JobRow { key: row.get(0)?, kept, state });
@@ -248,14 +252,38 @@ pub(super) fn jobs(conn: &Connection) -> Result<Vec<JobRow>, Problem> {
     Ok(jobs)
 }
 
-fn follows(conn: &Connection, ids: &HashMap<i64, Arc<str>>) -> Result<HashMap<i64, Vec<Arc<str>>>, Problem> {
-    let mut statement = conn.prepare("SELECT session, job FROM subscription ORDER BY session, job")?;
+fn trace_context(row: &Row<'_>) -> rusqlite::Result<Option<TraceContext>> {
+    let (traceparent, tracestate): (Option<String>, Option<String>) = (row.get(24)?, row.get(25)?);
+    Ok(traceparent.and_then(|traceparent| TraceContext::parse(&traceparent, tracestate.as_deref())))
+}
+
+/// By session key, what it follows.
+fn follows(
+    conn: &Connection,
+    sessions: &HashMap<i64, Arc<str>>,
+    jobs: &HashMap<i64, Arc<str>>,
+) -> Result<HashMap<i64, Vec<KeptFollow>>, Problem> {
+    let mut statement = conn.prepare(
+        "SELECT session, job, request_id, asked_by, answer, owed_after FROM subscription ORDER BY session, job",
+    )?;
     let mut rows = statement.query([])?;
-    let mut follows: HashMap<i64, Vec<Arc<str>>> = HashMap::new();
+    let mut follows: HashMap<i64, Vec<KeptFollow>> = HashMap::new();
     while let Some(row) = rows.next()? {
-        if let Some(job_id) = ids.get(&row.get(1)?) {
-            follows.entry(row.get(0)?).or_default().push(Arc::clone(job_id));
-        }
+        let key = row.get(0)?;
+        let (Some(session), Some(job_id)) = (sessions.get(&key), jobs.get(&row.get(1)?)) else { continue };
+        let asked_by = match row.get::<_, i64>(3)? {
+            0 => AskedBy::Subscribe,
+            1 => AskedBy::Submit,
+            other => return Err(Problem::Damaged(format!("session {session} follows {job_id} by a request {other}"))),
+        };
+        follows.entry(key).or_default().push(KeptFollow {
+            session: Arc::clone(session),
+            job_id: Arc::clone(job_id),
+            request_id: row.get(2)?,
+            asked_by,
+            answer: row.get(4)?,
+            owed_after: row.get::<_, Option<i64>>(5)?.map(i64::cast_unsigned),
+        });
     }
     Ok(follows)
 }

@@ -13,7 +13,7 @@ use crate::StoreError;
 const APPLICATION_ID: i64 = 0x4152_4350;
 
 /// Step `n` leads from version `n` to version `n + 1`. A released step never changes.
-const MIGRATIONS: [fn(&Transaction<'_>) -> rusqlite::Result<()>; 1] = [tables_of_version_1];
+const MIGRATIONS: [fn(&Transaction<'_>) -> rusqlite::Result<()>; 2] = [tables_of_version_1, columns_of_version_2];
 
 /// The version this program writes (`PRAGMA user_version`).
 pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;
@@ -64,6 +64,19 @@ fn tables_of_version_1(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
          CREATE TABLE credential (
              id TEXT PRIMARY KEY, job_id TEXT NOT NULL, handle TEXT NOT NULL, issued_at INTEGER NOT NULL)
              WITHOUT ROWID;",
+    )
+}
+
+/// A session that follows a job comes back with the answer that said so and the history it is owed, a job with the span
+/// that caused it.
+fn columns_of_version_2(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+    transaction.execute_batch(
+        "ALTER TABLE subscription ADD COLUMN request_id TEXT NOT NULL DEFAULT '';
+         ALTER TABLE subscription ADD COLUMN asked_by INTEGER NOT NULL DEFAULT 0;
+         ALTER TABLE subscription ADD COLUMN answer TEXT NOT NULL DEFAULT '';
+         ALTER TABLE subscription ADD COLUMN owed_after INTEGER;
+         ALTER TABLE job ADD COLUMN traceparent TEXT;
+         ALTER TABLE job ADD COLUMN tracestate TEXT;",
     )
 }
 

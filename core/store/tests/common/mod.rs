@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use arcp_proto::json::RawJson;
 use arcp_proto::machine::frame::{Record, RecordKind, WireProfile};
-use arcp_proto::machine::kept::{Kept, KeptJob, KeptSession, StoreOp};
+use arcp_proto::machine::kept::{AskedBy, Kept, KeptFollow, KeptJob, KeptSession, StoreOp};
 use arcp_proto::time::Timestamp;
 use arcp_store::{SqliteOptions, SqliteStore, Store, StoreSink};
 
@@ -153,6 +153,17 @@ pub(crate) fn json(text: &str) -> RawJson {
     RawJson::parse(text).unwrap()
 }
 
+pub(crate) fn follow(session: &str, job_id: &str) -> KeptFollow {
+    KeptFollow {
+        session: session.into(),
+        job_id: job_id.into(),
+        request_id: format!("request of {session}"),
+        asked_by: AskedBy::Submit,
+        answer: format!("{{\"job_id\":\"{job_id}\"}}"),
+        owed_after: Some(7),
+    }
+}
+
 pub(crate) fn session(id: &str) -> KeptSession {
     KeptSession {
         id: id.into(),
@@ -183,6 +194,7 @@ pub(crate) fn job(job_id: &str, session: &str) -> KeptJob {
         delegate_id: None,
         created_at: Timestamp(1_700_000_000_000),
         key: None,
+        trace_context: None,
     }
 }
 

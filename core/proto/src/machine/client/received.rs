@@ -332,7 +332,11 @@ impl ClientMachine {
         let named = subscribed.request_id.as_deref().and_then(|id| self.pending_by_id.get(id)).copied();
         // The handle may have ended already, where history comes before the answer.
         let named = named.filter(|ticket| self.pending.get(ticket).is_some_and(follows));
-        let first = || self.pending.iter().find(|(_, pending)| of_job(pending)).map(|(ticket, _)| *ticket);
+        let first = || {
+            // An answer that names another request, such as one repeated after a restart, settles none of these.
+            let unnamed = subscribed.request_id.is_none();
+            self.pending.iter().find(|(_, pending)| unnamed && of_job(pending)).map(|(ticket, _)| *ticket)
+        };
         let Some((ticket, what)) = named.or_else(first).and_then(|ticket| self.settle(ticket)) else { return };
         // Where history comes before the answer, an end that was kept is here already.
         let ended = subscribed.current_status.is_terminal() && (!subscribed.replayed || self.link.is_py11);

@@ -363,20 +363,32 @@ impl RuntimeMachine {
 
     /// Sends a numbered copy, once it is stored.
     fn hand_out(&mut self, now: Now, key: SessionKey, event_seq: u64, copied: Copied) {
+        self.keep_number(key, event_seq, &copied.record);
+        self.gate(now, Gated::Copy(key, copied));
+    }
+
+    fn keep_number(&mut self, key: SessionKey, event_seq: u64, record: &Arc<Record>) {
         if self.config.durable
             && let Some(session) = self.sessions.get(&key)
         {
-            let (session, record) = (Arc::clone(session.id()), Arc::clone(&copied.record));
+            let (session, record) = (Arc::clone(session.id()), Arc::clone(record));
             self.storage.keep(StoreOp::Number { session, event_seq, record });
         }
-        self.gate(now, Gated::Copy(key, copied));
+    }
+
+    /// Gives a kept record one more session's next number, if that session sees it.
+    pub(super) fn number_copy(&mut self, key: SessionKey, record: &Arc<Record>, receiver: Receiver) -> Option<Copied> {
+        let session = self.sessions.get_mut(&key).filter(|session| session.sees(record.feature))?;
+        let event_seq = session.next_seq();
+        self.keep_number(key, event_seq, record);
+        Some(Copied { record: Arc::clone(record), receiver })
     }
 
     /// Sends a kept record to one more session, under that session's next number.
     pub(super) fn send_copy(&mut self, now: Now, key: SessionKey, record: &Arc<Record>, receiver: Receiver) {
-        let Some(session) = self.sessions.get_mut(&key).filter(|session| session.sees(record.feature)) else { return };
-        let event_seq = session.next_seq();
-        self.hand_out(now, key, event_seq, Copied { record: Arc::clone(record), receiver });
+        if let Some(copied) = self.number_copy(key, record, receiver) {
+            self.gate(now, Gated::Copy(key, copied));
+        }
     }
 }
 

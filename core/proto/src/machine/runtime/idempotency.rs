@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
+use super::storage::Gated;
+use super::subscription::Asked;
 use super::{ConnKey, RuntimeMachine, SessionKey, Timer, details};
 use crate::envelope::{Head, Header, write_frame};
 use crate::error::{Error, ErrorCode};
 use crate::json::{self, Limits, RawJson};
 use crate::machine::frame::{Receiver, Record};
 use crate::machine::job::{Job, Subscriber};
-use crate::machine::kept::{KeptKey, StoreOp};
+use crate::machine::kept::{AskedBy, KeptKey, StoreOp};
 use crate::message::{Accepted, RuntimeMessage, Submit, kind};
 use crate::time::{Now, Timestamp};
 
@@ -116,25 +118,51 @@ impl RuntimeMachine {
         let (job_id, trace_id) = (Arc::clone(&used.job_id), Arc::clone(&used.trace_id));
         let (accepted, kept) = (used.accepted.clone(), used.terminal.clone());
         self.audit_accepted(now, key, &job_id, accepted.agent.as_deref().unwrap_or_default(), true);
-        self.answer_accepted(now, conn, key, request_id, (Arc::clone(&job_id), trace_id), accepted);
-        let awaits_store = self.storage.holds_terminal(key, &job_id);
-        let known = self.jobs_by_id.get(&job_id).copied().and_then(|key| self.jobs.get_mut(&key).map(|job| (key, job)));
-        let Some((job_key, job)) = known else {
-            if let Some(terminal) = kept {
-                self.send_copy(now, key, &terminal, Receiver::Principal);
-            }
-            return Ok(());
-        };
-        let foreign = job.session != Some(key);
-        if awaits_store || job.subscribers.iter().any(|subscriber| subscriber.session == key) {
-            // The terminal is on its way already, behind the events.
-        } else if let Some(terminal) = job.terminal.clone() {
-            let receiver = if foreign { Receiver::Principal } else { Receiver::Submitter };
-            self.send_copy(now, key, &terminal, receiver);
-        } else if foreign {
-            job.subscribers.push(Subscriber { session: key, held: None });
-            self.follow(key, job_key, &job_id);
+        let accepted = self.accepted_for(key, accepted, request_id);
+        // What the answer promises is kept ahead of it: the end, or that this session follows the job.
+        let end = self.end_to_repeat(key, &job_id, kept);
+        let end = end.and_then(|(terminal, receiver)| self.number_copy(key, &terminal, receiver));
+        if end.is_none() {
+            self.follow_again(key, &job_id, request_id, &accepted)?;
         }
+        self.answer_request(now, conn, key, request_id, kind::JOB_ACCEPTED, Some((job_id, trace_id)), &accepted);
+        if let Some(end) = end {
+            self.gate(now, Gated::Copy(key, end));
+        }
+        Ok(())
+    }
+
+    /// The end of a job that this session has not on its way already, and as whose copy it gets it.
+    fn end_to_repeat(
+        &self,
+        key: SessionKey,
+        job_id: &Arc<str>,
+        kept: Option<Arc<Record>>,
+    ) -> Option<(Arc<Record>, Receiver)> {
+        let Some(job) = self.jobs_by_id.get(job_id).and_then(|job| self.jobs.get(job)) else {
+            return kept.map(|terminal| (terminal, Receiver::Principal));
+        };
+        let on_its_way = self.storage.holds_terminal(key, job_id) || job.is_followed_by(key);
+        let terminal = job.terminal.clone().filter(|_| !on_its_way)?;
+        Some((terminal, if job.session == Some(key) { Receiver::Submitter } else { Receiver::Principal }))
+    }
+
+    /// Another session than the one that submitted a living job follows it, once.
+    fn follow_again(
+        &mut self,
+        key: SessionKey,
+        job_id: &Arc<str>,
+        request_id: &str,
+        accepted: &Accepted,
+    ) -> Result<(), Error> {
+        let Some(job_key) = self.jobs_by_id.get(job_id).copied() else { return Ok(()) };
+        let Some(job) = self.jobs.get_mut(&job_key) else { return Ok(()) };
+        if job.session == Some(key) || job.terminal.is_some() || job.is_followed_by(key) {
+            return Ok(());
+        }
+        job.subscribers.push(Subscriber { session: key, held: None });
+        let answer = &RawJson::from_serialize(accepted)?;
+        self.follow(key, job_key, job_id, Asked { request_id, by: AskedBy::Submit, answer, owed_after: None });
         Ok(())
     }
 

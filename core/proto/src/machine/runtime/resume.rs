@@ -210,10 +210,14 @@ impl RuntimeMachine {
         let detached_since = session.detached_since.take();
         let mut replay = std::mem::take(&mut session.untold);
         let mut unsure = std::mem::take(&mut session.unsure);
-        for (event_seq, copied) in replay_after.into_iter().flat_map(|last| session.log.after_number(last)) {
-            if copied.record.job_seq == 1 {
-                replay.extend(unsure.remove(&copied.record.job_id));
+        if let Some(last) = replay_after.filter(|_| !unsure.is_empty()) {
+            // Whoever has an event of a job was told of the job before.
+            for copied in session.log.through_number(last) {
+                unsure.remove(&copied.record.job_id);
             }
+        }
+        for (event_seq, copied) in replay_after.into_iter().flat_map(|last| session.log.after_number(last)) {
+            replay.extend(copied.take_opening(&mut unsure));
             replay.push(session.frame(event_seq, copied));
         }
         self.timers.clear(Timer::Handshake(conn));

@@ -1,6 +1,6 @@
 //! What is handed to the store, what waits for it, and what it gives back after a restart (D-8, D-18).
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::feature::FeatureSet;
 use crate::json::RawJson;
 use crate::lease::{self, Lease};
 use crate::machine::frame::{Frame, Receiver, SessionName};
-use crate::machine::job::{Family, Job, JobStart, LeaseEnd, Outcome, Subscriber};
+use crate::machine::job::{Family, Job, JobStart, LeaseEnd, Outcome};
 use crate::machine::kept::{Kept, RestoredJob, RestoredSession, StoreOp};
 use crate::machine::provision::{IssueRequest, Revocation};
 use crate::machine::session::{Copied, Log, MAX_UNTOLD, Session};
@@ -224,17 +224,19 @@ impl RuntimeMachine {
     /// # Errors
     /// When something kept cannot be read, which no store of this version writes.
     pub fn restore(&mut self, now: Now, kept: Kept) -> Result<(), Error> {
-        let mut followers: HashMap<Arc<str>, Vec<SessionKey>> = HashMap::new();
-        for restored in kept.sessions {
-            let follows = restored.follows.clone();
+        let mut follows = Vec::new();
+        for mut restored in kept.sessions {
+            let followed = std::mem::take(&mut restored.follows);
             let key = self.restore_session(now, restored);
-            for job_id in follows {
-                followers.entry(job_id).or_default().push(key);
-            }
+            follows.extend(followed.into_iter().map(|followed| (key, followed)));
         }
         for restored in kept.jobs {
-            let followers = followers.remove(&restored.job.job_id).unwrap_or_default();
-            self.restore_job(now, restored, &followers)?;
+            self.restore_job(now, restored)?;
+        }
+        for (key, followed) in follows {
+            if let Some(job) = self.jobs_by_id.get(&followed.job_id).copied() {
+                self.restore_follower(now, job, key, followed);
+            }
         }
         self.credentials.orphans = kept.credentials;
         for key in kept.keys {
@@ -278,7 +280,7 @@ impl RuntimeMachine {
         key
     }
 
-    fn restore_job(&mut self, now: Now, restored: RestoredJob, followers: &[SessionKey]) -> Result<(), Error> {
+    fn restore_job(&mut self, now: Now, restored: RestoredJob) -> Result<(), Error> {
         let RestoredJob { job: kept, status, budget: left, job_seq, source_seq, chunked, terminal } = restored;
         let lease = Lease::parse(kept.lease.get())?;
         let lease_budget = lease.budget();
@@ -297,7 +299,7 @@ impl RuntimeMachine {
             agent: kept.agent,
             version: kept.version,
             trace_id: kept.trace_id,
-            trace_context: None,
+            trace_context: kept.trace_context,
             lease: Arc::new(lease),
             lease_constraints: kept.expires_at.map(|end| LeaseConstraints { expires_at: Some(end) }),
             input: kept.input,
@@ -327,12 +329,6 @@ impl RuntimeMachine {
             if let Some(request_id) = request_id {
                 session.mark_seen(request_id);
                 session.remember_answer(request_id, ConnKey(0), frame);
-            }
-        }
-        for session in followers.iter().filter(|_| terminal.is_none()) {
-            job.subscribers.push(Subscriber { session: *session, held: None });
-            if let Some(session) = self.sessions.get_mut(session) {
-                session.subscriptions.insert(key);
             }
         }
         if let Some(terminal) = terminal {

@@ -230,9 +230,14 @@ impl RuntimeMachine {
         job: (Arc<str>, Arc<str>),
         accepted: Accepted,
     ) {
-        let profile = self.sessions.get(&key).map(|session| session.name.profile).unwrap_or_default();
-        let accepted = in_profile(profile, accepted, Some(request_id));
+        let accepted = self.accepted_for(key, accepted, request_id);
         self.answer_request(now, conn, key, request_id, kind::JOB_ACCEPTED, Some(job), &accepted);
+    }
+
+    /// The answer to this request, in the form this session's peer reads.
+    pub(super) fn accepted_for(&self, key: SessionKey, accepted: Accepted, request_id: &str) -> Accepted {
+        let profile = self.sessions.get(&key).map(|session| session.name.profile).unwrap_or_default();
+        in_profile(profile, accepted, Some(request_id))
     }
 }
 

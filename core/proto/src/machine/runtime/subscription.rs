@@ -3,23 +3,42 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
+use super::requests::answer_frame;
 use super::storage::Gated;
 use super::{ConnKey, JobKey, RuntimeEvent, RuntimeMachine, SessionKey};
 use crate::error::Error;
 use crate::feature::Feature;
-use crate::machine::frame::Record;
+use crate::json::RawJson;
+use crate::machine::frame::{Receiver, Record};
 use crate::machine::job::{Held, Subscriber};
-use crate::machine::kept::StoreOp;
+use crate::machine::kept::{AskedBy, KeptFollow, StoreOp};
+use crate::machine::session::Copied;
 use crate::message::{Subscribe, Subscribed, kind};
 use crate::time::Now;
 
+/// The request that makes a session follow a job.
+pub(super) struct Asked<'a> {
+    pub(super) request_id: &'a str,
+    pub(super) by: AskedBy,
+    /// The payload of its answer.
+    pub(super) answer: &'a RawJson,
+    /// The history to be sent is what lies behind this `source_seq`.
+    pub(super) owed_after: Option<u64>,
+}
+
 impl RuntimeMachine {
-    /// This session follows the job from now on.
-    pub(super) fn follow(&mut self, key: SessionKey, job: JobKey, job_id: &Arc<str>) {
+    /// This session follows the job from now on. To be kept ahead of the answer that says so, and with what it takes to
+    /// repeat that answer and to make up for a history that never came (D-17).
+    pub(super) fn follow(&mut self, key: SessionKey, job: JobKey, job_id: &Arc<str>, asked: Asked<'_>) {
         let Some(session) = self.sessions.get_mut(&key) else { return };
         session.subscriptions.insert(job);
         let session = Arc::clone(session.id());
-        self.keep_durable(|| StoreOp::Subscription { session, job_id: Arc::clone(job_id), follows: true });
+        let Asked { request_id, by, answer, owed_after } = asked;
+        self.keep_durable(|| {
+            let (job_id, request_id) = (Arc::clone(job_id), request_id.to_owned());
+            let answer = answer.get().to_owned();
+            StoreOp::Follow(Box::new(KeptFollow { session, job_id, request_id, asked_by: by, answer, owed_after }))
+        });
     }
 
     pub(super) fn subscribe(
@@ -40,7 +59,7 @@ impl RuntimeMachine {
         let ended = job.status.is_terminal();
         // Each event reaches a session once: its own running job's are on their way already, and a second
         // subscription is the first one.
-        let follows = job.subscribers.iter().any(|subscriber| subscriber.session == key);
+        let follows = job.is_followed_by(key);
         let own_live = job.session == Some(key) && (!ended || awaits_store);
         let fresh = !follows && !own_live;
         let after = subscribe.from_event_seq.unwrap_or(0);
@@ -60,10 +79,13 @@ impl RuntimeMachine {
             request_id: Some(id.to_owned()),
         };
         let (job_id, trace_id) = (Arc::clone(&job.start.job_id), Arc::clone(&job.start.trace_id));
+        let answer = RawJson::from_serialize(&answer)?;
         if fresh && (replay || !ended) {
             let held = replay.then(|| Held { ticket, records: VecDeque::new() });
             job.subscribers.push(Subscriber { session: key, held });
-            self.follow(key, job_key, &job_id);
+            let owed_after = replay.then_some(after);
+            let asked = Asked { request_id: id, by: AskedBy::Subscribe, answer: &answer, owed_after };
+            self.follow(key, job_key, &job_id, asked);
         }
         self.answer_request(now, conn, key, id, kind::JOB_SUBSCRIBED, Some((Arc::clone(&job_id), trace_id)), &answer);
         if replay {
@@ -100,11 +122,64 @@ impl RuntimeMachine {
         let receiver = self.jobs.get(&job_key).map(|job| self.receiver(session, job)).unwrap_or_default();
         let known: HashSet<u64> = records.iter().map(|record| record.job_seq).collect();
         let late = held.iter().filter(|record| !known.contains(&record.job_seq));
-        for record in records.iter().chain(late) {
-            self.send_copy(now, session, record, receiver);
-        }
+        let history: Vec<_> = records.iter().chain(late).map(Arc::clone).collect();
+        self.send_history(now, session, job_key, history, receiver);
         if let Some(conn) = conn {
             self.gate(now, Gated::EndOfHistory(conn));
+        }
+    }
+
+    /// Numbers a whole history in one operation, so that no crash leaves a part of it.
+    fn send_history(
+        &mut self,
+        now: Now,
+        key: SessionKey,
+        job: JobKey,
+        mut history: Vec<Arc<Record>>,
+        receiver: Receiver,
+    ) {
+        let Some(session) = self.sessions.get_mut(&key) else { return };
+        history.retain(|record| session.sees(record.feature));
+        let first_event_seq = session.event_seq + 1;
+        session.event_seq += history.len() as u64;
+        if self.config.durable
+            && let Some(job) = self.jobs.get(&job)
+        {
+            let (session, job_id) = (Arc::clone(session.id()), Arc::clone(&job.start.job_id));
+            self.storage.keep(StoreOp::History { session, job_id, first_event_seq, records: history.clone() });
+        }
+        for record in history {
+            self.gate(now, Gated::Copy(key, Copied { record, receiver }));
+        }
+    }
+
+    /// Takes back that a session follows this job. What it is owed of the history is read once more.
+    pub(super) fn restore_follower(&mut self, now: Now, job_key: JobKey, key: SessionKey, kept: KeptFollow) {
+        let ticket = self.fresh_key();
+        let Some(job) = self.jobs.get_mut(&job_key) else { return };
+        let Some(session) = self.sessions.get_mut(&key) else { return };
+        let owed = kept.owed_after.map(|after| (ticket, after));
+        if job.terminal.is_none() || owed.is_some() {
+            let held = owed.map(|(ticket, _)| Held { ticket, records: VecDeque::new() });
+            job.subscribers.push(Subscriber { session: key, held });
+            session.subscriptions.insert(job_key);
+        }
+        let kind = match kept.asked_by {
+            AskedBy::Subscribe => kind::JOB_SUBSCRIBED,
+            AskedBy::Submit => kind::JOB_ACCEPTED,
+        };
+        if let Ok(answer) = RawJson::parse(&kept.answer) {
+            let names = (Arc::clone(&job.start.job_id), Arc::clone(&job.start.trace_id));
+            let frame = answer_frame(&mut self.ids, now, session, kind, Some(names), &answer);
+            session.mark_seen(&kept.request_id);
+            session.remember_answer(&kept.request_id, ConnKey(0), frame.clone());
+            if job.session != Some(key) {
+                session.unsure.insert(Arc::clone(&kept.job_id), frame);
+            }
+        }
+        if let Some((ticket, after_source_seq)) = owed {
+            self.history.insert(ticket, (job_key, key));
+            self.events.push_back(RuntimeEvent::ReadHistory { ticket, job_id: kept.job_id, after_source_seq });
         }
     }
 

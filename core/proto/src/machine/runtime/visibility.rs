@@ -61,7 +61,7 @@ impl RuntimeMachine {
             && let Some(job_id) = job_id
         {
             let session = Arc::clone(session.id());
-            self.keep_durable(|| StoreOp::Subscription { session, job_id, follows: false });
+            self.keep_durable(|| StoreOp::Unfollow { session, job_id });
         }
     }
 
