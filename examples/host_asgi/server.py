@@ -1,6 +1,6 @@
 """Mounts a runtime in a Starlette application, beside an HTTP route of its own; FastAPI takes it the same way.
 
-Needs `pip install starlette 'uvicorn[standard]'`.
+Needs `pip install starlette uvicorn websockets`.
 """
 
 import asyncio

@@ -2,28 +2,28 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 from arcp import ARCPClient, ClientInfo, WebSocketTransport
+from arcp.client import JobEvent
 
 URL = os.environ.get("ARCP_DEMO_URL", "ws://127.0.0.1:7777/arcp")
 TOKEN = os.environ.get("ARCP_DEMO_TOKEN", "demo-token")
 
 
-def handle_naively(event: Mapping[str, Any]) -> str | None:
+def handle_naively(event: JobEvent) -> str | None:
     """Knows the protocol's kinds; whatever else comes is not its business."""
     return event["body"]["phase"] if event["kind"] == "status" else None
 
 
-def handle_awarely(event: Mapping[str, Any]) -> str | None:
+def handle_awarely(event: JobEvent) -> str | None:
     """Knows this vendor's kind too."""
     if event["kind"] == "x-vendor.acme.progress":
         return f"{event['body']['pages']} pages"
     return handle_naively(event)
 
 
-async def run(client: ARCPClient, show: Callable[[Mapping[str, Any]], str | None]) -> list[str]:
+async def run(client: ARCPClient, show: Callable[[JobEvent], str | None]) -> list[str]:
     handle = await client.submit(agent="crawl", lease_request={"x-vendor.acme.metrics": ["crawl/**"]})
     shown = []
     async for event in handle.events():

@@ -95,7 +95,8 @@ class Job:
         """As `JobContext.emit_event`, for programs written for the published SDK.
 
         Members that are spelled as there (`tool_call_id`, `name`, `arguments`, `output`, `media_type`, `size_bytes`) go
-        out with the protocol's names beside them. The runtime stamps the time; `ts` is not used.
+        out with the protocol's names beside them; so they do in the whole bodies that `tool_call`, `tool_result` and
+        `artifact_ref` take. The runtime stamps the time; `ts` is not used.
         """
         return self._context.emit_event(kind, with_protocol_names(kind, body))
 

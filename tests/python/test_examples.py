@@ -225,4 +225,4 @@ def test_every_example_is_here_and_in_the_tables() -> None:
     for table in (EXAMPLES / "README.md", EXAMPLES.parent / "README.md"):
         text = table.read_text(encoding="utf-8")
         for name in names:
-            assert f"{name}/)" in text or f"{name})" in text, f"{name} is not in {table}"
+            assert f"{name}/)" in text, f"{name} is not in {table}"
