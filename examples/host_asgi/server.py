@@ -4,7 +4,10 @@ Needs `pip install starlette uvicorn websockets`.
 """
 
 import asyncio
+import contextlib
 import os
+import signal
+from collections.abc import AsyncIterator
 from typing import Any
 
 import uvicorn
@@ -36,13 +39,21 @@ runtime = ARCPRuntime(
 )
 runtime.register_agent("echo", echo)
 
+
+@contextlib.asynccontextmanager
+async def lifespan(app: Starlette) -> AsyncIterator[None]:
+    yield
+    await runtime.close()
+
+
 # `uvicorn server:app` serves it too.
 app = Starlette(
     routes=[
         Route("/health", health),
         # Pages that a browser loaded from elsewhere do not get in by a name that points here.
         WebSocketRoute("/arcp", arcp_asgi_app(runtime, allowed_hosts=["localhost", "127.0.0.1"])),
-    ]
+    ],
+    lifespan=lifespan,
 )
 
 
@@ -55,8 +66,10 @@ async def main() -> None:
         port = server.servers[0].sockets[0].getsockname()[1]
         print(f"listening on ws://127.0.0.1:{port}/arcp", flush=True)
     await serving
-    await runtime.close()
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    # SIGTERM ends it as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(main())

@@ -30,7 +30,7 @@ async def main() -> None:
     async with client:
         transport = await WebSocketTransport.connect(URL)
         await client.connect(with_tracing(transport, tracer=tracer))
-        # What the program does is a span like any other. All that is said about the job, on both sides, is in its trace.
+        # All that is said about the job, on both sides, is in the trace of what the program does here.
         with tracer.start_as_current_span("ask for an echo"):
             handle = await client.submit(agent="echo", input={"hi": 1})
             result = await handle.done

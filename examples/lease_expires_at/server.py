@@ -14,11 +14,12 @@ TOKEN = os.environ.get("ARCP_DEMO_TOKEN", "demo-token")
 
 
 async def sleeper(input: Any, ctx: JobContext) -> Any:
-    await ctx.log("info", f"allowed until {ctx.lease_constraints and ctx.lease_constraints.expires_at}")
+    assert ctx.lease_constraints is not None
+    await ctx.log("info", f"allowed until {ctx.lease_constraints.expires_at}")
     try:
         await asyncio.sleep(10)
     except asyncio.CancelledError:
-        # A second is left for a last word.
+        # The job ends once the agent has: this is still heard.
         await ctx.log("warn", "the lease has ended")
         raise
 
@@ -37,7 +38,7 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    # Ends as with Ctrl-C.
+    # SIGTERM ends it as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(main())

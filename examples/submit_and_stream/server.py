@@ -37,7 +37,7 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    # Ends as with Ctrl-C.
+    # SIGTERM ends it as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(main())

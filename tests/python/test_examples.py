@@ -22,6 +22,8 @@ class Example:
 
     client: tuple[str, ...]
     server: tuple[str, ...] = ()
+    shared: tuple[tuple[str, str], ...] = ()
+    """Of the client's lines and of the server's: what they capture is the same on both sides."""
     environment: dict[str, str] = field(default_factory=dict)
 
 
@@ -126,6 +128,11 @@ PAIRS = {
             r"success: \{'echoed': \{'hi': 1\}\}",
         ),
         (r"span arcp\.recv job\.submit trace=[0-9a-f]{32}", r"span arcp\.send job\.result trace=[0-9a-f]{32}"),
+        (
+            (r"span arcp\.send job\.submit trace=(\w+)", r"span arcp\.recv job\.submit trace=(\w+)"),
+            (r"span arcp\.recv job\.event trace=(\w+)", r"span arcp\.send job\.event trace=(\w+)"),
+            (r"span arcp\.recv job\.result trace=(\w+)", r"span arcp\.recv job\.submit trace=(\w+)"),
+        ),
     ),
     "host_asgi": Example((r"health: ok", r"\['echo started'\], success: \{'echoed': \{'hi': 1\}\}")),
     "host_aiohttp": Example((r"health: ok", r"\['echo started'\], success: \{'echoed': \{'hi': 1\}\}")),
@@ -176,6 +183,11 @@ def expect_lines(program: Program, patterns: tuple[str, ...]) -> None:
         assert any(re.match(pattern, line) for line in lines), f"no {pattern!r} in its place in {program.lines}"
 
 
+def captured(program: Program, pattern: str) -> str:
+    """What the first line that matches holds."""
+    return next(found.group(1) for line in program.lines if (found := re.match(pattern, line)))
+
+
 @pytest.fixture(autouse=True)
 def interruptible() -> Iterator[None]:
     """A shell's background job ignores interrupts, and so would the programs started here."""
@@ -200,11 +212,12 @@ def test_pair(name: str) -> None:
             server.process.send_signal(quick)
             assert await server.end() == (0, ""), server.lines
         finally:
-            for program in (server,):
-                if program.process.returncode is None:
-                    program.process.kill()
+            if server.process.returncode is None:
+                server.process.kill()
         expect_lines(client, example.client)
         expect_lines(server, example.server)
+        for ours, theirs in example.shared:
+            assert captured(client, ours) == captured(server, theirs)
 
     run(main)
 
