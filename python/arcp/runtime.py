@@ -136,7 +136,9 @@ class ARCPRuntime:
 
     def _open(self) -> _native.Runtime:
         bearer = self.bearer
-        tokens = list(bearer._tokens.items()) if type(bearer) is StaticBearerVerifier else None
+        tokens: list[tuple[str, str]] | None = (
+            list(bearer._tokens.items()) if type(bearer) is StaticBearerVerifier else None
+        )
         jwt = bearer._options if type(bearer) is JWTVerifier else None
         return _native.Runtime(_native.encode(self._options, "options"), self._port.native, tokens, jwt)
 
@@ -347,7 +349,7 @@ class _Run:
         self._context._state = state
 
 
-def _path(db: Any) -> str:
+def _path(db: str | os.PathLike[str]) -> str:
     path = os.fspath(db)
     if not isinstance(path, str):
         raise TypeError(f"db must be a path as text, got {type(path).__name__}")
