@@ -21,8 +21,8 @@ def with_protocol_names(kind: str, body: Mapping[str, Any]) -> Mapping[str, Any]
     if kind == "artifact_ref" and "uri" not in body and isinstance(body.get("artifact_id"), str):
         # There, an artifact may have an id alone.
         added["uri"] = f"artifact:{body['artifact_id']}"
-    error = body.get("error")
-    if kind == "tool_result" and isinstance(error, Mapping) and "retryable" not in error:
+    if kind == "tool_result" and isinstance(body.get("error"), Mapping) and "retryable" not in body["error"]:
         # There, it may be left to the code.
+        error: Mapping[str, Any] = body["error"]
         added["error"] = {**error, "retryable": error_class_for(str(error.get("code"))).default_retryable}
     return {**body, **added} if added else body
