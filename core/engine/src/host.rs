@@ -10,6 +10,7 @@ use arcp_proto::json::RawJson;
 use arcp_proto::machine::RuntimeMachine;
 use arcp_proto::machine::job::{Job, JobStart, Outcome};
 use arcp_proto::machine::provision::{IssueRequest, Revocation};
+use arcp_proto::machine::session::Identity;
 use arcp_proto::machine::runtime::{ConnKey, JobKey, RuntimeEvent, Unrevoked};
 use arcp_proto::message::SecretText;
 use arcp_proto::time::Now;
@@ -269,7 +270,7 @@ impl Shared {
         });
     }
 
-    pub(crate) fn verified(self: &Arc<Self>, conn: ConnKey, verdict: Result<String, Error>) {
+    pub(crate) fn verified(self: &Arc<Self>, conn: ConnKey, verdict: Result<Identity, Error>) {
         self.notes.verified(self.clock.now().wall, &verdict);
         self.act(|machine, now| machine.handle_verified(now, conn, verdict));
     }

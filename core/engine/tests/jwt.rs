@@ -248,7 +248,7 @@ async fn many_at_once_share_one_fetch() {
     let token = signer.sign(Algorithm::EdDSA, Some("k1"), &claims());
     let all: Vec<VerifyFuture> = (0..50).map(|_| verifier.verify(&token)).collect();
     for verdict in timeout(BOUND, futures_util::future::join_all(all)).await.unwrap() {
-        assert_eq!(verdict.as_deref(), Ok("me"));
+        assert_eq!(verdict.unwrap().principal, "me");
     }
     assert_eq!(site.asked(), 1);
 }

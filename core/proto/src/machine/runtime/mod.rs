@@ -10,6 +10,7 @@ mod delegation;
 mod emission;
 mod flow;
 mod idempotency;
+mod judging;
 mod listing;
 mod requests;
 mod results;
@@ -34,12 +35,13 @@ use self::credentials::Credentials;
 use self::cursor::CursorKey;
 pub(super) use self::flow::Rate;
 use self::idempotency::Idempotency;
+use self::judging::{Judge, Judging};
 use self::listing::Index;
 use self::storage::Storage;
 use super::audit::{AuditEntry, SessionEnd};
 use super::job::{Ending, Job, JobStart};
 use super::kept::StoreOp;
-use super::policy::{Policy, SamePrincipal};
+use super::policy::PolicyQuestion;
 use super::provision::{IssueRequest, Revocation};
 use super::session::Session;
 use super::stats::{RuntimeStats, Totals};
@@ -92,6 +94,13 @@ pub enum RuntimeEvent {
         job: JobKey,
         /// What to tell the agent.
         start: Arc<JobStart>,
+    },
+    /// Ask the policy and answer with `handle_verdicts`.
+    Judge {
+        /// To be returned.
+        ticket: u64,
+        /// What is to be decided.
+        question: Box<PolicyQuestion>,
     },
     /// Make the agent give way; it may still emit, and answers with `finish`.
     Cancel {
@@ -174,7 +183,8 @@ pub struct RuntimeMachine {
     jobs_by_id: HashMap<Arc<str>, JobKey>,
     index: Index,
     cursor_key: CursorKey,
-    policy: Box<dyn Policy>,
+    judge: Judge,
+    judging: Judging,
     waiting: VecDeque<JobKey>,
     running: usize,
     /// Delegated jobs that have not ended; they take no slot (D-25).
@@ -217,7 +227,8 @@ impl RuntimeMachine {
             jobs_by_id: HashMap::new(),
             index: Index::default(),
             cursor_key: CursorKey::new(cursor_key),
-            policy: Box::new(SamePrincipal),
+            judge: Judge::default(),
+            judging: Judging::default(),
             waiting: VecDeque::new(),
             running: 0,
             delegated: 0,
