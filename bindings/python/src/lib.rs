@@ -37,7 +37,7 @@ mod _native {
     #[pymodule_export]
     use crate::port::Port;
     #[pymodule_export]
-    use crate::runtime::{Runtime, TokenVerifier, VerifyRequest};
+    use crate::runtime::{HostRequest, Runtime, TokenVerifier, VerifyRequest};
     #[pymodule_export]
     use crate::transport::{Frames, Listener, TransportHandle};
     #[pymodule_export]

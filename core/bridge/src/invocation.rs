@@ -1,9 +1,10 @@
 //! An agent that runs in the host.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arcp::{
-    Ending, JobContext, JobStart, Outcome, ProtocolError, RawJson, ResultData, ResultOptions, ResultWriter, Written,
+    Ending, Identity, JobContext, JobStart, Outcome, ProtocolError, RawJson, ResultData, ResultOptions, ResultWriter, Written,
 };
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
@@ -22,6 +23,8 @@ pub struct Invocation {
     answer: Mutex<Option<oneshot::Sender<Outcome>>>,
     children: Children,
     result: Mutex<Option<ResultWriter>>,
+    /// How often each credential was replaced.
+    pub(crate) rotations: Mutex<HashMap<String, u64>>,
 }
 
 impl Invocation {
@@ -65,6 +68,28 @@ impl Invocation {
     /// Highest `event_seq` of the submitting session, and the highest its client acknowledged.
     pub fn session_progress(&self) -> Option<(u64, u64)> {
         self.context.session_progress()
+    }
+
+    /// The submitting session as JSON: `scopes`, `features`, `heartbeat_interval_sec` or null, `resume_window_sec`,
+    /// `accepted_at` or null, `event_seq`, `acked`; `None` once it is gone.
+    pub fn session(&self) -> Option<String> {
+        let session = self.context.session()?;
+        let accepted_at = Some(session.accepted_at).filter(|at| at.0 > 0);
+        let view = serde_json::json!({
+            "scopes": *session.scopes,
+            "features": session.features,
+            "heartbeat_interval_sec": session.heartbeat_interval.map(|interval| interval.as_secs().max(1)),
+            "resume_window_sec": session.resume_window.as_secs(),
+            "accepted_at": accepted_at.map(|at| at.to_string()),
+            "event_seq": session.event_seq,
+            "acked": session.acked,
+        });
+        Some(view.to_string())
+    }
+
+    /// The job's credentials as JSON, as its acceptance shows them: with their values, which are secret.
+    pub fn credentials(&self) -> String {
+        serde_json::to_string(&self.context.credentials()).unwrap_or_else(|_| "[]".into())
     }
 
     /// Emits an event whose body is JSON text and returns at once: whether to wait with [`Invocation::drained`] before
@@ -196,6 +221,7 @@ pub(crate) async fn run_in_host(core: Core, port: Port, input: RawJson, context:
         answer: Mutex::new(Some(sender)),
         children: Children::default(),
         result: Mutex::default(),
+        rotations: Mutex::default(),
     };
     let abandoned = Abandon { port: &port, id: Some(id) };
     if !port.push(Item::Invoke(Arc::new(invocation))) {
@@ -246,11 +272,11 @@ fn describe(ending: Ending) -> (&'static str, String) {
 /// A token the host is asked about. Dropped without an answer, the hello is refused with `INTERNAL_ERROR`.
 pub struct VerifyRequest {
     token: String,
-    answer: Option<oneshot::Sender<Result<String, ProtocolError>>>,
+    answer: Option<oneshot::Sender<Result<Identity, ProtocolError>>>,
 }
 
 impl VerifyRequest {
-    pub(crate) fn new(token: String) -> (Self, oneshot::Receiver<Result<String, ProtocolError>>) {
+    pub(crate) fn new(token: String) -> (Self, oneshot::Receiver<Result<Identity, ProtocolError>>) {
         let (sender, answer) = oneshot::channel();
         (VerifyRequest { token, answer: Some(sender) }, answer)
     }
@@ -260,11 +286,11 @@ impl VerifyRequest {
         &self.token
     }
 
-    /// Answers with the principal, or with the error to send.
-    pub fn answer(&mut self, verdict: Result<String, ErrorInfo>) {
+    /// Answers with whose the token is, or with the error to send.
+    pub fn answer(&mut self, verdict: Result<impl Into<Identity>, ErrorInfo>) {
         if let Some(answer) = self.answer.take() {
             // The connection may be gone.
-            drop(answer.send(verdict.map_err(ErrorInfo::into_protocol)));
+            drop(answer.send(verdict.map(Into::into).map_err(ErrorInfo::into_protocol)));
         }
     }
 }

@@ -208,6 +208,16 @@ impl Session {
         self.features.names()
     }
 
+    /// Whether this feature was negotiated.
+    pub fn has(&self, feature: Feature) -> bool {
+        self.features.has(feature)
+    }
+
+    /// The highest number issued.
+    pub fn issued(&self) -> u64 {
+        self.event_seq
+    }
+
     /// The highest number its application has taken.
     pub fn acked(&self) -> u64 {
         self.acked

@@ -94,6 +94,10 @@ impl RuntimeMachine {
             session.ack(last_processed_seq);
             let (id, through) = (Arc::clone(session.id()), session.log.freed);
             if through > freed {
+                if self.mirrored {
+                    let session_id = Arc::clone(&id);
+                    self.events.push_back(RuntimeEvent::MirrorRelease { session_id, through });
+                }
                 self.keep_durable(|| StoreOp::Free { session: id, through });
             }
             self.events.push_back(RuntimeEvent::Drained(key));

@@ -325,6 +325,9 @@ impl RuntimeMachine {
             }
         }
         self.abandon_held(key);
+        if self.mirrored {
+            self.events.push_back(RuntimeEvent::MirrorDrop(Arc::clone(session.id())));
+        }
         self.keep_durable(|| StoreOp::ForgetSession(Arc::clone(session.id())));
     }
 }
