@@ -19,7 +19,7 @@ from arcp._port import Port
 from arcp.delegation import ChildJob
 from arcp.errors import ARCPError
 from arcp.lease import Lease, LeaseOpContext, budget_from_json, check_cost, validate_lease_op
-from arcp.messages import LeaseConstraints
+from arcp.messages import CredentialPayload, Identity, LeaseConstraints
 from arcp.result_stream import ResultStream
 
 if TYPE_CHECKING:
@@ -38,6 +38,15 @@ class SessionState:
     session_id: str
     principal: str
     last_acked_seq: int
+    """The highest `event_seq` its client has acknowledged."""
+    negotiated_features: tuple[str, ...] = ()
+    heartbeat_interval_sec: int | None = None
+    """`None` without heartbeats."""
+    resume_window_sec: int = 0
+    accepted_at: str | None = None
+    """When it was last welcomed, RFC 3339 in UTC; `None` after a restart, until it is taken up."""
+    resume_token: None = None
+    """Always `None`: the token is its client's secret, and the runtime keeps only a hash of it."""
 
 
 class SessionContext:
@@ -62,10 +71,41 @@ class SessionContext:
         return (self._invocation.session_progress or (0, 0))[0]
 
     @property
+    def identity(self) -> Identity:
+        """Whose it is, and the scopes of the token it was last opened or taken up with.
+
+        Scopes are not stored: after a restart there are none until the client has taken the session up again, nor once it
+        has ended.
+        """
+        return Identity(principal=self.principal, scopes=tuple(self._view().get("scopes", ())))
+
+    @property
+    def negotiated_features(self) -> tuple[str, ...]:
+        """What both sides have, in the client's order; empty once the session has ended."""
+        return tuple(self._view().get("features", ()))
+
+    def has_feature(self, name: str) -> bool:
+        """Whether this feature was negotiated."""
+        return name in self.negotiated_features
+
+    @property
     def state(self) -> SessionState:
-        """What its client has acknowledged, among others."""
-        acked = (self._invocation.session_progress or (0, 0))[1]
-        return SessionState(self.session_id, self.principal, acked)
+        """The session at this moment; what its client has acknowledged, among others."""
+        view = self._view()
+        return SessionState(
+            session_id=self.session_id,
+            principal=self.principal,
+            last_acked_seq=view.get("acked", 0),
+            negotiated_features=tuple(view.get("features", ())),
+            heartbeat_interval_sec=view.get("heartbeat_interval_sec"),
+            resume_window_sec=view.get("resume_window_sec", 0),
+            accepted_at=view.get("accepted_at"),
+        )
+
+    def _view(self) -> dict[str, Any]:
+        text = self._invocation.session
+        view: dict[str, Any] = {} if text is None else json.loads(text)
+        return view
 
 
 class Job:
@@ -179,6 +219,16 @@ class JobContext(_native.JobContext):
     def budget(self) -> dict[str, Decimal]:
         """What remains per currency, at this moment; empty without a budget."""
         return budget_from_json(self._invocation.budget)
+
+    @property
+    def credentials(self) -> tuple[CredentialPayload, ...]:
+        """The credentials that were made for this job, with their present values; none once it is over (R-9.8)."""
+        return tuple(CredentialPayload.model_validate(one) for one in json.loads(self._invocation.credentials))
+
+    @property
+    def chunk_size_cap(self) -> int:
+        """Decoded bytes one chunk of a result may have."""
+        return self.runtime.chunk_size_cap
 
     @property
     def cancelled(self) -> bool:
@@ -295,6 +345,17 @@ class JobContext(_native.JobContext):
     def authorize_model(self, model_id: str, *, now: datetime | None = None) -> None:
         """As `authorize`, for the use of a model."""
         self.authorize("model.use", model_id, now=now)
+
+    async def rotate_credential(self, credential_id: str, new_value: str) -> None:
+        """Replaces the value of one of the job's credentials by one the agent has made.
+
+        Its client is told by a `status` event, `credential_rotated`, whose value nobody else gets, and then the old value
+        is revoked (R-9.8.2.7); the new one is when the job ends. `JobNotFoundError` when the job has no such credential,
+        `InvalidRequestError` for a value that was used before, `InternalError` while nothing can be stored.
+        """
+        expect("credential_id", credential_id, str)
+        self._invocation.rotate_credential(credential_id, expect("new_value", new_value, str))
+        await self._turn()
 
     @property
     def _on_loop(self) -> bool:

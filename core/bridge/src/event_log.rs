@@ -1,9 +1,11 @@
 //! A host's own event log, told in batches and never waited for (D-33).
 
 use std::collections::VecDeque;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arcp::store::sqlite::Inspector;
 use arcp::{Mirror, Mirrored};
 use parking_lot::Mutex;
 use serde_json::value::RawValue;
@@ -12,6 +14,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
+use crate::error::ErrorInfo;
 use crate::host_request::About;
 use crate::port::Port;
 
@@ -173,5 +176,28 @@ fn entry(mirrored: &Mirrored) -> Value {
         }
         Mirrored::Release { session_id, through } => json!({"release": **session_id, "through": through}),
         Mirrored::Drop(session_id) => json!({"drop": **session_id}),
+    }
+}
+
+/// What a database keeps of a session's numbered messages after a number, as JSON texts, and the last number given; none
+/// and 0 for a session it does not know.
+///
+/// # Errors
+/// When there is no database at this path, or it cannot be read.
+pub fn read_event_log(db: &str, session_id: &str, after_seq: u64) -> Result<(Vec<String>, u64), ErrorInfo> {
+    let inspector = Inspector::open(db)?;
+    let mut messages = Vec::new();
+    let read = inspector.replay(session_id, after_seq, &mut |kept| {
+        let mut text = Vec::new();
+        kept.frame().write(&mut text);
+        messages.extend(String::from_utf8(text));
+        ControlFlow::Continue(())
+    });
+    match read {
+        Ok(replay) => Ok((messages, replay.last_event_seq)),
+        Err(error) => match inspector.sessions()?.iter().any(|session| *session.id == *session_id) {
+            true => Err(error.into()),
+            false => Ok((Vec::new(), 0)),
+        },
     }
 }

@@ -13,6 +13,7 @@ use crate::core::Core;
 use crate::delegation::Children;
 use crate::error::ErrorInfo;
 use crate::port::{Item, Port, Value};
+use crate::runtime::Plugged;
 
 /// One job for an agent of the host. Dropped without an answer, it ends as `INTERNAL_ERROR`.
 pub struct Invocation {
@@ -24,7 +25,8 @@ pub struct Invocation {
     children: Children,
     result: Mutex<Option<ResultWriter>>,
     /// How often each credential was replaced.
-    pub(crate) rotations: Mutex<HashMap<String, u64>>,
+    rotations: Mutex<HashMap<String, u64>>,
+    plugged: Arc<Plugged>,
 }
 
 impl Invocation {
@@ -34,6 +36,14 @@ impl Invocation {
 
     pub(crate) fn context(&self) -> &JobContext {
         &self.context
+    }
+
+    pub(crate) fn plugged(&self) -> &Plugged {
+        &self.plugged
+    }
+
+    pub(crate) fn rotations(&self) -> &Mutex<HashMap<String, u64>> {
+        &self.rotations
     }
 
     pub(crate) fn children(&self) -> &Children {
@@ -208,7 +218,13 @@ fn no_result() -> ProtocolError {
 }
 
 /// Runs one job in the host behind `port`.
-pub(crate) async fn run_in_host(core: Core, port: Port, input: RawJson, context: JobContext) -> Outcome {
+pub(crate) async fn run_in_host(
+    core: Core,
+    port: Port,
+    plugged: Arc<Plugged>,
+    input: RawJson,
+    context: JobContext,
+) -> Outcome {
     // The host's agent ends by itself after a cancellation.
     context.observe_cancellation();
     let (sender, answer) = oneshot::channel();
@@ -222,6 +238,7 @@ pub(crate) async fn run_in_host(core: Core, port: Port, input: RawJson, context:
         children: Children::default(),
         result: Mutex::default(),
         rotations: Mutex::default(),
+        plugged,
     };
     let abandoned = Abandon { port: &port, id: Some(id) };
     if !port.push(Item::Invoke(Arc::new(invocation))) {

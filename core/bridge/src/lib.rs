@@ -26,6 +26,7 @@ mod verifier;
 pub use crate::client::{Client, TokenChoice, TokenRequest};
 pub use crate::core::Core;
 pub use crate::error::{ErrorInfo, ErrorKind};
+pub use crate::event_log::read_event_log;
 pub use crate::functions::call_function;
 pub use crate::host_request::{About, HostRequest};
 pub use crate::invocation::{Invocation, VerifyRequest};

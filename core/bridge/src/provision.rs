@@ -235,12 +235,19 @@ impl Invocation {
             let message = format!("this job has no credential {id:?} that works");
             return Err(ProtocolError::new(arcp::ErrorCode::JobNotFound, message).into());
         }
+        if self.context().credentials().iter().any(|credential| credential.value.expose() == value) {
+            return Err(ProtocolError::invalid("the new value of a credential was used before; make a fresh one").into());
+        }
         let rotation = {
-            let mut rotations = self.rotations.lock();
+            let mut rotations = self.rotations().lock();
             let count = rotations.entry(id.to_owned()).or_default();
             *count += 1;
             *count
         };
+        if let Some(provisioner) = self.plugged().provisioner.get() {
+            // Before the old one is revoked, so that the log keeps the id they share.
+            *provisioner.host.state.lock().values.entry((job_id.clone(), id.to_owned())).or_default() += 1;
+        }
         let handle = Named { job_id, id: id.to_owned(), rotation }.handle()?;
         Ok(self.context().rotate_credential_with(id, SecretText::new(value), handle)?)
     }

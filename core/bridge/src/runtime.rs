@@ -30,7 +30,8 @@ pub struct Runtime {
 
 /// What the host has plugged in, and what it has asked to be served beside.
 #[derive(Default)]
-struct Plugged {
+pub(crate) struct Plugged {
+    pub(crate) provisioner: OnceLock<Arc<HostProvisioner>>,
     mirror: OnceLock<Arc<HostMirror>>,
     monitor: Mutex<Option<Monitor>>,
 }
@@ -81,7 +82,8 @@ impl Runtime {
         version: Option<&str>,
         restartable: bool,
     ) -> Result<(), ErrorInfo> {
-        let agent = HostAgent { core: self.core.clone(), port: port.clone() };
+        let (core, plugged) = (self.core.clone(), Arc::clone(&self.plugged));
+        let agent = HostAgent { core, port: port.clone(), plugged };
         Ok(self.runtime.register(name, version, Arc::new(agent), restartable)?)
     }
 
@@ -122,6 +124,7 @@ impl Runtime {
         }
         let provisioner = HostProvisioner::new(handle.clone(), port.clone(), revocation_log);
         self.core.reporting(|| self.runtime.set_provisioner(Arc::clone(&provisioner) as Arc<dyn Provisioner>))?;
+        drop(self.plugged.provisioner.set(Arc::clone(&provisioner)));
         if revocation_log {
             let runtime = self.runtime.clone();
             handle.spawn(async move { provisioner.settle_outstanding(&runtime).await });
@@ -251,11 +254,13 @@ impl Runtime {
 struct HostAgent {
     core: Core,
     port: Port,
+    plugged: Arc<Plugged>,
 }
 
 impl Agent for HostAgent {
     fn run(&self, input: RawJson, ctx: JobContext) -> AgentFuture {
-        Box::pin(run_in_host(self.core.clone(), self.port.clone(), input, ctx))
+        let plugged = Arc::clone(&self.plugged);
+        Box::pin(run_in_host(self.core.clone(), self.port.clone(), plugged, input, ctx))
     }
 }
 
