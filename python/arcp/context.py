@@ -74,8 +74,8 @@ class SessionContext:
     def identity(self) -> Identity:
         """Whose it is, and the scopes of the token it was last opened or taken up with.
 
-        Scopes are not stored: after a restart there are none until the client has taken the session up again, nor once it
-        has ended.
+        Scopes are not stored: after a restart there are none until the client has taken the session up again, nor once
+        it has ended.
         """
         return Identity(principal=self.principal, scopes=tuple(self._view().get("scopes", ())))
 
@@ -349,9 +349,9 @@ class JobContext(_native.JobContext):
     async def rotate_credential(self, credential_id: str, new_value: str) -> None:
         """Replaces the value of one of the job's credentials by one the agent has made.
 
-        Its client is told by a `status` event, `credential_rotated`, whose value nobody else gets, and then the old value
-        is revoked (R-9.8.2.7); the new one is when the job ends. `JobNotFoundError` when the job has no such credential,
-        `InvalidRequestError` for a value that was used before, `InternalError` while nothing can be stored.
+        Its client is told by a `status` event, `credential_rotated`, whose value nobody else gets, and then the old
+        value is revoked (R-9.8.2.7); the new one is when the job ends. `JobNotFoundError` when the job has no such
+        credential, `InvalidRequestError` for a value that was used before, `InternalError` while nothing can be stored.
         """
         expect("credential_id", credential_id, str)
         self._invocation.rotate_credential(credential_id, expect("new_value", new_value, str))

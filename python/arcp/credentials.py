@@ -1,4 +1,4 @@
-"""Credentials made for one job: who issues them, takes them back, and remembers what must still be taken back (R-9.8)."""
+"""Credentials made for one job: who issues them, takes them back, and remembers what is still to be (R-9.8)."""
 
 import secrets
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class CredentialConstraints:
-    """What a credential is limited to, as far as its issuer says so: `cost_budget` as `USD:5.00`, models as patterns."""
+    """What a credential is limited to, as its issuer says: `cost_budget` as `USD:5.00`, models as patterns."""
 
     cost_budget: tuple[str, ...] = ()
     model_use: tuple[str, ...] = ()
@@ -64,10 +64,10 @@ class JobCredentialContext:
 class CredentialProvisioner(Protocol):
     """Issues credentials and takes them back; runs on the event loop of the runtime.
 
-    Two members are optional. A `revoke` that takes `rotation` is told which of the values an id has had is meant, from 0;
-    without it `revoke` is called by the id alone, also for a value that was rotated away, so what is keyed by the id must
-    know the old value from the new (R-9.8.2.8). `async revoke_intent(intent)` takes back whatever was issued for a request
-    that a process made just before it died.
+    Two members are optional. A `revoke` that takes `rotation` is told which of the values an id has had is meant, from
+    0; without it `revoke` is called by the id alone, also for a value that was rotated away, so what is keyed by the id
+    must know the old value from the new (R-9.8.2.8). `async revoke_intent(intent)` takes back whatever was issued for a
+    request that a process made just before it died.
     """
 
     async def issue(self, lease: Lease, ctx: JobCredentialContext) -> tuple[Credential, ...]:
@@ -88,7 +88,7 @@ class RevocationLog(Protocol):
         ...
 
     async def forget(self, job_id: str, credential_id: str) -> None:
-        """This is taken back."""
+        """Returns once it is written down that this one is taken back."""
         ...
 
     async def outstanding(self) -> tuple[tuple[str, str], ...]:

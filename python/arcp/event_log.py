@@ -6,8 +6,8 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import AsyncIterator
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from arcp import _native
 from arcp.errors import InvalidRequestError
@@ -19,8 +19,8 @@ __all__ = ["EventLog", "InMemoryEventLog", "SqliteEventLog"]
 class EventLog(Protocol):
     """A log of the host's own: a copy of every numbered message, made after it was stored (D-33).
 
-    Runs on the event loop of the runtime. Jobs never wait for it: it is told in batches, again after a failure, and once
-    too much waits messages are left out, which is logged. Resumes are served from the runtime's own store.
+    Runs on the event loop of the runtime. Jobs never wait for it: it is told in batches, again after a failure, and
+    once too much waits messages are left out, which is logged. Resumes are served from the runtime's own store.
     """
 
     async def append(self, session_id: str, envelope: dict[str, Any]) -> None:
@@ -85,6 +85,8 @@ class InMemoryEventLog:
         """Keeps what there is, to be read."""
 
 
+T = TypeVar("T")
+
 _APPLICATION_ID = 0x41524350
 
 _TABLE = """
@@ -100,8 +102,8 @@ class SqliteEventLog:
     Given to a runtime, the file becomes the runtime's durable store, as with `db=`: sessions, jobs and events are back
     when a later runtime opens it. The runtime alone writes it then, and this object reads it.
 
-    By itself it is one table, `events(session_id, event_seq, job_id, type, envelope, created_at)`, opened and made when it
-    is first used, with one commit per message.
+    By itself it is one table, `events(session_id, event_seq, job_id, type, envelope, created_at)`, opened and made when
+    it is first used, with one commit per message.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -176,7 +178,7 @@ class SqliteEventLog:
     async def _read(self, query: str, row: tuple[Any, ...]) -> list[tuple[Any, ...]]:
         return await self._use(lambda connection: connection.execute(query, row).fetchall())
 
-    async def _use(self, work: Any) -> Any:
+    async def _use(self, work: Callable[[sqlite3.Connection], T]) -> T:
         async with self._using:
             if self._connection is None:
                 self._connection = await asyncio.to_thread(_open, self.path)

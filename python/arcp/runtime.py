@@ -121,18 +121,19 @@ class ARCPRuntime:
         `bearer` says who a token belongs to. `heartbeat_interval_sec` of `None` turns heartbeats off. A session can be
         taken up for `resume_window_sec` after its connection ended, and an ended job be looked up for as long, or for
         `retention_sec` if that is more. A cancelled agent has `cancel_grace_sec` to end, one whose lease ended
-        `lease_expiry_grace_sec`. Jobs beyond `max_concurrent_jobs` wait. A chunk of a result has at most `chunk_size_cap`
-        decoded bytes. `features` is what is offered; by default all of version 1.1, and with a provisioner two more.
+        `lease_expiry_grace_sec`. Jobs beyond `max_concurrent_jobs` wait. A chunk of a result has at most
+        `chunk_size_cap` decoded bytes. `features` is what is offered; by default all of version 1.1, and with a
+        provisioner two more.
 
         `job_authorization_policy` (also `authorization_policy`) says who may list and follow which job; without one a
-        principal sees its own. `cancel_policy` says who may cancel: the submitting session alone, or every session of its
-        principal (D-22).
+        principal sees its own. `cancel_policy` says who may cancel: the submitting session alone, or every session of
+        its principal (D-22).
 
-        `credential_provisioner` makes credentials for each job of a client that negotiated them, and takes them back when
-        the job ends (R-9.8). It needs a `revocation_log`, or a `db` that is one (R-9.8.2.6).
+        `credential_provisioner` makes credentials for each job of a client that negotiated them, and takes them back
+        when the job ends (R-9.8). It needs a `revocation_log`, or a `db` that is one (R-9.8.2.6).
 
-        `event_log` gets a copy of every numbered message once it is stored; a `SqliteEventLog` is more, its file is used
-        as `db` (D-33).
+        `event_log` gets a copy of every numbered message once it is stored; a `SqliteEventLog` is more, its file is
+        used as `db` (D-33).
 
         `db` is a SQLite file that belongs to this runtime alone until it is closed: sessions, jobs, events and
         idempotency keys are back when a later runtime opens it. `None` keeps them in memory. What was said counts as
@@ -153,14 +154,16 @@ class ARCPRuntime:
                 raise ValueError("event_log is a SqliteEventLog, whose file is the database; leave db out")
             db = event_log.become_store()
         elif event_log is not None and not isinstance(event_log, EventLog):
-            raise TypeError(f"event_log must have the members of arcp.runtime.EventLog; {type(event_log).__name__} has not")
+            raise TypeError(
+                f"event_log must have the members of arcp.runtime.EventLog; {type(event_log).__name__} has not"
+            )
         if credential_provisioner is not None:
             if not isinstance(credential_provisioner, CredentialProvisioner):
                 kind = type(credential_provisioner).__name__
                 raise TypeError(f"credential_provisioner must have async issue and revoke; {kind} has not")
             if revocation_log is None and db in (None, "memory"):
                 raise InvalidRequestError(
-                    "credential_provisioner needs revocation_log or db: what was issued before the process ends must be "
+                    "credential_provisioner needs revocation_log or db: what is issued when the process ends must be "
                     "taken back by the next one"
                 )
         if revocation_log is not None and not isinstance(revocation_log, RevocationLog):
@@ -311,14 +314,14 @@ class ARCPRuntime:
     def policy_changed(self) -> None:
         """Says that the policy's answers may have changed: subscriptions it no longer allows end (R-7.6.24).
 
-        It is asked anew about each of them, and those it refuses are told nothing more. Requests are decided when they are
-        made, so nothing else has to be told.
+        It is asked anew about each of them, and those it refuses are told nothing more. Requests are decided when they
+        are made, so nothing else has to be told.
         """
         if self._attached:
             self._native.policy_changed()
 
     async def serve_metrics(self, address: str) -> str:
-        """Serves `/metrics` (Prometheus), `/health` and `/ready` over plain HTTP at `HOST:PORT`, until the process ends.
+        """Serves `/metrics` (Prometheus), `/health` and `/ready` over HTTP at `HOST:PORT`, until the process ends.
 
         Gives the URL of the metrics; port 0 takes a free one. `ConnectionError` when the address cannot be had.
         """

@@ -66,13 +66,14 @@ class JWTVerifier:
     ) -> None:
         """Takes exactly one of the keys.
 
-        `secret` has at least 32 bytes, `public_key` is PEM. `jwks` is a key set that never changes, `{"keys": [...]}` or
-        key id to key; it may hold secrets too (`kty` of `oct`). `jwks_url` is `https` or on this machine and may be
-        vouched for by authorities of one's own, `ca_pem`. A token must not have expired, allowing for `leeway_sec`; its `aud`
-        must be one of `audience`, and none where that is `None`; its `iss` the `issuer`, if one is given.
-        `principal_claim` names the claim that says whose it is, `scopes_claim` the one that lists its scopes, with spaces
-        between or as a list. `algorithms` narrow what the key allows: a secret signs with HS256 unless others are named,
-        other keys with all they can, and `None` means all for a secret too. `ValueError` names what is wrong.
+        `secret` has at least 32 bytes, `public_key` is PEM. `jwks` is a key set that never changes, `{"keys": [...]}`
+        or key id to key; it may hold secrets too (`kty` of `oct`). `jwks_url` is `https` or on this machine and may be
+        vouched for by authorities of one's own, `ca_pem`. A token must not have expired, allowing for `leeway_sec`; its
+        `aud` must be one of `audience`, and none where that is `None`; its `iss` the `issuer`, if one is given.
+        `principal_claim` names the claim that says whose it is, `scopes_claim` the one that lists its scopes, with
+        spaces between or as a list. `algorithms` narrow what the key allows: a secret signs with HS256 unless others
+        are named, other keys with all they can, and `None` means all for a secret too. `ValueError` names what is
+        wrong.
         """
         if algorithms == ("HS256",) and secret is None:
             # The default, which no public key can do.

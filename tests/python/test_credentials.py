@@ -83,7 +83,10 @@ def test_a_job_has_credentials_for_as_long_as_it_lives(link: str, kept_in: str, 
             async with session(runtime, features=ALL) as client:
                 await use(client)
         else:
-            async with await arcp.serve_websocket(runtime.accept, port=0) as server, make_client(features=ALL) as client:
+            async with (
+                await arcp.serve_websocket(runtime.accept, port=0) as server,
+                make_client(features=ALL) as client,
+            ):
                 await client.connect(await arcp.WebSocketTransport.connect(server.url))
                 await use(client)
         await runtime.close()

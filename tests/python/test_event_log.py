@@ -193,7 +193,9 @@ def test_a_log_by_itself(kind: str, tmp_path: Path) -> None:
         log: EventLog = InMemoryEventLog() if kind == "memory" else SqliteEventLog(path)
         assert isinstance(log, EventLog)
         for seq in (1, 2, 2, 3):
-            await log.append("sess_a", {"event_seq": seq, "type": "job.event", "job_id": "job_1", "payload": {"n": seq}})
+            await log.append(
+                "sess_a", {"event_seq": seq, "type": "job.event", "job_id": "job_1", "payload": {"n": seq}}
+            )
         await log.append("sess_b", {"event_seq": 7, "type": "job.result"})
         assert [envelope["payload"] for envelope in await logged(log, "sess_a", 1)] == [{"n": 2}, {"n": 3}]
         assert [await log.latest_seq(name) for name in ("sess_a", "sess_b", "sess_c")] == [3, 7, 0]

@@ -20,20 +20,9 @@ async def waits(value: Any, ctx: JobContext) -> None:
     await asyncio.Event().wait()
 
 
-async def steps(value: Any, ctx: JobContext) -> None:
-    """Says something each time its test asks for it."""
-    for number in range(value):
-        await STEPS.get()
-        await ctx.progress(number)
-    await asyncio.Event().wait()
-
-
-STEPS: asyncio.Queue[None]
-
-
 def open_runtime(policy: Any, **options: Any) -> arcp.ARCPRuntime:
     bearer = StaticBearerVerifier({TOKEN: ALICE, "tok-bob": BOB})
-    return make_runtime({"waits": waits, "steps": steps}, bearer=bearer, job_authorization_policy=policy, **options)
+    return make_runtime({"waits": waits}, bearer=bearer, job_authorization_policy=policy, **options)
 
 
 @contextlib.asynccontextmanager
@@ -43,11 +32,14 @@ async def two(runtime: arcp.ARCPRuntime, link: str) -> AsyncIterator[tuple[arcp.
         async with session(runtime) as alice, session(runtime, token="tok-bob") as bob:
             yield alice, bob
         return
-    async with await arcp.serve_websocket(runtime.accept, port=0) as server:
-        async with make_client() as alice, make_client(token="tok-bob") as bob:
-            for client in (alice, bob):
-                await client.connect(await arcp.WebSocketTransport.connect(server.url))
-            yield alice, bob
+    async with (
+        await arcp.serve_websocket(runtime.accept, port=0) as server,
+        make_client() as alice,
+        make_client(token="tok-bob") as bob,
+    ):
+        for client in (alice, bob):
+            await client.connect(await arcp.WebSocketTransport.connect(server.url))
+        yield alice, bob
 
 
 @pytest.mark.parametrize("link", ["memory", "websocket"])
@@ -73,8 +65,8 @@ def test_a_policy_opens_jobs_to_others(link: str) -> None:
             # A cancel asks nobody: it is the submitter's.
             before = len(asked)
             await bob.cancel_job(handle.job_id)
-            (job,) = (await alice.list_jobs()).jobs
-            assert (job.status, len(asked)) == ("running", before)
+            (listed_job,) = (await alice.list_jobs()).jobs
+            assert (listed_job.status, len(asked)) == ("running", before)
         listed, followed = asked
         assert (listed.operation, followed.operation) == ("list", "subscribe")
         for context in asked:
@@ -173,8 +165,14 @@ def test_a_withdrawn_permission_ends_a_living_subscription() -> None:
     """Rules: R-7.6.24"""
 
     async def main() -> None:
-        global STEPS
-        STEPS = asyncio.Queue()
+        asked_for: asyncio.Queue[None] = asyncio.Queue()
+
+        async def steps(value: Any, ctx: JobContext) -> None:
+            for number in range(value):
+                await asked_for.get()
+                await ctx.progress(number)
+            await asyncio.Event().wait()
+
         allowed = {BOB}
         decided = asyncio.Event()
 
@@ -182,12 +180,12 @@ def test_a_withdrawn_permission_ends_a_living_subscription() -> None:
             decided.set()
             return context.requester_principal in allowed
 
-        runtime = open_runtime(policy)
+        runtime = open_runtime(policy).register_agent("steps", steps)
         runtime.policy_changed()
         async with session(runtime) as alice, session(runtime, token="tok-bob") as bob:
             handle = await alice.submit(agent="steps", input=2)
             followed = await bob.subscribe(handle.job_id)
-            STEPS.put_nowait(None)
+            asked_for.put_nowait(None)
             theirs = followed.handle.events()
             assert (await anext(theirs)).body["current"] == 0
             decided.clear()
@@ -197,7 +195,7 @@ def test_a_withdrawn_permission_ends_a_living_subscription() -> None:
             # Answered behind the verdict, on the same loop.
             with pytest.raises(arcp.JobNotFoundError):
                 await bob.subscribe(handle.job_id)
-            STEPS.put_nowait(None)
+            asked_for.put_nowait(None)
             ours = handle.events()
             assert [(await anext(ours)).body["current"] for _ in range(2)] == [0, 1]
             # Nothing more came: what is sent later would have come before this answer.

@@ -114,7 +114,9 @@ def test_a_key_set_that_never_changes(form: str) -> None:
     async def main() -> None:
         key = {"kty": "oct", "k": b64(SECRET.encode()), "alg": "HS256"}
         weak = {"kty": "oct", "k": b64(b"short")}
-        both = {"keys": [key | {"kid": "one"}, weak | {"kid": "two"}]} if form == "set" else {"one": key, "two": weak}
+        both: dict[str, Any] = (
+            {"keys": [key | {"kid": "one"}, weak | {"kid": "two"}]} if form == "set" else {"one": key, "two": weak}
+        )
         verifier = JWTVerifier(jwks=both)
         assert await verifier.verify(signed(claims())) == Identity(principal="alice")
         for token in [signed(claims(), "another secret, which is long enough"), signed(claims(), "short")]:
@@ -138,8 +140,9 @@ def test_a_secret_signs_as_it_was_named() -> None:
 
         verifier = JWTVerifier(secret=SECRET, algorithms=algorithms)
         asyncio.run(main(verifier, taken))
-    for wrong, named in [({"keys": []}, "jwks"), ({"keys": "s3cret"}, "jwks"), ({"keys": [{"kty": "s3cret"}]}, "jwks")]:
-        with pytest.raises(ValueError, match=named) as refused:
+    sets: list[dict[str, Any]] = [{"keys": []}, {"keys": "s3cret"}, {"keys": [{"kty": "s3cret"}]}]
+    for wrong in sets:
+        with pytest.raises(ValueError, match="jwks") as refused:
             JWTVerifier(jwks=wrong)
         assert "s3cret" not in str(refused.value)
     with pytest.raises(ValueError, match="exactly one"):
