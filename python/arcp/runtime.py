@@ -373,7 +373,7 @@ class ARCPRuntime:
     async def _verify(self, request: _native.VerifyRequest) -> None:
         try:
             identity = await self.bearer.verify(request.token)
-            request.accept(identity.principal, list(identity.scopes))
+            request.accept(identity.principal, list(getattr(identity, "scopes", ())))
         except UnauthenticatedError as error:
             request.refuse(error.code, error.message, error.retryable)
         except Exception:

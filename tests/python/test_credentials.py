@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from arcp.runtime import (
     UpstreamBudgetExhausted,
     features_for_runtime,
 )
-from conftest import ALICE, TOKEN, make_client, make_runtime, run, session
+from conftest import ALICE, BOUND_SEC, TOKEN, make_client, make_runtime, run, session
 
 ALL = features_for_runtime(provisioner_configured=True)
 LEASE = {"model.use": ["tier-fast/*"], "cost.budget": ["USD:5.00"]}
@@ -326,6 +328,89 @@ def test_a_plain_revoke_is_called_by_the_id() -> None:
         await runtime.close()
 
     run(main)
+
+
+DYING = """
+import asyncio, os, sys
+import arcp
+from arcp.runtime import InMemoryCredentialProvisioner, StaticBearerVerifier, features_for_runtime
+
+class Dying(InMemoryCredentialProvisioner):
+    async def issue(self, lease, ctx):
+        if self.issued:
+            print(self.issued[0].id, ctx.intent, flush=True)
+            os._exit(9)
+        return await super().issue(lease, ctx)
+
+async def waits(value, ctx):
+    await asyncio.Event().wait()
+
+async def main():
+    runtime = arcp.ARCPRuntime(
+        runtime=arcp.RuntimeInfo(name="dying", version="1"),
+        bearer=StaticBearerVerifier({"tok": "me"}),
+        credential_provisioner=Dying(),
+        db=sys.argv[1],
+    ).register_agent("waits", waits)
+    ours, theirs = arcp.pair_memory_transports()
+    serving = asyncio.create_task(runtime.accept(theirs))
+    features = features_for_runtime(provisioner_configured=True)
+    client = arcp.ARCPClient(client=arcp.ClientInfo(name="c", version="1"), token="tok", features=features)
+    await client.connect(ours)
+    for _ in range(2):
+        await client.submit(agent="waits")
+
+asyncio.run(main())
+"""
+
+
+def test_the_next_process_takes_back_what_the_one_before_left(tmp_path: Path) -> None:
+    """Rules: R-9.8.2.6"""
+    db = tmp_path / "arcp.db"
+    died = subprocess.run([sys.executable, "-c", DYING, str(db)], stdout=subprocess.PIPE, text=True, timeout=BOUND_SEC)
+    assert died.returncode == 9
+    issued, intent = died.stdout.split()
+
+    async def main() -> None:
+        class Successor(Recording):
+            async def revoke_intent(self, intent: str) -> None:
+                self.taken_back.put_nowait(intent)
+
+        provisioner = Successor()
+        runtime = make_runtime(credential_provisioner=provisioner, db=db)
+        async with session(runtime):
+            assert {await provisioner.taken_back.get() for _ in range(2)} == {issued, intent}
+        await runtime.close()
+
+    run(main)
+
+
+def test_what_cannot_be_taken_back_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Rules: R-9.8.2.5"""
+    db = tmp_path / "arcp.db"
+    died = subprocess.run([sys.executable, "-c", DYING, str(db)], stdout=subprocess.PIPE, text=True, timeout=BOUND_SEC)
+    assert died.returncode == 9
+
+    async def main() -> None:
+        class Plain:
+            def __init__(self) -> None:
+                self.revoked: asyncio.Queue[str] = asyncio.Queue()
+
+            async def issue(self, lease: arcp.Lease, ctx: JobCredentialContext) -> tuple[Credential, ...]:
+                return ()
+
+            async def revoke(self, credential_id: str) -> None:
+                self.revoked.put_nowait(credential_id)
+
+        provisioner = Plain()
+        runtime = make_runtime(credential_provisioner=provisioner, db=db)
+        async with session(runtime):
+            assert await provisioner.revoked.get() == died.stdout.split()[0]
+        await runtime.close()
+
+    with caplog.at_level(logging.WARNING, "arcp"):
+        run(main)
+    assert "without revoke_intent" in caplog.text
 
 
 @pytest.mark.parametrize("nested", [False, True])

@@ -40,7 +40,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// What waits for the log. A batch that fails is told again, so the log must bear to be told twice.
 pub(crate) struct HostMirror {
     queue: Mutex<Queue>,
-    filled: Notify,
+    filled: Arc<Notify>,
     emptied: Notify,
 }
 
@@ -56,10 +56,22 @@ struct Queue {
 impl HostMirror {
     /// Tells the log behind `port` for as long as the port is open.
     pub(crate) fn start(tokio: &Handle, port: Port) -> Arc<Self> {
-        let mirror =
-            Arc::new(HostMirror { queue: Mutex::default(), filled: Notify::new(), emptied: Notify::new() });
-        let telling = Arc::clone(&mirror);
-        tokio.spawn(async move { telling.tell(&port).await });
+        let filled = Arc::new(Notify::new());
+        let mirror = HostMirror { queue: Mutex::default(), filled: Arc::clone(&filled), emptied: Notify::new() };
+        let mirror = Arc::new(mirror);
+        let telling = Arc::downgrade(&mirror);
+        tokio.spawn(async move {
+            // Keeps no mirror alive while it waits.
+            while let Some(mirror) = telling.upgrade() {
+                match mirror.next() {
+                    Some(batch) => mirror.tell(&port, batch).await,
+                    None => {
+                        drop(mirror);
+                        filled.notified().await;
+                    }
+                }
+            }
+        });
         mirror
     }
 
@@ -84,60 +96,58 @@ impl HostMirror {
         }
     }
 
-    async fn tell(&self, port: &Port) {
+    /// Tells a batch until the log has taken it, or nobody is there any more.
+    async fn tell(&self, port: &Port, batch: Vec<Mirrored>) {
+        let text = batch.iter().map(entry).collect::<Value>();
+        let mut pause = FIRST_PAUSE;
+        let mut failed = false;
         loop {
-            let batch = self.next().await;
-            let text = batch.iter().map(entry).collect::<Value>();
-            let mut pause = FIRST_PAUSE;
-            let mut failed = false;
-            loop {
-                let told = timeout(PATIENCE, port.ask(About::EventLog, &text)).await;
-                let error = match told {
-                    Ok(Ok(_)) => break,
-                    _ if port.is_closed() => return,
-                    Ok(Err(error)) => error.message,
-                    Err(_) => format!("no answer within {} s", PATIENCE.as_secs()),
-                };
-                if !failed {
-                    failed = true;
-                    tracing::error!(error, "the event log fails; it is told again what it missed, as far as that is kept");
-                }
-                sleep(pause).await;
-                pause = (pause * 2).min(LONGEST_PAUSE);
-            }
-            let left_out = {
-                let mut queue = self.queue.lock();
-                queue.telling = false;
-                std::mem::take(&mut queue.left_out)
+            let told = timeout(PATIENCE, port.ask(About::EventLog, &text)).await;
+            let error = match told {
+                Ok(Ok(_)) => break,
+                _ if port.is_closed() => break,
+                Ok(Err(error)) => error.message,
+                Err(_) => format!("no answer within {} s", PATIENCE.as_secs()),
             };
-            if left_out > 0 {
-                tracing::error!(left_out, "the event log was too slow, and messages are missing from it");
-            } else if failed {
-                tracing::info!("the event log works again");
+            if !failed {
+                failed = true;
+                tracing::error!(error, "the event log fails; it is told again what it missed, as far as that is kept");
             }
-            self.emptied.notify_waiters();
+            sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
         }
+        let left_out = {
+            let mut queue = self.queue.lock();
+            queue.telling = false;
+            // Told once it has caught up, not for every batch on the way.
+            if queue.entries.len() < MOST_WAITING / 2 { std::mem::take(&mut queue.left_out) } else { 0 }
+        };
+        if left_out > 0 {
+            tracing::error!(left_out, "the event log was too slow, and messages are missing from it");
+        } else if failed && !port.is_closed() {
+            tracing::info!("the event log works again");
+        }
+        self.emptied.notify_waiters();
     }
 
-    /// A batch of at least one.
-    async fn next(&self) -> Vec<Mirrored> {
-        loop {
-            {
-                let mut queue = self.queue.lock();
-                let (mut batch, mut bytes) = (Vec::new(), 0);
-                while batch.len() < BATCH && bytes < BATCH_BYTES {
-                    let Some(entry) = queue.entries.pop_front() else { break };
-                    bytes += weight(&entry);
-                    batch.push(entry);
-                }
-                if !batch.is_empty() {
-                    queue.bytes -= bytes;
-                    queue.telling = true;
-                    return batch;
-                }
-            }
-            self.filled.notified().await;
+    /// What waits, as much of it as is told at once.
+    fn next(&self) -> Option<Vec<Mirrored>> {
+        let mut queue = self.queue.lock();
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        while batch.len() < BATCH && bytes < BATCH_BYTES {
+            let Some(entry) = queue.entries.pop_front() else { break };
+            bytes += weight(&entry);
+            batch.push(entry);
         }
+        queue.bytes -= bytes;
+        queue.telling = !batch.is_empty();
+        (!batch.is_empty()).then_some(batch)
+    }
+}
+
+impl Drop for HostMirror {
+    fn drop(&mut self) {
+        self.filled.notify_one();
     }
 }
 

@@ -30,7 +30,7 @@ const PAGE_BYTES: usize = 4 << 20;
 const MAX_LOOKED_AT: usize = 10_000;
 
 /// A policy that is asked is asked about so many jobs at once, if there are as many.
-const LEAST_ASKED: usize = 64;
+const LEAST_ASKED: usize = 16;
 
 /// Where a job stands in a listing.
 pub(super) type Place = (Timestamp, Arc<str>);
@@ -255,9 +255,10 @@ impl RuntimeMachine {
             let listed = match decision {
                 Some((found, Some(Decision::Allowed))) => Some(found),
                 Some((_, None)) => {
-                    // Whatever may be on the page is asked for at once, and some more: not all of it will be shown.
+                    // Whatever may be on the page is asked for at once; then ever more, since most of it was not shown.
                     unjudged.push(*job);
-                    if unjudged.len() + page.jobs.len() > limit as usize && unjudged.len() >= LEAST_ASKED {
+                    let wanted = (limit as usize + 1).saturating_sub(page.jobs.len());
+                    if unjudged.len() >= wanted.max(verdicts.len()).max(LEAST_ASKED) {
                         break;
                     }
                     None
