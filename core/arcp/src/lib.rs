@@ -13,10 +13,11 @@ pub use arcp_engine::transport::{
     pair_memory_transports,
 };
 pub use arcp_engine::{
-    Agent, AgentFuture, AskedPolicy, AuditFile, AuditLog, AuditSink, ChainVerifier, ChildHandle, Client, ConnectionState, DecideFuture, Delegate,
-    Error, EventQueue, JobContext, JobHandle, JwksOptions, JwtKey, JwtOptions, JwtVerifier, ListenOptions, Listener,
-    Mirror, Mirrored, Monitor, Observed, ResultData, ResultWriter, Runtime, SessionView, StaticBearerVerifier, Subscription, Token, TokenSource,
-    TransportError, Verifier, VerifierError, VerifyFuture, Written,
+    Agent, AgentFuture, AskedPolicy, AuditFile, AuditLog, AuditSink, ChainVerifier, ChildHandle, Client,
+    ConnectionState, DecideFuture, Delegate, Error, EventQueue, JobContext, JobHandle, JwksOptions, JwtKey, JwtOptions,
+    JwtVerifier, ListenOptions, Listener, Mirror, Mirrored, Monitor, Observed, ResultData, ResultWriter, Runtime,
+    SessionView, StaticBearerVerifier, Subscription, Token, TokenSource, TransportError, Verifier, VerifierError,
+    VerifyFuture, Written,
 };
 pub use arcp_proto::agent_ref::AgentRef;
 pub use arcp_proto::budget::{Budget, parse_amount as parse_budget_amount};

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arcp::{
-    Ending, Identity, JobContext, JobStart, Outcome, ProtocolError, RawJson, ResultData, ResultOptions, ResultWriter, Written,
+    Ending, Identity, JobContext, JobStart, Outcome, ProtocolError, RawJson, ResultData, ResultOptions, ResultWriter,
+    Written,
 };
 use parking_lot::Mutex;
 use tokio::sync::oneshot;

@@ -117,7 +117,10 @@ impl HostProvisioner {
                 Ok(outstanding) => break outstanding,
                 Err(_) if self.host.port.is_closed() => return,
                 Err(error) => {
-                    tracing::error!(error = error.message, "the revocation log cannot be read; no credentials until then");
+                    tracing::error!(
+                        error = error.message,
+                        "the revocation log cannot be read; no credentials until then"
+                    );
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }
@@ -162,9 +165,7 @@ impl Provisioner for HostProvisioner {
                 Revocation::Handle(handle) => host.revoke(handle).await,
                 // A failure of this process has issued nothing, and what comes late is revoked by its id.
                 Revocation::Intent(intent) if host.state.lock().intents.remove(&intent) => Ok(()),
-                Revocation::Intent(intent) => {
-                    host.port.ask(About::Revoke, &json!({"intent": intent})).await.map(drop)
-                }
+                Revocation::Intent(intent) => host.port.ask(About::Revoke, &json!({"intent": intent})).await.map(drop),
             }
         })
     }
@@ -236,7 +237,9 @@ impl Invocation {
             return Err(ProtocolError::new(arcp::ErrorCode::JobNotFound, message).into());
         }
         if self.context().credentials().iter().any(|credential| credential.value.expose() == value) {
-            return Err(ProtocolError::invalid("the new value of a credential was used before; make a fresh one").into());
+            return Err(
+                ProtocolError::invalid("the new value of a credential was used before; make a fresh one").into()
+            );
         }
         let rotation = {
             let mut rotations = self.rotations().lock();

@@ -5,15 +5,15 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arcp::{
-    Agent, AgentFuture, AuditFile, JobContext, Mirror, Monitor, ProtocolError, Provisioner, RawJson, StaticBearerVerifier,
-    Verifier, VerifyFuture,
+    Agent, AgentFuture, AuditFile, JobContext, Mirror, Monitor, ProtocolError, Provisioner, RawJson,
+    StaticBearerVerifier, Verifier, VerifyFuture,
 };
 use parking_lot::Mutex;
 
 use crate::core::Core;
 use crate::error::ErrorInfo;
-use crate::invocation::{VerifyRequest, run_in_host};
 use crate::event_log::HostMirror;
+use crate::invocation::{VerifyRequest, run_in_host};
 use crate::options::{JwtOptions, RuntimeOptions};
 use crate::policy::HostPolicy;
 use crate::port::{Item, Port, Value};

@@ -7,8 +7,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use arcp_bridge::{
-    About, Client, ClientOptions, Core, ErrorInfo, HostRequest, Invocation, Item, JobView, Port, Runtime, RuntimeOptions,
-    TokenChoice, TransportHandle, Value, VerifierChoice, Wake,
+    About, Client, ClientOptions, Core, ErrorInfo, HostRequest, Invocation, Item, JobView, Port, Runtime,
+    RuntimeOptions, TokenChoice, TransportHandle, Value, VerifierChoice, Wake,
 };
 use serde_json::{Value as Json, json};
 
@@ -147,7 +147,10 @@ fn a_policy_behind_the_port_decides_and_its_silence_is_a_refusal() {
     let (request, asked) = host.asked(About::Policy);
     assert_eq!((&asked["principal"], &asked["operation"]), (&json!("bob"), &json!("subscribe")));
     let about = &asked["jobs"][0];
-    assert_eq!((&about["job_id"], &about["principal"], &about["status"]), (&json!(job_id), &json!("alice"), &json!("running")));
+    assert_eq!(
+        (&about["job_id"], &about["principal"], &about["status"]),
+        (&json!(job_id), &json!("alice"), &json!("running"))
+    );
     drop(request);
     assert_eq!(code(host.completed(call)), "INTERNAL_ERROR");
 
@@ -231,7 +234,9 @@ fn a_provisioner_that_says_nothing_or_nonsense_refuses_the_submit() {
     host.runtime.set_provisioner(&host.port, true).unwrap();
     host.asked(About::Outstanding).0.answer(Ok("[]".to_owned()));
     let alice = host.connect("alice");
-    for answer in [None, Some(r#"[{"id":"s3cret"}]"#), Some("s3cret"), Some(r#"[{"id":"a","scheme":"b","value":"s3cret"}]"#)] {
+    for answer in
+        [None, Some(r#"[{"id":"s3cret"}]"#), Some("s3cret"), Some(r#"[{"id":"a","scheme":"b","value":"s3cret"}]"#)]
+    {
         let submit = host.submit(&alice);
         let (mut issue, _) = host.asked(About::Issue);
         if let Some(answer) = answer {

@@ -323,7 +323,10 @@ async fn scopes_are_read_as_issuers_write_them() {
         let token = Signer::secret(SECRET).sign(Algorithm::HS256, None, &claims_with(json!({"permissions": claim})));
         let options = JwtOptions { scopes_claim: "permissions".into(), ..JwtOptions::new(secret()) };
         let identity = JwtVerifier::new(options).unwrap().verify(&token).await.unwrap();
-        assert_eq!((identity.principal.as_str(), identity.scopes), ("me", expected.into_iter().map(Into::into).collect()));
+        assert_eq!(
+            (identity.principal.as_str(), identity.scopes),
+            ("me", expected.into_iter().map(Into::into).collect())
+        );
     }
 }
 

@@ -208,3 +208,26 @@ fn a_listing_fails_with_its_policy_and_a_session_has_so_many_questions() {
         assert_eq!(next(&mut world, "B", "session.jobs")["payload"]["jobs"], json!([]));
     }
 }
+
+/// Rules
+#[test]
+fn a_page_that_waited_for_the_policy_shows_nothing_that_is_not_stored() {
+    let given = json!({"config": {"durable": true}, "policy": {}, "policy_is_asked": true});
+    let mut world = World::new(&given).unwrap();
+    world.policy_waits = true;
+    for (name, token) in [("A", "tok-alice"), ("B", "tok-bob")] {
+        world.open(name, token, None).unwrap();
+    }
+    world.send("A", &json!({"type": "job.submit", "payload": {"agent": "echo"}})).unwrap();
+    world.store_all().unwrap();
+    world.send("B", &json!({"type": "session.list_jobs", "payload": {}})).unwrap();
+    let (ticket, _) = question(&mut world);
+    world.send("B", &json!({"type": "job.submit", "payload": {"agent": "echo"}})).unwrap();
+    answer(&mut world, ticket, Ok(vec![Decision::Hidden]));
+    assert!(world.take("B").is_err());
+    world.store_all().unwrap();
+    let own = next(&mut world, "B", "job.accepted")["job_id"].clone();
+    let page = next(&mut world, "B", "session.jobs");
+    assert_eq!(page["payload"]["jobs"].as_array().unwrap().len(), 1);
+    assert_eq!(page["payload"]["jobs"][0]["job_id"], own);
+}

@@ -11,12 +11,11 @@ use std::sync::Arc;
 
 use super::auditing::Audited;
 use super::listing::Listing;
+use super::storage::Gated;
 use super::{ConnKey, JobKey, RuntimeEvent, RuntimeMachine, SessionKey};
 use crate::error::Error;
 use crate::machine::job::Job;
-use crate::machine::policy::{
-    Decision, JobFacts, ObservedJob, Observing, Policy, PolicyQuestion, SamePrincipal,
-};
+use crate::machine::policy::{Decision, JobFacts, ObservedJob, Observing, Policy, PolicyQuestion, SamePrincipal};
 use crate::message::{SessionError, Subscribe, kind};
 use crate::time::Now;
 
@@ -312,9 +311,11 @@ impl RuntimeMachine {
             }
             Some(Waiting::List(mut listing, jobs)) => match &verdicts {
                 Ok(_) => {
-                    let said = jobs.iter().enumerate().map(|(place, job)| (*job, of(place).unwrap_or(Decision::Hidden)));
+                    let said =
+                        jobs.iter().enumerate().map(|(place, job)| (*job, of(place).unwrap_or(Decision::Hidden)));
                     listing.verdicts.extend(said);
-                    self.answer_listing(now, *listing);
+                    // What was decided meanwhile may be on the page, and must be stored before it is shown (D-18).
+                    self.gate(now, Gated::List(listing));
                 }
                 Err(error) => self.answer_error(now, listing.conn, error.clone(), Some(listing.request_id)),
             },
