@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from arcp import _native
-from arcp.credentials import CredentialProvisioner, JobCredentialContext, RevocationLog, to_wire
+from arcp.credentials import Credential, CredentialProvisioner, JobCredentialContext, RevocationLog, to_wire
 from arcp.errors import ARCPError, PermissionDeniedError
 from arcp.event_log import EventLog
 from arcp.messages import LeaseConstraints
@@ -85,8 +85,15 @@ class Plugged:
             lease_constraints=None if expires_at is None else LeaseConstraints(expires_at=expires_at),
             intent=asked["intent"],
         )
-        issued = await self._provisioner.issue(dict(asked["lease"]), context)
-        return [to_wire(credential) for credential in issued]
+        issued = tuple(await self._provisioner.issue(dict(asked["lease"]), context))
+        try:
+            return [to_wire(credential) for credential in issued]
+        except Exception:
+            # Nobody gets the others either (R-9.8.2.2).
+            for credential in issued:
+                if isinstance(credential, Credential):
+                    await self._provisioner.revoke(credential.id)
+            raise
 
     async def _revoke(self, asked: Any) -> None:
         provisioner: Any = self._provisioner

@@ -148,7 +148,8 @@ class Repeating(Recording):
 
 class Wrong(Recording):
     async def issue(self, lease: arcp.Lease, ctx: JobCredentialContext) -> Any:
-        return ({"id": "cred_1", "value": "s3cret"},)
+        (good,) = await super().issue(lease, ctx)
+        return (good, {"id": "cred_1", "value": "s3cret"})
 
 
 @pytest.mark.parametrize("provisioner", [Failing, Wrong])
@@ -163,6 +164,9 @@ def test_a_submit_without_its_credentials_is_refused(provisioner: type[Recording
             with pytest.raises(arcp.InternalError, match="no credentials") as refused:
                 await client.submit(agent="presents")
             assert "s3cret" not in str(refused.value)
+            made = runtime.credential_provisioner
+            assert isinstance(made, Recording)
+            assert made.revoked == [credential.id for credential in made.issued]
             assert (await client.list_jobs()).jobs == ()
         await runtime.close()
 

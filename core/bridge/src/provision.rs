@@ -196,7 +196,10 @@ impl Host {
         {
             // What is not written down must not be handed out (R-9.8.2.6).
             for one in issued {
-                self.revoke(one.handle).await?;
+                if self.revoke(one.handle).await.is_err() {
+                    // Whatever the intent stands for is then revoked, with retries, or left to operators.
+                    self.state.lock().intents.remove(&*request.intent);
+                }
             }
             return Err(error);
         }

@@ -37,7 +37,7 @@ pub enum Decision {
 /// What a principal wants to do with a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Observing {
-    /// See it in a listing.
+    /// See it in a listing.
     List,
     /// Follow it, or go on following it.
     Subscribe,

@@ -209,7 +209,6 @@ fn a_listing_fails_with_its_policy_and_a_session_has_so_many_questions() {
     }
 }
 
-/// Rules
 #[test]
 fn a_page_that_waited_for_the_policy_shows_nothing_that_is_not_stored() {
     let given = json!({"config": {"durable": true}, "policy": {}, "policy_is_asked": true});
