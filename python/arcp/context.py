@@ -282,6 +282,11 @@ class JobContext(_native.JobContext):
         return self._invocation.parent_job_id
 
     @property
+    def chunk_size_cap(self) -> int:
+        """How many bytes a chunk of a result may have."""
+        return self.runtime.chunk_size_cap
+
+    @property
     def lease(self) -> Lease:
         """What the job may do, in a copy of one's own: the lease never changes (R-9.1.2)."""
         lease: Lease = json.loads(self._invocation.lease)
