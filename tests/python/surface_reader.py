@@ -30,14 +30,14 @@ def modules() -> list[str]:
         private = any(part.startswith("_") for part in module.name.split(".")[1:])
         # What the parts of `arcp.messages` offer is offered there.
         part = module.name.startswith("arcp.messages.")
-        if module.name.startswith(ALIASES) or not (private or part):
+        if module.name.startswith(ALIASES) or not (private or part or not names(module.name)):
             found.append(module.name)
     return sorted(found)
 
 
 def names(module: str) -> set[str]:
     """What a module offers."""
-    return set(importlib.import_module(module).__all__)
+    return set(getattr(importlib.import_module(module), "__all__", ()))
 
 
 def signature(value: Any) -> str:
