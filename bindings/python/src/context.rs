@@ -84,6 +84,16 @@ impl Invocation {
     }
 
     #[getter]
+    fn parent_job_id(&self, py: Python<'_>) -> PyResult<Option<&str>> {
+        Ok(self.0.get(py)?.start().parent_job_id.as_deref())
+    }
+
+    #[getter]
+    fn max_runtime_sec(&self, py: Python<'_>) -> PyResult<Option<u64>> {
+        Ok(self.0.get(py)?.start().max_runtime_sec)
+    }
+
+    #[getter]
     fn expires_at(&self, py: Python<'_>) -> PyResult<Option<&str>> {
         let constraints = self.0.get(py)?.start().lease_constraints.as_ref();
         Ok(constraints.and_then(|constraints| constraints.expires_at.as_deref()))
@@ -110,10 +120,20 @@ impl Invocation {
         Ok(self.0.get(py)?.session_progress())
     }
 
-    /// What the submitting session negotiated.
+    /// The submitting session as JSON text, while there is one.
     #[getter]
-    fn session_features(&self, py: Python<'_>) -> PyResult<Option<Vec<String>>> {
-        Ok(self.0.get(py)?.session_features())
+    fn session(&self, py: Python<'_>) -> PyResult<Option<String>> {
+        Ok(self.0.get(py)?.session())
+    }
+
+    /// The job's credentials as JSON text, with their values.
+    #[getter]
+    fn credentials(&self, py: Python<'_>) -> PyResult<String> {
+        Ok(self.0.get(py)?.credentials())
+    }
+
+    fn rotate_credential(&self, py: Python<'_>, id: &str, value: String) -> PyResult<()> {
+        self.0.get(py)?.rotate_credential(id, value).or_raise(py)
     }
 
     /// Opens the result to be written in parts; its id.
