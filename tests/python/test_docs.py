@@ -1,4 +1,4 @@
-"""Every block of Python in docs/python/*.md is run.
+"""Every block of Python in the guides, `docs/python` and `docs/03-features`, is run.
 
 After ```python stands how:
 
@@ -8,11 +8,13 @@ After ```python stands how:
     app        it makes `app`, an ASGI application, which is served; `echo` is run at /arcp with the token `tok`
     server     as a script that serves on port 7777, where `echo` is run with the token `tok`
 
+Scripts find `cert.pem` and `key.pem`, a certificate of `localhost`, and `ca.pem`, its authority, in their folder.
 A block that speaks to ws://127.0.0.1:7777/arcp, and is no server, speaks to a runtime with `echo` and the token `tok`.
 """
 
 import ast
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -28,7 +30,9 @@ import arcp.sync
 from arcp.runtime import StaticBearerVerifier
 from arcp.testing import make_runtime, serve_in_thread
 
-DOCS = Path(__file__).parents[2] / "docs/python"
+DOCS = Path(__file__).parents[2] / "docs"
+PAGES = sorted(page for folder in ("python", "03-features") for page in (DOCS / folder).rglob("*.md"))
+TLS = Path(__file__).parent / "tls"
 URL = "ws://127.0.0.1:7777/arcp"
 BOUND_SEC = 60
 
@@ -46,18 +50,18 @@ class Block:
 
 
 def blocks() -> Iterator[Block]:
-    for page in sorted(DOCS.glob("*.md")):
+    for page in PAGES:
         text = page.read_text(encoding="utf-8")
         for found in _FENCE.finditer(text):
             line = text.count("\n", 0, found.start()) + 1
-            yield Block(f"{page.name}:{line}", found[1], found[2], found[3])
+            yield Block(f"{page.relative_to(DOCS)}:{line}", found[1], found[2], found[3])
 
 
 BLOCKS = list(blocks())
 
 
 def test_every_block_was_found() -> None:
-    opened = sum(page.read_text(encoding="utf-8").count("```python") for page in DOCS.glob("*.md"))
+    opened = sum(page.read_text(encoding="utf-8").count("```python") for page in PAGES)
     assert len(BLOCKS) == opened > 0
 
 
@@ -87,6 +91,8 @@ def script(block: Block, folder: Path) -> None:
     runtime.register_agent("echo", lambda inp, ctx: {"echoed": inp})
     with serve_in_thread(runtime) as served:
         (folder / "block.py").write_text(block.source.replace(URL, served.url))
+        for pem in TLS.glob("*.pem"):
+            shutil.copy(pem, folder)
         output = python(folder, "-W", "error", "block.py")
     if block.output is not None:
         assert output == block.output
