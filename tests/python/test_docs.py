@@ -13,7 +13,9 @@ A block that speaks to ws://127.0.0.1:7777/arcp, and is no server, speaks to a r
 """
 
 import ast
+import json
 import re
+import shlex
 import shutil
 import socket
 import subprocess
@@ -22,6 +24,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 
@@ -39,6 +42,7 @@ BOUND_SEC = 60
 _FENCE = re.compile(
     r"^```python[ \t]*(\w*)[ \t]*\n(.*?)^```[ \t]*\n(?:\s*^```output\n(.*?)^```)?", re.DOTALL | re.MULTILINE
 )
+_SHELL = re.compile(r"^```sh\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -124,3 +128,27 @@ def echoes(folder: Path, *arguments: str) -> None:
     finally:
         process.terminate()
         process.communicate(timeout=BOUND_SEC)
+
+
+def test_the_commands_of_the_quickstart(tmp_path: Path) -> None:
+    """The two lines of the program, with a free port; the module is the block above them."""
+    text = (DOCS / "python/quickstart.md").read_text(encoding="utf-8")
+    commands = [
+        shlex.split(line) for block in _SHELL.findall(text) for line in block.splitlines() if line.startswith("arcp ")
+    ]
+    assert [command[1] for command in commands] == ["serve", "submit"]
+    (module,) = (block.source for block in BLOCKS if block.source.startswith("# agents.py\n"))
+    (tmp_path / "agents.py").write_text(module)
+    serve, submit = ([sys.executable, "-m", "arcp", *command[1:]] for command in commands)
+    serve[serve.index("7777")] = "0"
+    server = subprocess.Popen([*serve, "--output", "json"], cwd=tmp_path, text=True, stdout=PIPE, stderr=PIPE)
+    try:
+        assert server.stdout is not None
+        line = server.stdout.readline()
+        assert line, server.communicate(timeout=BOUND_SEC)
+        submit[submit.index(URL)] = json.loads(line)["listening"]["url"]
+        done = subprocess.run(submit, capture_output=True, text=True, timeout=BOUND_SEC, check=True)
+        assert json.loads(done.stdout)["result"] == {"echoed": {"hi": 1}}
+    finally:
+        server.terminate()
+        server.communicate(timeout=BOUND_SEC)

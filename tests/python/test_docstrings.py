@@ -37,7 +37,7 @@ def described_in_source(module: ModuleType) -> set[str]:
         for statement, behind in zip(body, [*body[1:], None], strict=True):
             if isinstance(statement, ast.ClassDef):
                 look(statement.body, f"{prefix}{statement.name}.")
-            target = statement.target if isinstance(statement, ast.AnnAssign) else None
+            target: ast.expr | None = statement.target if isinstance(statement, ast.AnnAssign) else None
             if isinstance(statement, ast.Assign):
                 target = statement.targets[0]
             if (
