@@ -11,7 +11,9 @@ from typing import Any, Self, overload
 from arcp.events import JobEvent
 
 IMPL_VERSION: str
+"""The version of this package, such as `0.1.0`."""
 PROTOCOL_VERSION: str
+"""The version of the protocol that is spoken, `1.1`."""
 
 def encode(value: Any, what: str = "value") -> str: ...
 def call_function(function: str, arguments: str) -> str: ...
