@@ -2,7 +2,7 @@
 
 import asyncio
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from arcp import _native, _port
 from arcp._json import loads_exact
@@ -50,7 +50,7 @@ def read_message(text: str) -> dict[str, Any]:
         raise TransportClosed("a message must be a JSON object") from None
     if not isinstance(message, dict):
         raise TransportClosed(f"a message must be an object, got {type(message).__name__}")
-    return message
+    return cast(dict[str, Any], message)
 
 
 def start(transport: "Transport", frames: _native.Frames) -> asyncio.Task[None]:
