@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from arcp import _native
 from arcp._check import expect, expect_optional, expect_range
 from arcp._port import Port
+from arcp._spellings import with_protocol_names
 from arcp.delegation import ChildJob
 from arcp.errors import ARCPError
 from arcp.lease import Lease, LeaseOpContext, budget_from_json, check_cost, validate_lease_op
@@ -91,8 +92,13 @@ class Job:
         return self._context._state
 
     def emit_event(self, kind: str, body: Any, *, ts: object = None) -> Awaitable[None]:
-        """As `JobContext.emit_event`. The runtime stamps the time; `ts` is accepted for older programs and not used."""
-        return self._context.emit_event(kind, body)
+        """As `JobContext.emit_event`, for programs written for the published SDK.
+
+        Members that are spelled as there (`tool_call_id`, `name`, `arguments`, `output`, `media_type`, `size_bytes`) go
+        out with the protocol's names beside them; so they do in the whole bodies that `tool_call`, `tool_result` and
+        `artifact_ref` take. The runtime stamps the time; `ts` is not used.
+        """
+        return self._context.emit_event(kind, with_protocol_names(kind, body))
 
 
 class JobContext(_native.JobContext):
@@ -338,4 +344,4 @@ def _body(kind: str, body: Mapping[str, Any] | None, members: dict[str, Any]) ->
         return given
     if given:
         raise TypeError(f"{kind} takes either a whole body or {', '.join(members)}")
-    return body
+    return with_protocol_names(kind, body)

@@ -245,7 +245,9 @@ def _details(text: str | None) -> dict[str, Any] | None:
     return parsed
 
 
-def _from_core(kind: str, code: str, message: str, retryable: bool, details: str | None) -> Exception:
+def _from_core(  # pyright: ignore[reportUnusedFunction]
+    kind: str, code: str, message: str, retryable: bool, details: str | None
+) -> Exception:
     """The exception for a failure of the core; called from there."""
     match kind:
         case "protocol":

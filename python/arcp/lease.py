@@ -147,6 +147,21 @@ def amounts(budget: Mapping[str, Decimal]) -> dict[str, str]:
     return {currency: str(amount) for currency, amount in budget.items()}
 
 
+def budget_texts(budget: Mapping[str, Decimal], lease: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """Counters as a lease writes them, `{"USD": "USD:1.00"}`, with as many decimals as the lease has."""
+    digits = dict.fromkeys(budget, 0)
+    for pattern in lease.get("cost.budget", ()):
+        currency, _, amount = pattern.partition(":")
+        digits[currency] = max(digits.get(currency, 0), len(amount.partition(".")[2]))
+    texts: dict[str, str] = {}
+    for currency, counter in budget.items():
+        exact = f"{counter:f}"
+        missing = digits[currency] - len(exact.partition(".")[2])
+        point = "." if missing > 0 and "." not in exact else ""
+        texts[currency] = f"{currency}:{exact}{point}{'0' * missing}"
+    return texts
+
+
 def instant(now: datetime) -> str:
     """RFC 3339 in UTC; a naive time is taken to be UTC."""
     aware = now.replace(tzinfo=UTC) if now.tzinfo is None else now.astimezone(UTC)

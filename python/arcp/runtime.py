@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable
 from typing import Any, Literal, Self
 
-from arcp import _native
+from arcp import _native, _pump
 from arcp._port import Port, port
 from arcp._port import logger as default_logger
 from arcp._threads import DaemonPool
@@ -27,7 +27,7 @@ from arcp.lease import (
 from arcp.messages import AgentInventoryEntry, Capabilities, RuntimeInfo
 from arcp.negotiation import features_for_runtime
 from arcp.result_stream import ResultStream
-from arcp.transport import PUMP_END_SEC, Transport, pair_with_core
+from arcp.transport import Transport, pair_with_core
 from arcp.verifier import BearerVerifier, Identity, JWTVerifier, StaticBearerVerifier
 
 __all__ = [
@@ -125,6 +125,8 @@ class ARCPRuntime:
         # What was asked of the core, to be asked again of another.
         self._registrations: list[Callable[[_native.Runtime], None]] = []
         self._attached = False
+        # That of the last traced transport.
+        self._tracing: Any = None
         self._running: dict[int, _Run] = {}
         self._verifying: set[asyncio.Task[None]] = set()
         self._threads = DaemonPool(max_concurrent_jobs)
@@ -134,7 +136,9 @@ class ARCPRuntime:
 
     def _open(self) -> _native.Runtime:
         bearer = self.bearer
-        tokens = list(bearer._tokens.items()) if type(bearer) is StaticBearerVerifier else None
+        tokens: list[tuple[str, str]] | None = (
+            list(bearer._tokens.items()) if type(bearer) is StaticBearerVerifier else None
+        )
         jwt = bearer._options if type(bearer) is JWTVerifier else None
         return _native.Runtime(_native.encode(self._options, "options"), self._port.native, tokens, jwt)
 
@@ -189,13 +193,16 @@ class ARCPRuntime:
     async def accept(self, transport: Transport) -> None:
         """Runs one whole session, until a `session.bye`, a close or a lost link; no peer can make it raise."""
         native = self.attach()
+        self._tracing = getattr(transport, "_tracing", self._tracing)
         handle, pump = pair_with_core(transport)
         try:
             await port().call(native.accept, handle)
+            if pump is not None:
+                # The last words, such as a refusal, are still on their way.
+                await _pump.finish(pump)
         finally:
             if pump is not None:
-                pump.cancel()
-                await asyncio.wait([pump], timeout=PUMP_END_SEC)
+                await _pump.stop(pump)
 
     def attach(self) -> _native.Runtime:
         """Has agents run on the running loop, unless another open loop has them."""
@@ -268,6 +275,8 @@ class _Run:
 
     async def _run(self, agent: Agent) -> None:
         context = self._context
+        if (tracing := self._runtime._tracing) is not None:
+            tracing.enter(self._invocation.trace_context)
         try:
             value = await self._call(agent, json.loads(self._invocation.input))
             result = _native.encode(value, "result")
@@ -340,7 +349,7 @@ class _Run:
         self._context._state = state
 
 
-def _path(db: Any) -> str:
+def _path(db: str | os.PathLike[str]) -> str:
     path = os.fspath(db)
     if not isinstance(path, str):
         raise TypeError(f"db must be a path as text, got {type(path).__name__}")

@@ -75,12 +75,18 @@ impl RuntimeMachine {
 
     /// The same for an agent that writes the event itself.
     pub(super) fn emit_delegate(&mut self, now: Now, parent: JobKey, body: &RawJson) -> Result<(), Error> {
-        let EventBody::Delegate {
-            delegate_id: Some(delegate_id), agent, input, lease_request, lease_constraints, ..
-        } = EventBody::read("delegate", body.as_raw())
-        else {
-            return Err(Error::invalid("delegate needs delegate_id and agent"));
-        };
+        let (delegate_id, agent, input, lease_request, lease_constraints) =
+            match EventBody::read("delegate", body.as_raw()) {
+                EventBody::Delegate {
+                    delegate_id: Some(id), agent, input, lease_request, lease_constraints, ..
+                } => (id, agent, input, lease_request, lease_constraints),
+                // Tells of a job its agent has submitted by other means.
+                EventBody::Delegate { child_job_id: Some(_), .. } => {
+                    self.append_event(now, parent, "delegate", None, body);
+                    return Ok(());
+                }
+                _ => return Err(Error::invalid("delegate needs delegate_id and agent")),
+            };
         let expires_at = match lease_constraints {
             Some(constraints) => Fields::read("lease_constraints", constraints)?.opt_str("expires_at", "")?,
             None => None,
