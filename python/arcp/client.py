@@ -73,6 +73,9 @@ class AutoAckOptions:
 class ARCPClient:
     """One session with a runtime. Usable as `async with`, which closes it."""
 
+    logger: logging.Logger
+    """Where the client says what went wrong."""
+
     def __init__(
         self,
         *,
@@ -529,7 +532,7 @@ class JobSubscription:
     subscribed_from: int
     replayed: int
     handle: JobHandle[Any]
-    status: str
+    status: str = ""
 
 
 class _Done:

@@ -127,10 +127,10 @@ def assert_lease_subset(
         raise error_class_for(answer["code"])(answer["message"])
 
 
-def parse_budget_amount(text: str) -> tuple[str, Decimal]:
+def parse_budget_amount(amount: str) -> tuple[str, Decimal]:
     """Splits `USD:5.00` into currency and amount. `ValueError` when malformed (R-9.6.1)."""
     try:
-        read = call("parse_budget_amount", text=text)
+        read = call("parse_budget_amount", text=amount)
     except InvalidRequestError as error:
         raise ValueError(error.message) from None
     return read["currency"], Decimal(read["amount"])

@@ -110,6 +110,12 @@ impl Invocation {
         Ok(self.0.get(py)?.session_progress())
     }
 
+    /// What the submitting session negotiated.
+    #[getter]
+    fn session_features(&self, py: Python<'_>) -> PyResult<Option<Vec<String>>> {
+        Ok(self.0.get(py)?.session_features())
+    }
+
     /// Opens the result to be written in parts; its id.
     fn open_result(&self, py: Python<'_>, result_id: Option<String>, chunk_bytes: Option<usize>) -> PyResult<String> {
         self.0.get(py)?.open_result(result_id, chunk_bytes).or_raise(py)

@@ -152,6 +152,7 @@ impl JobEvent {
         member.ok_or_else(|| PyKeyError::new_err(key.unbind()))
     }
 
+    /// As of a dict.
     #[pyo3(signature = (key, default = None))]
     fn get<'py>(
         &self,
@@ -174,14 +175,17 @@ impl JobEvent {
         KEYS.into_bound_py_any(py)?.try_iter()
     }
 
+    /// As of a dict.
     fn keys<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self.dict(py)?.call_method0("keys")
     }
 
+    /// As of a dict.
     fn values<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self.dict(py)?.call_method0("values")
     }
 
+    /// As of a dict.
     fn items<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self.dict(py)?.call_method0("items")
     }

@@ -8,7 +8,7 @@ from pydantic import Field
 from arcp import _native
 from arcp._call import call
 from arcp._json import loads_exact
-from arcp.messages.payload import Payload
+from arcp.messages._payload import Payload
 
 __all__ = ["Envelope"]
 

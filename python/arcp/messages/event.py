@@ -28,7 +28,7 @@ from arcp.events import (
     ToolError,
     ToolResultBody,
 )
-from arcp.messages.payload import Payload
+from arcp.messages._payload import Payload
 
 if TYPE_CHECKING:
     from arcp.events import _Member

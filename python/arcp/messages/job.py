@@ -5,7 +5,7 @@ from typing import Any, Generic, Literal
 from pydantic import Field
 from typing_extensions import TypeVar
 
-from arcp.messages.payload import Payload
+from arcp.messages._payload import Payload
 
 __all__ = [
     "CredentialConstraintsPayload",

@@ -4,8 +4,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from arcp.messages._payload import Payload
 from arcp.messages.job import JobListEntry
-from arcp.messages.payload import Payload
 
 __all__ = [
     "AgentInventoryEntry",
