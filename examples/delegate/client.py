@@ -27,9 +27,11 @@ async def main() -> None:
         print(f"parent and child ran in trace {result['trace_id']}")
 
         assert events["delegate"]["agent"] == "summarise"
-        # A delegation is answered like a call of a tool; the answer names the child.
+        # The child is named from the beginning: one could subscribe to it and watch.
+        assert events["delegate"]["child_job_id"] == result["child_job_id"] != handle.job_id
+        # A delegation is answered like a call of a tool.
         assert events["tool_result"]["call_id"] == events["delegate"]["delegate_id"] == "summary"
-        assert events["tool_result"]["result"]["child_job_id"] == result["child_job_id"] != handle.job_id
+        assert events["tool_result"]["result"]["child_job_id"] == result["child_job_id"]
         assert result["summary"]["trace_id"] == result["trace_id"] == handle.trace_id
         assert result["trace_id"]
 

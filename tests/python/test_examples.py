@@ -42,7 +42,7 @@ PAIRS = {
         )
     ),
     "delegate": Example(
-        (r"delegate: .*'summarise'", r"tool_result: .*job_\w+", r"parent and child ran in trace [0-9a-f]{32}")
+        (r"delegate: .*'summarise'.*job_\w+", r"tool_result: .*job_\w+", r"parent and child ran in trace [0-9a-f]{32}")
     ),
     "resume": Example(
         (
