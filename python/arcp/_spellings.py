@@ -1,7 +1,7 @@
 """Bodies of events as the published SDK spells them, for agents that were written for it."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from arcp.errors import error_class_for
 
@@ -24,5 +24,6 @@ def with_protocol_names(kind: str, body: Mapping[str, Any]) -> Mapping[str, Any]
     error = body.get("error")
     if kind == "tool_result" and isinstance(error, Mapping) and "retryable" not in error:
         # There, it may be left to the code.
-        added["error"] = {**error, "retryable": error_class_for(str(error.get("code"))).default_retryable}
+        told = cast(Mapping[str, Any], error)
+        added["error"] = {**told, "retryable": error_class_for(str(told.get("code"))).default_retryable}
     return {**body, **added} if added else body

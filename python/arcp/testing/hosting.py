@@ -1,7 +1,7 @@
 """Runtimes and sessions in this process."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -42,7 +42,7 @@ def make_client(token: str = TOKEN, **options: Any) -> ARCPClient:
 
 
 @asynccontextmanager
-async def session(agents: Agents = None, *, token: str = TOKEN, **options: Any) -> AsyncIterator[ARCPClient]:
+async def session(agents: Agents = None, *, token: str = TOKEN, **options: Any) -> AsyncGenerator[ARCPClient]:
     """A client connected through memory to a runtime with these agents, or to a runtime of yours.
 
     `options` are those of `ARCPClient`. A runtime that was made for this is closed at the end, one of yours is not.
@@ -73,7 +73,7 @@ class Served:
     """What clients present to it."""
 
     @asynccontextmanager
-    async def session(self, **options: Any) -> AsyncIterator[ARCPClient]:
+    async def session(self, **options: Any) -> AsyncGenerator[ARCPClient]:
         """A client connected to it; `options` are those of `ARCPClient`."""
         async with make_client(options.pop("token", self.token), **options) as client:
             await client.connect(await WebSocketTransport.connect(self.url))
@@ -81,7 +81,7 @@ class Served:
 
 
 @asynccontextmanager
-async def serve(agents: Agents = None, *, port: int = 0, token: str = TOKEN, **options: Any) -> AsyncIterator[Served]:
+async def serve(agents: Agents = None, *, port: int = 0, token: str = TOKEN, **options: Any) -> AsyncGenerator[Served]:
     """A runtime with these agents, or one of yours, on a free port of this machine, or `port`.
 
     `options` are those of `serve_websocket`. A runtime that was made for this is closed at the end, one of yours is
@@ -95,7 +95,7 @@ async def serve(agents: Agents = None, *, port: int = 0, token: str = TOKEN, **o
 
 
 @contextmanager
-def serve_in_thread(agents: Agents = None, *, port: int = 0, token: str = TOKEN, **options: Any) -> Iterator[Served]:
+def serve_in_thread(agents: Agents = None, *, port: int = 0, token: str = TOKEN, **options: Any) -> Generator[Served]:
     """As `serve`, on an event loop in a thread of its own, for tests without a loop and for blocking clients.
 
     A runtime of yours is closed too: its agents' loop ends with this.

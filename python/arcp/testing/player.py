@@ -202,7 +202,7 @@ class _Played:
     def answer(self, message: dict[str, Any]) -> None:
         """Answers a ping."""
         if message["type"] == "session.ping":
-            payload = message.get("payload") or {}
+            payload: dict[str, Any] = message.get("payload") or {}
             answer = {"ping_nonce": payload.get("nonce"), "received_at": payload.get("sent_at")}
             self._answers.append(
                 {"arcp": "1.1", "id": f"{message.get('id')}-pong", "type": "session.pong", "payload": answer}

@@ -1,5 +1,8 @@
 """Puts a conversation on record."""
 
+# Messages and patterns are JSON of any shape.
+# pyright: reportUnknownVariableType=false, reportUnknownMemberType=false, reportUnknownArgumentType=false
+
 import re
 from collections.abc import Mapping
 from typing import Any

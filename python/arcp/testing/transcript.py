@@ -12,6 +12,9 @@ any value of that kind, `"as": name` keeps the value that came, and `{"$is": nam
 A file holds `{"cases": [{"id": name, "steps": [...]}, ...]}`.
 """
 
+# Messages and patterns are JSON of any shape.
+# pyright: reportUnknownVariableType=false, reportUnknownMemberType=false, reportUnknownArgumentType=false
+
 import json
 import os
 import re
