@@ -45,7 +45,7 @@ class TextTransport:
 def read_message(text: str) -> dict[str, Any]:
     """A message as a dict. `TransportClosed` for what is none."""
     try:
-        message = loads_exact(text)
+        message: Any = loads_exact(text)
     except ValueError:
         raise TransportClosed("a message must be a JSON object") from None
     if not isinstance(message, dict):
