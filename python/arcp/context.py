@@ -309,11 +309,6 @@ class JobContext(_native.JobContext):
         return tuple(CredentialPayload.model_validate(one) for one in json.loads(self._invocation.credentials))
 
     @property
-    def chunk_size_cap(self) -> int:
-        """Decoded bytes one chunk of a result may have."""
-        return self.runtime.chunk_size_cap
-
-    @property
     def cancelled(self) -> bool:
         """Whether the job is to give way; for agents that are plain functions, which no exception can reach."""
         return self.signal.is_set()

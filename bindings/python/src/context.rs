@@ -84,16 +84,6 @@ impl Invocation {
     }
 
     #[getter]
-    fn parent_job_id(&self, py: Python<'_>) -> PyResult<Option<&str>> {
-        Ok(self.0.get(py)?.start().parent_job_id.as_deref())
-    }
-
-    #[getter]
-    fn max_runtime_sec(&self, py: Python<'_>) -> PyResult<Option<u64>> {
-        Ok(self.0.get(py)?.start().max_runtime_sec)
-    }
-
-    #[getter]
     fn expires_at(&self, py: Python<'_>) -> PyResult<Option<&str>> {
         let constraints = self.0.get(py)?.start().lease_constraints.as_ref();
         Ok(constraints.and_then(|constraints| constraints.expires_at.as_deref()))

@@ -341,7 +341,6 @@ impl RuntimeMachine {
         self.session_of_job(job).map(|(_, session)| (session.event_seq, session.acked))
     }
 
-
     /// Current counters of a job's budget as a JSON object.
     pub fn budget_json(&self, job: JobKey) -> Option<RawJson> {
         self.jobs.get(&job)?.budget_json()
