@@ -2,7 +2,7 @@
 
 import asyncio
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from arcp import _native, _port
 from arcp._json import loads_exact
@@ -45,12 +45,12 @@ class TextTransport:
 def read_message(text: str) -> dict[str, Any]:
     """A message as a dict. `TransportClosed` for what is none."""
     try:
-        message = loads_exact(text)
+        message: Any = loads_exact(text)
     except ValueError:
         raise TransportClosed("a message must be a JSON object") from None
     if not isinstance(message, dict):
         raise TransportClosed(f"a message must be an object, got {type(message).__name__}")
-    return message
+    return cast(dict[str, Any], message)
 
 
 def start(transport: "Transport", frames: _native.Frames) -> asyncio.Task[None]:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from arcp import _native
+from arcp._json import as_object
 from arcp._port import logger
 from arcp.middleware._host import require
 
@@ -104,8 +105,7 @@ class _Tracing:
             self._remember(message, within)
             carrier = self._carrier(within)
             if carrier:
-                extensions = message.get("extensions")
-                extensions = dict(extensions) if isinstance(extensions, dict) else {}
+                extensions = dict(as_object(message.get("extensions")) or {})
                 message = message | {"extensions": extensions | {OTEL_EXTENSION_KEY: carrier}}
         except Exception as error:
             self._fail(error)
@@ -207,21 +207,22 @@ def _attributes(message: dict[str, Any]) -> dict[str, Any]:
             found[f"arcp.{name}"] = value
     if isinstance(agent := _member(message, "payload", "agent"), str):
         found["arcp.agent"] = agent
-    lease = _member(message, "payload", "lease_request" if message.get("type") == "job.submit" else "lease")
-    if isinstance(lease, dict) and lease:
+    lease = as_object(_member(message, "payload", "lease_request" if message.get("type") == "job.submit" else "lease"))
+    if lease:
         found["arcp.lease.capabilities"] = ",".join(sorted(lease))
     if isinstance(expires_at := _member(message, "payload", "lease_constraints", "expires_at"), str):
         found["arcp.lease.expires_at"] = expires_at
-    budget = _member(message, "payload", "budget")
-    body = _member(message, "payload", "body")
-    if isinstance(body, dict) and body.get("name") == "cost.budget.remaining":
-        budget = {body.get("unit"): body.get("value")}
-    if isinstance(budget, dict) and budget:
+    budget = as_object(_member(message, "payload", "budget"))
+    body = as_object(_member(message, "payload", "body"))
+    if body is not None and body.get("name") == "cost.budget.remaining":
+        budget = {str(body.get("unit")): body.get("value")}
+    if budget:
         found["arcp.budget.remaining"] = _native.encode(budget, "budget")
     return found
 
 
 def _member(message: Any, *path: str) -> Any:
+    value = message
     for name in path:
-        message = message.get(name) if isinstance(message, dict) else None
-    return message
+        value = (as_object(value) or {}).get(name)
+    return value

@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any, Self
 
+from arcp._json import as_object
 from arcp.errors import TransportClosed
 from arcp.testing.transcript import Side, Step, Transcript, compare, fill
 
@@ -202,7 +203,7 @@ class _Played:
     def answer(self, message: dict[str, Any]) -> None:
         """Answers a ping."""
         if message["type"] == "session.ping":
-            payload = message.get("payload") or {}
+            payload = as_object(message.get("payload")) or {}
             answer = {"ping_nonce": payload.get("nonce"), "received_at": payload.get("sent_at")}
             self._answers.append(
                 {"arcp": "1.1", "id": f"{message.get('id')}-pong", "type": "session.pong", "payload": answer}

@@ -1,9 +1,9 @@
 """Puts a conversation on record."""
 
 import re
-from collections.abc import Mapping
 from typing import Any
 
+from arcp._json import as_array, as_object
 from arcp.testing.hosting import as_transport
 from arcp.testing.transcript import SIDES, Side, Step, Transcript
 from arcp.transport import Transport
@@ -99,17 +99,17 @@ class _Names:
         }
 
     def _known(self, part: Any) -> Any:
-        if isinstance(part, Mapping):
-            return {name: self._member(name, value) for name, value in part.items()}
-        if isinstance(part, list):
-            return [self._known(value) for value in part]
+        if (members := as_object(part)) is not None:
+            return {name: self._member(name, value) for name, value in members.items()}
+        if (items := as_array(part)) is not None:
+            return [self._known(value) for value in items]
         return self._foreign(part)
 
     def _member(self, name: str, value: Any) -> Any:
         if name in _FOREIGN:
             return self._foreign(value)
-        if name in ("client", "runtime") and isinstance(value, Mapping):
-            return {inner: {"$any": "text", "like": text} for inner, text in value.items() if isinstance(text, str)}
+        if name in ("client", "runtime") and (program := as_object(value)) is not None:
+            return {inner: {"$any": "text", "like": text} for inner, text in program.items() if isinstance(text, str)}
         if not isinstance(value, str):
             return self._known(value)
         if value in self._names:
@@ -124,10 +124,10 @@ class _Names:
 
     def _foreign(self, value: Any) -> Any:
         """What is not ours, save for names we know."""
-        if isinstance(value, Mapping):
-            return {name: self._foreign(inner) for name, inner in value.items()}
-        if isinstance(value, list | tuple):
-            return [self._foreign(inner) for inner in value]
+        if (members := as_object(value)) is not None:
+            return {name: self._foreign(inner) for name, inner in members.items()}
+        if (items := as_array(value)) is not None:
+            return [self._foreign(inner) for inner in items]
         return {"$is": self._names[value]} if isinstance(value, str) and value in self._names else value
 
     def _name(self, kind: str, value: str, like: str) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from arcp import _native
-from arcp._json import loads_exact
+from arcp._json import as_array, as_object, loads_exact
 
 if TYPE_CHECKING:
     from arcp.testing.player import Player
@@ -89,61 +89,61 @@ def load_transcripts(path: str | os.PathLike[str]) -> dict[str, Transcript]:
 
 
 def _cases(path: str | os.PathLike[str]) -> Iterable[tuple[str, tuple[Step, ...]]]:
-    document = loads_exact(Path(path).read_text(encoding="utf-8"))
-    cases = document.get("cases") if isinstance(document, dict) else None
-    if not isinstance(cases, list):
+    document = as_object(loads_exact(Path(path).read_text(encoding="utf-8"))) or {}
+    cases = as_array(document.get("cases"))
+    if cases is None:
         raise ValueError(f"{os.fspath(path)} holds no transcripts: it must be an object with a list `cases`")
     for case in cases:
-        if not (isinstance(case, dict) and isinstance(case.get("id"), str) and isinstance(case.get("steps"), list)):
+        members = as_object(case) or {}
+        name, steps = members.get("id"), as_array(members.get("steps"))
+        if not isinstance(name, str) or steps is None:
             raise ValueError(f"{os.fspath(path)}: every case must have a text `id` and a list `steps`")
-        yield case["id"], tuple(case["steps"])
+        yield name, tuple(steps)
 
 
 def _check_step(where: str, step: Any, named: set[str]) -> None:
-    if not isinstance(step, Mapping):
+    members = as_object(step)
+    if members is None:
         raise ValueError(f"{where}: must be an object, got {type(step).__name__}")
-    if "message" in step:
-        if step.get("from") not in SIDES:
-            raise ValueError(f"{where}: `from` must be client or runtime, got {step.get('from')!r}")
-        if not isinstance(step["message"], Mapping):
-            raise ValueError(f"{where}: `message` must be an object, got {type(step['message']).__name__}")
-        _check_pattern(where, step["message"], named)
-    elif "note" not in step and not step.get("breaks"):
+    if "message" in members:
+        if members.get("from") not in SIDES:
+            raise ValueError(f"{where}: `from` must be client or runtime, got {members.get('from')!r}")
+        message = members["message"]
+        if as_object(message) is None:
+            raise ValueError(f"{where}: `message` must be an object, got {type(message).__name__}")
+        _check_pattern(where, message, named)
+    elif "note" not in members and not members.get("breaks"):
         raise ValueError(f"{where}: must have a `message`, a `note` or `breaks`")
 
 
 def _check_pattern(where: str, pattern: Any, named: set[str]) -> None:
-    match pattern:
-        case {"$is": name}:
-            if name not in named:
-                raise ValueError(f"{where}: nothing before it is named {name!r}")
-        case {"$any": kind}:
-            if kind not in _KINDS:
-                raise ValueError(f"{where}: {kind!r} is none of the kinds {', '.join(_KINDS)}")
-            if "as" in pattern:
-                named.add(pattern["as"])
-        case Mapping():
-            for value in pattern.values():
+    if (members := as_object(pattern)) is not None:
+        if "$is" in members:
+            if members["$is"] not in named:
+                raise ValueError(f"{where}: nothing before it is named {members['$is']!r}")
+        elif "$any" in members:
+            if members["$any"] not in _KINDS:
+                raise ValueError(f"{where}: {members['$any']!r} is none of the kinds {', '.join(_KINDS)}")
+            if "as" in members:
+                named.add(members["as"])
+        else:
+            for value in members.values():
                 _check_pattern(where, value, named)
-        case list():
-            for value in pattern:
-                _check_pattern(where, value, named)
+    for value in as_array(pattern) or ():
+        _check_pattern(where, value, named)
 
 
 def fill(pattern: Any, names: dict[str, Any]) -> Any:
     """What is sent for a pattern; values under a name are kept in `names`."""
-    match pattern:
-        case {"$is": name}:
-            return names[name]
-        case {"$any": _}:
-            value = pattern.get("like")
-            if "as" in pattern:
-                value = names.setdefault(pattern["as"], value)
-            return value
-        case Mapping():
-            return {key: fill(value, names) for key, value in pattern.items()}
-        case list():
-            return [fill(value, names) for value in pattern]
+    if (members := as_object(pattern)) is not None:
+        if "$is" in members:
+            return names[members["$is"]]
+        if "$any" in members:
+            value = members.get("like")
+            return names.setdefault(members["as"], value) if "as" in members else value
+        return {key: fill(value, names) for key, value in members.items()}
+    if (items := as_array(pattern)) is not None:
+        return [fill(value, names) for value in items]
     return pattern
 
 
@@ -151,33 +151,40 @@ def compare(pattern: Any, value: Any, names: dict[str, Any], where: str) -> str 
     """How a value differs from a pattern, `None` when it does not. Members the pattern lacks are passed over; a member
     that is `null` may be absent.
     """
-    match pattern:
-        case {"$is": name}:
-            return None if value == names.get(name) else f"{where} must be the same as before ({name})"
-        case {"$any": kind}:
-            if not isinstance(value, str) or not re.fullmatch(_KINDS[kind], value, re.DOTALL):
-                return f"{where} must be a {kind}, got {_shape(value)}"
-            if "as" in pattern:
-                names[pattern["as"]] = value
-            return None
-        case Mapping():
-            if not isinstance(value, Mapping):
-                return f"{where} must be an object, got {_shape(value)}"
-            for key, inner in pattern.items():
-                if key not in value and inner is None:
-                    continue
-                if key not in value:
-                    return f"{where}.{key} is missing"
-                if (difference := compare(inner, value[key], names, f"{where}.{key}")) is not None:
-                    return difference
-            return None
-        case list():
-            if not isinstance(value, list | tuple) or len(value) != len(pattern):
-                return f"{where} must be a list of {len(pattern)}, got {_shape(value)}"
-            pairs = enumerate(zip(pattern, value, strict=True))
-            found = (compare(inner, one, names, f"{where}[{n}]") for n, (inner, one) in pairs)
-            return next((difference for difference in found if difference is not None), None)
+    if (members := as_object(pattern)) is not None:
+        return _compare_members(members, value, names, where)
+    if (items := as_array(pattern)) is not None:
+        values = as_array(value)
+        if values is None or len(values) != len(items):
+            return f"{where} must be a list of {len(items)}, got {_shape(value)}"
+        pairs = enumerate(zip(items, values, strict=True))
+        found = (compare(inner, one, names, f"{where}[{n}]") for n, (inner, one) in pairs)
+        return next((difference for difference in found if difference is not None), None)
     return None if _equal(pattern, value) else f"{where} must be {pattern!r}, got {_shape(value)}"
+
+
+def _compare_members(pattern: Mapping[str, Any], value: Any, names: dict[str, Any], where: str) -> str | None:
+    if "$is" in pattern:
+        name = pattern["$is"]
+        return None if value == names.get(name) else f"{where} must be the same as before ({name})"
+    if "$any" in pattern:
+        kind = pattern["$any"]
+        if not isinstance(value, str) or not re.fullmatch(_KINDS[kind], value, re.DOTALL):
+            return f"{where} must be a {kind}, got {_shape(value)}"
+        if "as" in pattern:
+            names[pattern["as"]] = value
+        return None
+    members = as_object(value)
+    if members is None:
+        return f"{where} must be an object, got {_shape(value)}"
+    for key, inner in pattern.items():
+        if key not in members and inner is None:
+            continue
+        if key not in members:
+            return f"{where}.{key} is missing"
+        if (difference := compare(inner, members[key], names, f"{where}.{key}")) is not None:
+            return difference
+    return None
 
 
 def _equal(pattern: Any, value: Any) -> bool:
