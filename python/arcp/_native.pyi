@@ -4,7 +4,7 @@ Methods that take a port and a number start work and return; the port's `drain` 
 Options, requests and payloads are JSON text.
 """
 
-from collections.abc import Awaitable, Callable, ItemsView, Iterator, KeysView, Mapping, ValuesView
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any, Self, overload
 
@@ -62,12 +62,13 @@ class TokenRequest:
     def give(self, token: str) -> None: ...
     def refuse(self, message: str) -> None: ...
 
-class JobEvent:
+class JobEvent(Mapping[str, Any]):
     """One event of a job: `kind`, `ts` and `body`, as attributes and as a read-only mapping.
 
-    The body is parsed when it is first asked for. `dict(event)` gives a plain dict.
+    The body is parsed when it is first asked for. `dict(event)` gives a plain dict. Pickles.
     """
 
+    def __new__(cls, kind: str, body: Any, ts: str, event_seq: int = 0) -> Self: ...
     @property
     def kind(self) -> str: ...
     @property
@@ -76,17 +77,12 @@ class JobEvent:
     def body(self) -> Any: ...
     @property
     def event_seq(self) -> int: ...
+    def to_json(self) -> str:
+        """The event as one JSON object, without a look into its body."""
+
     def __getitem__(self, key: str) -> Any: ...
-    def __contains__(self, key: object) -> bool: ...
     def __len__(self) -> int: ...
     def __iter__(self) -> Iterator[str]: ...
-    @overload
-    def get(self, key: str) -> Any | None: ...
-    @overload
-    def get(self, key: str, default: Any) -> Any: ...
-    def keys(self) -> KeysView[str]: ...
-    def values(self) -> ValuesView[Any]: ...
-    def items(self) -> ItemsView[str, Any]: ...
 
 class Invocation:
     @property
@@ -105,6 +101,10 @@ class Invocation:
     def agent_ref(self) -> str: ...
     @property
     def trace_id(self) -> str: ...
+    @property
+    def parent_job_id(self) -> str | None: ...
+    @property
+    def max_runtime_sec(self) -> int | None: ...
     @property
     def expires_at(self) -> str | None: ...
     @property
@@ -135,8 +135,13 @@ class Invocation:
 
 class JobContext:
     def __new__(cls, invocation: Invocation) -> Self: ...
-    def log(self, level: str, message: str, attributes: Mapping[str, Any] | None = None) -> Awaitable[None]:
-        """A `log` event. `level` is `trace`, `debug`, `info`, `warn`, `error` or `critical`."""
+    def log(
+        self, level: str, message: str, attributes: Mapping[str, Any] | None = None, **fields: Any
+    ) -> Awaitable[None]:
+        """A `log` event. `level` is `trace`, `debug`, `info`, `warn`, `error` or `critical`.
+
+        `fields` are added to the `attributes`.
+        """
 
     def thought(self, text: str) -> Awaitable[None]:
         """A `thought` event."""

@@ -18,7 +18,14 @@ from arcp._check import expect, expect_optional, expect_range
 from arcp._port import Port
 from arcp.delegation import ChildJob
 from arcp.errors import ARCPError
-from arcp.lease import Lease, LeaseOpContext, budget_from_json, check_cost, validate_lease_op
+from arcp.lease import (
+    Lease,
+    LeaseOpContext,
+    budget_from_json,
+    check_cost,
+    initial_budget_from_lease,
+    validate_lease_op,
+)
 from arcp.messages import CredentialPayload, Identity, LeaseConstraints
 from arcp.result_stream import ResultStream
 
@@ -41,7 +48,7 @@ class SessionState:
     """The highest `event_seq` its client has acknowledged."""
     negotiated_features: tuple[str, ...] = ()
     heartbeat_interval_sec: int | None = None
-    """`None` without heartbeats."""
+    """`None` unless `heartbeat` was negotiated."""
     resume_window_sec: int = 0
     accepted_at: str | None = None
     """When it was last welcomed, RFC 3339 in UTC; `None` after a restart, until it is taken up."""
@@ -53,7 +60,11 @@ class SessionContext:
     """The session that submitted a job."""
 
     def __init__(self, invocation: _native.Invocation) -> None:
+        """Made by the runtime."""
         self._invocation = invocation
+
+    def __repr__(self) -> str:
+        return f"<SessionContext session_id={self.session_id!r}>"
 
     @property
     def session_id(self) -> str:
@@ -81,7 +92,7 @@ class SessionContext:
 
     @property
     def negotiated_features(self) -> tuple[str, ...]:
-        """What both sides have, in the client's order; empty once the session has ended."""
+        """What both sides have, in the client's order (R-6.2.3); empty once the session has ended."""
         return tuple(self._view().get("features", ()))
 
     def has_feature(self, name: str) -> bool:
@@ -111,14 +122,70 @@ class SessionContext:
 class Job:
     """The job an agent runs."""
 
+    session: SessionContext
+    """The session that submitted it."""
+
     def __init__(self, context: "JobContext") -> None:
         self._context = context
         self.session = SessionContext(context._invocation)
+
+    def __repr__(self) -> str:
+        return f"<Job job_id={self.job_id!r} state={self.state!r}>"
 
     @property
     def job_id(self) -> str:
         """The job."""
         return self._context.job_id
+
+    @property
+    def agent(self) -> str:
+        """The agent's name."""
+        return self._context.agent
+
+    @property
+    def agent_version(self) -> str | None:
+        """Its version, if it has one."""
+        return self._context.agent_version
+
+    @property
+    def agent_ref(self) -> str:
+        """`name@version`, or the bare name."""
+        return self._context.agent_ref
+
+    @property
+    def lease(self) -> Lease:
+        """What the job may do."""
+        return self._context.lease
+
+    @property
+    def lease_constraints(self) -> LeaseConstraints | None:
+        """When the lease ends."""
+        return self._context.lease_constraints
+
+    @property
+    def budget(self) -> dict[str, Decimal]:
+        """What remains per currency, at this moment; empty without a budget."""
+        return self._context.budget
+
+    @property
+    def initial_budget(self) -> dict[str, Decimal]:
+        """What was granted per currency."""
+        return initial_budget_from_lease(self.lease)
+
+    @property
+    def parent_job_id(self) -> str | None:
+        """The job that delegated this one."""
+        return self._context.parent_job_id
+
+    @property
+    def trace_id(self) -> str:
+        """The job's trace, 32 hex digits."""
+        return self._context.trace_id
+
+    @property
+    def max_runtime_sec(self) -> int | None:
+        """How long it may run."""
+        return self._context._invocation.max_runtime_sec
 
     @property
     def submitter_principal(self) -> str:
@@ -204,6 +271,16 @@ class JobContext(_native.JobContext):
         return self._invocation.trace_id
 
     @property
+    def parent_job_id(self) -> str | None:
+        """The job that delegated this one."""
+        return self._invocation.parent_job_id
+
+    @property
+    def chunk_size_cap(self) -> int:
+        """How many bytes a chunk of a result may have."""
+        return self.runtime.chunk_size_cap
+
+    @property
     def lease(self) -> Lease:
         """What the job may do, in a copy of one's own: the lease never changes (R-9.1.2)."""
         lease: Lease = json.loads(self._invocation.lease)
@@ -224,11 +301,6 @@ class JobContext(_native.JobContext):
     def credentials(self) -> tuple[CredentialPayload, ...]:
         """The credentials that were made for this job, with their present values; none once it is over (R-9.8)."""
         return tuple(CredentialPayload.model_validate(one) for one in json.loads(self._invocation.credentials))
-
-    @property
-    def chunk_size_cap(self) -> int:
-        """Decoded bytes one chunk of a result may have."""
-        return self.runtime.chunk_size_cap
 
     @property
     def cancelled(self) -> bool:

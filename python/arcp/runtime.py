@@ -5,11 +5,11 @@ import inspect
 import json
 import logging
 import os
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Literal, Self
 
 from arcp import _native
-from arcp._check import expect
+from arcp._check import expect, expect_range
 from arcp._plugged import Plugged
 from arcp._port import Port, port
 from arcp._port import logger as default_logger
@@ -37,7 +37,7 @@ from arcp.lease import (
     validate_lease_op,
     validate_lease_shape,
 )
-from arcp.messages import AgentInventoryEntry, Capabilities, RuntimeInfo
+from arcp.messages import AgentInventoryEntry, Capabilities, LeaseConstraints, RuntimeInfo
 from arcp.negotiation import features_for_runtime
 from arcp.policy import AuthorizationContext, JobAuthorizationPolicy, ObservedJob, same_principal
 from arcp.result_stream import ResultStream
@@ -63,6 +63,7 @@ __all__ = [
     "JobAuthorizationPolicy",
     "JobContext",
     "JobCredentialContext",
+    "LeaseConstraints",
     "LeaseOpContext",
     "ObservedJob",
     "ResultStream",
@@ -91,19 +92,46 @@ Agent = Callable[[Any, JobContext], Any]
 class ARCPRuntime:
     """Hosts agents and serves sessions: agents on the event loop that first accepts, sessions on the core's threads."""
 
+    runtime_info: RuntimeInfo
+    """Who the runtime is, as its welcome shows it."""
+    bearer: BearerVerifier
+    """Says who a token belongs to."""
+    capabilities: Capabilities
+    """What it can do."""
+    heartbeat_interval_sec: float | None
+    """`None` without heartbeats."""
+    resume_window_sec: float
+    """How long a session can be taken up after its connection ended."""
+    max_concurrent_jobs: int
+    """How many jobs run at once."""
+    chunk_size_cap: int
+    """How many bytes a chunk of a result may have."""
+    policy: JobAuthorizationPolicy
+    """Says who may list and follow which job."""
+    event_log: EventLog | None
+    """Gets a copy of what sessions are sent."""
+    credential_provisioner: CredentialProvisioner | None
+    """Makes credentials for jobs."""
+    revocation_log: RevocationLog | None
+    """Remembers what is to be taken back."""
+    db: str | None
+    """The SQLite file that keeps what the runtime knows."""
+    logger: logging.Logger
+    """Where the runtime says what went wrong."""
+
     def __init__(
         self,
         *,
         runtime: RuntimeInfo,
         bearer: BearerVerifier,
         capabilities: Capabilities | None = None,
-        features: Iterable[str] | None = None,
+        features: Sequence[str] | None = None,
         heartbeat_interval_sec: float | None = 30,
         resume_window_sec: float = 600,
         retention_sec: float = 600,
         idempotency_ttl_sec: float = 86400,
         max_concurrent_jobs: int = 100,
-        chunk_size_cap: int = 1048576,
+        chunk_size_cap: int = 1_048_576,
         lease_expiry_grace_sec: float = 1.0,
         cancel_grace_sec: float = 30.0,
         cancel_policy: Literal["session", "principal"] = "session",
@@ -121,9 +149,9 @@ class ARCPRuntime:
         `bearer` says who a token belongs to. `heartbeat_interval_sec` of `None` turns heartbeats off. A session can be
         taken up for `resume_window_sec` after its connection ended, and an ended job be looked up for as long, or for
         `retention_sec` if that is more. A cancelled agent has `cancel_grace_sec` to end, one whose lease ended
-        `lease_expiry_grace_sec`. Jobs beyond `max_concurrent_jobs` wait. A chunk of a result has at most
-        `chunk_size_cap` decoded bytes. `features` is what is offered; by default all of version 1.1, and with a
-        provisioner two more.
+        `lease_expiry_grace_sec`. Jobs beyond `max_concurrent_jobs` wait. `features` are what is offered, as in
+        `capabilities`; the nine of version 1.1 when neither says so, and with a provisioner two more. A chunk of a
+        result has at most `chunk_size_cap` bytes (R-8.4.11).
 
         `job_authorization_policy` (also `authorization_policy`) says who may list and follow which job; without one a
         principal sees its own. `cancel_policy` says who may cancel: the submitting session alone, or every session of
@@ -171,25 +199,26 @@ class ARCPRuntime:
             raise TypeError(f"revocation_log must have async record, forget and outstanding; {kind} has not")
         self.runtime_info = runtime
         self.bearer = bearer
-        self.capabilities = capabilities
         self.heartbeat_interval_sec = heartbeat_interval_sec
         self.resume_window_sec = resume_window_sec
         self.max_concurrent_jobs = max_concurrent_jobs
-        self.chunk_size_cap = chunk_size_cap
-        self.policy: JobAuthorizationPolicy = same_principal if policy is None else policy
+        self.chunk_size_cap = expect_range("chunk_size_cap", chunk_size_cap, 1, 2**53) or 0
+        self.policy = same_principal if policy is None else policy
         self.event_log = event_log
         self.credential_provisioner = credential_provisioner
         self.revocation_log = revocation_log
         self.logger = default_logger if logger is None else logger
-        offered = None if features is None else tuple(features)
-        if offered is None and capabilities is not None and "features" in capabilities.model_fields_set:
-            offered = capabilities.features
-        if offered is None:
-            offered = features_for_runtime(provisioner_configured=credential_provisioner is not None)
+        if isinstance(features, str):
+            raise TypeError('features must be a list of names, got a text; write ["progress"]')
+        if capabilities is not None and "features" in capabilities.model_fields_set:
+            features = capabilities.features
+        if features is None:
+            features = features_for_runtime(provisioner_configured=credential_provisioner is not None)
+        self.capabilities = Capabilities(features=tuple(features)) if capabilities is None else capabilities
         options: dict[str, Any] = {
             "name": runtime.name,
             "version": runtime.version,
-            "features": list(offered),
+            "features": list(features),
             "heartbeat_interval_sec": heartbeat_interval_sec or 0,
             "resume_window_sec": resume_window_sec,
             "retention_sec": retention_sec,
@@ -202,7 +231,7 @@ class ARCPRuntime:
             "db": None if db is None else _path(db),
             "synchronous": synchronous,
         }
-        self.db: str | None = options["db"]
+        self.db = options["db"]
         self._plugged = Plugged(
             policy=self.policy,
             provisioner=credential_provisioner,
@@ -229,7 +258,9 @@ class ARCPRuntime:
 
     def _open(self) -> _native.Runtime:
         bearer = self.bearer
-        tokens = list(bearer._tokens.items()) if type(bearer) is StaticBearerVerifier else None
+        tokens: list[tuple[str, str]] | None = (
+            list(bearer._tokens.items()) if type(bearer) is StaticBearerVerifier else None
+        )
         jwt = bearer._options if type(bearer) is JWTVerifier else None
         return _native.Runtime(_native.encode(self._options, "options"), self._port.native, tokens, jwt)
 
@@ -483,7 +514,7 @@ class _Run:
         self._context._state = state
 
 
-def _path(value: Any, name: str = "db") -> str:
+def _path(value: str | os.PathLike[str], name: str = "db") -> str:
     path = os.fspath(value)
     if not isinstance(path, str):
         raise TypeError(f"{name} must be a path as text, got {type(path).__name__}")

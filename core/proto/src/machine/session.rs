@@ -203,14 +203,9 @@ impl Session {
         self.accepted_at
     }
 
-    /// What was negotiated, in the client's order.
-    pub fn features(&self) -> &[String] {
-        self.features.names()
-    }
-
-    /// Whether this feature was negotiated.
-    pub fn has(&self, feature: Feature) -> bool {
-        self.features.has(feature)
+    /// What was negotiated.
+    pub fn features(&self) -> &FeatureSet {
+        &self.features
     }
 
     /// The highest number issued.
