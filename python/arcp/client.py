@@ -13,7 +13,7 @@ from typing import Any, Generic, Literal, Self, cast, overload
 from pydantic import BaseModel, TypeAdapter
 from typing_extensions import TypeVar
 
-from arcp import _native
+from arcp import _native, _pump
 from arcp._check import expect, expect_optional, expect_range
 from arcp._inbox import Inbox
 from arcp._json import loads_decimal
@@ -36,7 +36,7 @@ from arcp.messages import (
     SessionWelcomePayload,
 )
 from arcp.negotiation import V1_1_FEATURES
-from arcp.transport import PUMP_END_SEC, Transport, pair_with_core
+from arcp.transport import Transport, pair_with_core
 
 __all__ = ["ARCPClient", "AutoAckOptions", "JobEvent", "JobHandle", "JobSubscription", "ReconnectOptions"]
 
@@ -120,6 +120,8 @@ class ARCPClient:
         self._welcome: SessionWelcomePayload | None = None
         self._negotiated: tuple[str, ...] = ()
         self._pump: asyncio.Task[None] | None = None
+        # That of a traced transport.
+        self._tracing: Any = None
         self.logger = default_logger if logger is None else logger
         self._tokens: str | _Tokens
         if isinstance(token, str):
@@ -172,10 +174,13 @@ class ARCPClient:
         except BaseException:
             if self._welcome is None:
                 self._native = _native.Client(self._options)
+            if pump is not None:
+                await _pump.stop(pump)
             if isinstance(tokens, _Tokens) and tokens.failure is not None:
                 raise tokens.failure from None
             raise
         self._pump = pump
+        self._tracing = getattr(transport, "_tracing", None)
         self._welcome = SessionWelcomePayload.model_validate_json(welcome)
         self._negotiated = tuple(name for name in self._features if native.has_feature(name))
         return self._welcome
@@ -243,6 +248,8 @@ class ARCPClient:
             "trace_id": expect_optional("trace_id", trace_id, str),
             "parent_job_id": expect_optional("parent_job_id", parent_job_id, str),
         }
+        if self._tracing is not None and trace_id is None and (place := self._tracing.current()) is not None:
+            optional |= {"traceparent": place[0], "tracestate": place[1]}
         request |= {name: value for name, value in optional.items() if value is not None}
         job = await _ask(self._native.submit, _native.encode(request, "submit"))
         return JobHandle(job, result_type)
@@ -319,8 +326,7 @@ class ARCPClient:
         """
         await port().call(self._native.close, reason)
         if self._pump is not None:
-            await asyncio.wait([self._pump], timeout=PUMP_END_SEC)
-            self._pump.cancel()
+            await _pump.finish(self._pump)
         if isinstance(self._tokens, _Tokens):
             self._tokens.port.release()
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arcp::message::{JobFilter, JobStatus, ListJobs, Resume, Welcome};
-use arcp::{Error, LeaseConstraints, RawJson, Submit, Subscribe, Timestamp, Token, TokenSource};
+use arcp::{Error, LeaseConstraints, RawJson, Submit, Subscribe, Timestamp, Token, TokenSource, TraceContext};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::sync::oneshot;
@@ -40,6 +40,10 @@ struct SubmitRequest<'a> {
     parent_job_id: Option<String>,
     #[serde(default)]
     trace_id: Option<String>,
+    #[serde(default)]
+    traceparent: Option<String>,
+    #[serde(default)]
+    tracestate: Option<String>,
 }
 
 /// A subscribe as hosts write it.
@@ -252,7 +256,8 @@ impl Client {
     }
 
     /// Submits a job; completes with [`Value::Job`] once it is accepted. `request` is JSON with `agent` and, optionally,
-    /// `input`, `lease_request`, `expires_at`, `idempotency_key`, `max_runtime_sec`, `parent_job_id`, `trace_id`.
+    /// `input`, `lease_request`, `expires_at`, `idempotency_key`, `max_runtime_sec`, `parent_job_id`, `trace_id`; or,
+    /// instead of the last, `traceparent` and `tracestate`, which ride along and are left out when malformed.
     ///
     /// # Errors
     /// At once for a request that cannot be read; else through the port.
@@ -272,8 +277,13 @@ impl Client {
         };
         let client = self.client.clone();
         let trace_id = request.trace_id;
+        let parent = request.traceparent.filter(|_| trace_id.is_none());
+        let context = parent.and_then(|parent| TraceContext::parse(&parent, request.tracestate.as_deref()));
         port.spawn(&handle, call, async move {
-            let job = client.submit(&submit, trace_id.as_deref()).await?;
+            let job = match &context {
+                Some(context) => client.submit_traced(&submit, context).await?,
+                None => client.submit(&submit, trace_id.as_deref()).await?,
+            };
             Ok(Value::Job(Arc::new(JobView::submitted(job)?)))
         });
         Ok(())
