@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     )
 
 __version__ = IMPL_VERSION
+"""The version of this package."""
 
 __all__ = [
     "ERROR_CODES",

@@ -157,7 +157,7 @@ class SqliteEventLog:
             if connection is not None:
                 await asyncio.to_thread(connection.close)
 
-    def become_store(self) -> str:
+    def _become_store(self) -> str:
         """The path, for the runtime that has the file to itself from now on."""
         self._is_store = True
         return self.path

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 import pytest
 
@@ -144,22 +145,26 @@ STDIO = Example(
 
 
 class Program:
-    """One of an example's two processes."""
+    """One of an example's two processes; it does not outlive its test."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self.process = process
+    def __init__(self, path: Path, environment: dict[str, str]) -> None:
+        self.path = path
+        # Its own, as the variables of the one that runs the tests are no part of the example.
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("ARCP_")}
+        self.environment = inherited | environment
         self.lines: list[str] = []
 
-    @classmethod
-    async def start(cls, path: Path, environment: dict[str, str]) -> "Program":
-        # Like a newcomer's: warnings of what was left open would be seen.
-        command = [sys.executable, "-W", "default::ResourceWarning", str(path)]
+    async def __aenter__(self) -> Self:
+        # What was left open would be seen.
+        command = [sys.executable, "-W", "default::ResourceWarning", str(self.path)]
         pipe = asyncio.subprocess.PIPE
-        # An environment of its own, as the variables of the one that runs the tests are no part of the example.
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("ARCP_")}
-        return cls(
-            await asyncio.create_subprocess_exec(*command, env=inherited | environment, stdout=pipe, stderr=pipe)
-        )
+        self.process = await asyncio.create_subprocess_exec(*command, env=self.environment, stdout=pipe, stderr=pipe)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self.process.returncode is None:
+            self.process.kill()
+            await self.process.communicate()
 
     async def line(self, pattern: str) -> str:
         assert self.process.stdout is not None
@@ -202,18 +207,13 @@ def test_pair(name: str) -> None:
 
     async def main() -> None:
         environment = example.environment | {"ARCP_DEMO_PORT": "0", "ARCP_DEMO_TOKEN": f"token-of-{name}"}
-        server = await Program.start(EXAMPLES / name / "server.py", environment)
-        try:
+        async with Program(EXAMPLES / name / "server.py", environment) as server:
             url = await server.line(r"listening on (ws://127\.0\.0\.1:\d+/arcp)$")
-            client = await Program.start(EXAMPLES / name / "client.py", environment | {"ARCP_DEMO_URL": url})
-            assert await client.end() == (0, ""), client.lines
+            async with Program(EXAMPLES / name / "client.py", environment | {"ARCP_DEMO_URL": url}) as client:
+                assert await client.end() == (0, ""), client.lines
             # Half of them are interrupted, half are told to end.
-            quick = signal.SIGINT if list(PAIRS).index(name) % 2 else signal.SIGTERM
-            server.process.send_signal(quick)
+            server.process.send_signal(signal.SIGINT if list(PAIRS).index(name) % 2 else signal.SIGTERM)
             assert await server.end() == (0, ""), server.lines
-        finally:
-            if server.process.returncode is None:
-                server.process.kill()
         expect_lines(client, example.client)
         expect_lines(server, example.server)
         for ours, theirs in example.shared:
@@ -224,8 +224,8 @@ def test_pair(name: str) -> None:
 
 def test_stdio() -> None:
     async def main() -> None:
-        client = await Program.start(EXAMPLES / "stdio" / "client.py", {"ARCP_DEMO_TOKEN": "token-of-stdio"})
-        assert await client.end() == (0, "server: serving my parent\nserver: my parent has left\n")
+        async with Program(EXAMPLES / "stdio" / "client.py", {"ARCP_DEMO_TOKEN": "token-of-stdio"}) as client:
+            assert await client.end() == (0, "server: serving my parent\nserver: my parent has left\n")
         expect_lines(client, STDIO.client)
 
     run(main)

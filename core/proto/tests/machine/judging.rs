@@ -230,3 +230,50 @@ fn a_page_that_waited_for_the_policy_shows_nothing_that_is_not_stored() {
     assert_eq!(page["payload"]["jobs"].as_array().unwrap().len(), 1);
     assert_eq!(page["payload"]["jobs"][0]["job_id"], own);
 }
+
+/// Rules
+#[test]
+fn after_a_restart_a_history_that_is_owed_waits_for_the_verdict() {
+    for (policy, expected) in [(json!({"bob": {"sees": ["alice"]}}), 1), (json!({}), 0)] {
+        let given = json!({
+            "config": {"durable": true}, "policy": {"bob": {"sees": ["alice"]}}, "policy_is_asked": true,
+            "history": "waits",
+        });
+        let mut world = World::new(&given).unwrap();
+        world.open("A", "tok-alice", None).unwrap();
+        let welcome = world.open("B", "tok-bob", None).unwrap()["payload"].clone();
+        world.send("A", &json!({"type": "job.submit", "payload": {"agent": "echo"}})).unwrap();
+        world.store_all().unwrap();
+        let job_id = next(&mut world, "A", "job.accepted")["job_id"].as_str().unwrap().to_owned();
+        think(&mut world, &job_id);
+        world.store_all().unwrap();
+        let subscribe = json!({"type": "job.subscribe", "payload": {"job_id": job_id, "history": true}});
+        world.send("B", &subscribe).unwrap();
+        world.store_all().unwrap();
+        next(&mut world, "B", "job.subscribed");
+        world.change_policy(&policy, false).unwrap();
+        world.unanswered.clear();
+        world.restart(&["echo".into()]).unwrap();
+        world.store_all().unwrap();
+        while !world.unanswered.is_empty() {
+            world.answer_history(false).unwrap();
+        }
+        world.store_all().unwrap();
+        let resume = json!({
+            "session_id": welcome["session_id"], "resume_token": welcome["resume_token"], "last_event_seq": 0,
+        });
+        world.connect("C").unwrap();
+        let payload = json!({
+            "client": {"name": "corpus", "version": "1.0"}, "auth": {"scheme": "bearer", "token": "tok-bob"},
+            "capabilities": {"features": ["subscribe"]}, "resume": resume,
+        });
+        world.send("C", &json!({"type": "session.hello", "session_id": null, "payload": payload})).unwrap();
+        world.store_all().unwrap();
+        next(&mut world, "C", "session.welcome");
+        let mut events = 0;
+        while let Ok((frame, _)) = world.take("C") {
+            events += usize::from(frame["type"] == "job.event");
+        }
+        assert_eq!(events, expected);
+    }
+}

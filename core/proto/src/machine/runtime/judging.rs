@@ -75,8 +75,9 @@ enum Waiting {
         withdrawn: bool,
     },
     List(Box<Listing>, Vec<JobKey>),
-    /// Subscriptions of one principal that go on only if they are allowed.
-    Again(Vec<(SessionKey, JobKey)>),
+    /// Subscriptions of one principal that go on only if they are allowed, and the histories they are owed since before
+    /// a restart, which nobody has begun to read.
+    Again(Vec<(SessionKey, JobKey)>, Vec<RuntimeEvent>),
 }
 
 impl Waiting {
@@ -84,7 +85,7 @@ impl Waiting {
         match self {
             Waiting::Subscribe { session, .. } => Some(*session),
             Waiting::List(listing, _) => Some(listing.session),
-            Waiting::Again(_) => None,
+            Waiting::Again(..) => None,
         }
     }
 }
@@ -191,9 +192,26 @@ impl RuntimeMachine {
             followed.sort();
             for some in followed.chunks(MOST_JOBS) {
                 let jobs = self.observed(some.iter().map(|(_, job)| *job));
-                self.ask(Arc::clone(&principal), Observing::Subscribe, jobs, Waiting::Again(some.to_vec()));
+                let owed = self.take_owed(some);
+                self.ask(Arc::clone(&principal), Observing::Subscribe, jobs, Waiting::Again(some.to_vec(), owed));
             }
         }
+    }
+
+    /// Takes back what was asked of the store for these subscriptions.
+    fn take_owed(&mut self, followed: &[(SessionKey, JobKey)]) -> Vec<RuntimeEvent> {
+        let events = std::mem::take(&mut self.events);
+        let (owed, others) = events.into_iter().partition(|event| {
+            self.owed_to(event).is_some_and(|subscription| followed.binary_search(&subscription).is_ok())
+        });
+        self.events = others;
+        owed
+    }
+
+    /// Whose history this event asks for.
+    fn owed_to(&self, event: &RuntimeEvent) -> Option<(SessionKey, JobKey)> {
+        let RuntimeEvent::ReadHistory { ticket, .. } = event else { return None };
+        self.history.get(ticket).map(|(job, session)| (*session, *job))
     }
 
     /// What is known at once; `None` when the policy has to be asked.
@@ -319,12 +337,14 @@ impl RuntimeMachine {
                 }
                 Err(error) => self.answer_error(now, listing.conn, error.clone(), Some(listing.request_id)),
             },
-            Some(Waiting::Again(followed)) => {
+            Some(Waiting::Again(followed, owed)) => {
                 for (place, (session, job)) in followed.into_iter().enumerate() {
                     if of(place) != Some(Decision::Allowed) {
                         self.unfollow(session, job);
                     }
                 }
+                // Read also for those that were refused: nobody holds a place for it any more, so it goes nowhere.
+                self.events.extend(owed);
             }
         }
     }
