@@ -143,7 +143,7 @@ class ARCPRuntime:
         `retention_sec` if that is more. A cancelled agent has `cancel_grace_sec` to end, one whose lease ended
         `lease_expiry_grace_sec`. Jobs beyond `max_concurrent_jobs` wait. A chunk of a result has at most
         `chunk_size_cap` decoded bytes. `features` is what is offered; by default all of version 1.1, and with a
-        provisioner two more.
+        provisioner `provisioned_credentials`.
 
         `job_authorization_policy` (also `authorization_policy`) says who may list and follow which job; without one a
         principal sees its own. `cancel_policy` says who may cancel: the submitting session alone, or every session of
