@@ -27,12 +27,12 @@ def main() -> NoReturn:
 
 def _serve_app(app: str, options_json: str, output_json: bool) -> int:
     options = json.loads(options_json)
-    db, synchronous = options.pop("db", None), options.pop("synchronous", None)
+    db, synchronous, key_file = (options.pop(name, None) for name in ("db", "synchronous", "db_key_file"))
     metrics, audit = options.pop("metrics", None), options.pop("audit", None)
     try:
         runtime = _load(app)
         if db is not None:
-            _keep_in(runtime, db, synchronous)
+            _keep_in(runtime, db, synchronous, key_file)
         if audit is not None:
             _audit_to(runtime, audit)
         asyncio.run(_serve(runtime, json.dumps(options), output_json, metrics))
@@ -80,9 +80,9 @@ def _load(app: str) -> "ARCPRuntime":
     return found
 
 
-def _keep_in(runtime: "ARCPRuntime", db: str, synchronous: str | None) -> None:
+def _keep_in(runtime: "ARCPRuntime", db: str, synchronous: str | None, key_file: str | None) -> None:
     try:
-        runtime.keep_in(db, synchronous)
+        runtime.keep_in(db, synchronous, key_file)
     except ValueError as error:
         raise _Unusable(f"--db {db}: {error}") from None
 
