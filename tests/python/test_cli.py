@@ -51,7 +51,12 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    output, errors = process.communicate(timeout=BOUND_SEC)
+    try:
+        output, errors = process.communicate(timeout=BOUND_SEC)
+    finally:
+        # Else what hangs here would outlive the tests.
+        process.kill()
+        process.wait()
     return process.returncode, output, errors
 
 
