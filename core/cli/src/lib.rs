@@ -74,9 +74,10 @@ pub fn run(args: Vec<OsString>) -> Outcome {
     }
 }
 
-/// Reports a failure outside [`run`] in the program's own form; the status to leave with.
-pub fn report_failure(message: &str) -> i32 {
-    Failure::Other(message.to_owned()).report(OutputForm::Text)
+/// Reports a failure outside [`run`] in the program's own form, with `output_json` on stdout too; the status to leave with.
+pub fn report_failure(message: &str, output_json: bool) -> i32 {
+    let form = if output_json { OutputForm::Json } else { OutputForm::Text };
+    Failure::Other(message.to_owned()).report(form)
 }
 
 fn run_command(cli: Cli) -> Result<(), Failure> {
