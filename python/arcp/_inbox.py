@@ -8,6 +8,7 @@ from typing import Any
 from arcp import _native
 from arcp._native import JobEvent
 from arcp._port import BATCH, numbers, port
+from arcp.events import Event, ResultChunkBody
 
 MAX_ITEMS = 10_000
 """How many items wait for one kind of reader while the other kind reads on."""
@@ -59,11 +60,15 @@ class Inbox:
         # Readers that wait because those of the other kind are behind.
         self._waiting: list[asyncio.Future[None]] = []
 
-    def events(self) -> AsyncIterator[JobEvent]:
+    def events(self) -> AsyncIterator[Event]:
         """Each event once."""
         return self._read(self._events, self._chunks)
 
-    async def chunks(self) -> AsyncIterator[dict[str, Any]]:
+    def batches(self) -> AsyncIterator[list[Event]]:
+        """Each event once, as many at a time as there are."""
+        return self._read(self._events, self._chunks, whole=True)
+
+    async def chunks(self) -> AsyncIterator[ResultChunkBody]:
         """Each chunk once, and the job's error at the end."""
         self._job.leave_chunks()
         async for event in self._read(self._chunks, self._events):
@@ -71,15 +76,18 @@ class Inbox:
             yield event.body
         await port().call(self._job.finish_chunks)
 
-    async def _read(self, own: _Queue, others: _Queue) -> AsyncIterator[JobEvent]:
+    async def _read(self, own: _Queue, others: _Queue, *, whole: bool = False) -> AsyncIterator[Any]:
         own.readers += 1
         try:
             while True:
                 while own.batches:
                     batch = own.batches[0]
                     # Shared by all readers, so that each item is given once.
-                    for event in batch[0]:
-                        yield event
+                    if not whole:
+                        for event in batch[0]:
+                            yield event
+                    elif events := list(batch[0]):
+                        yield events
                     own.drop(batch)
                     self._let_go_on()
                 if not await self._fill(others):

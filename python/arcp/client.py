@@ -1,23 +1,27 @@
 """The client: one session with a runtime, its jobs and their events."""
 
 import asyncio
+import json
 import logging
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
-from typing import Any, Self, cast
+from typing import Any, Generic, Literal, Self, cast, overload
+
+from pydantic import BaseModel, TypeAdapter
+from typing_extensions import TypeVar
 
 from arcp import _native
 from arcp._check import expect, expect_optional, expect_range
 from arcp._inbox import Inbox
 from arcp._json import loads_decimal
-from arcp._native import JobEvent
 from arcp._port import Port, port
 from arcp._port import logger as default_logger
-from arcp.errors import ConnectionError, TransportClosed
-from arcp.lease import Lease
+from arcp.errors import ConnectionError, InvalidRequestError, TransportClosed
+from arcp.events import Event, JobEvent, ResultChunkBody
+from arcp.lease import Lease, budget_texts
 from arcp.messages import (
     Capabilities,
     ClientInfo,
@@ -36,9 +40,9 @@ from arcp.transport import PUMP_END_SEC, Transport, pair_with_core
 
 __all__ = ["ARCPClient", "AutoAckOptions", "JobEvent", "JobHandle", "JobSubscription", "ReconnectOptions"]
 
-Mapping.register(JobEvent)
-
 Token = str | Callable[[], str | Awaitable[str]]
+
+T = TypeVar("T", default=Any)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +60,21 @@ class ReconnectOptions:
 
 @dataclass(frozen=True, slots=True)
 class AutoAckOptions:
-    """Turns acknowledgements on. The core paces them by what the application has taken, at most every 250 ms."""
+    """Turns acknowledgements on. The core paces them by what the application has taken, at most every 250 ms.
+
+    The members are taken for the sake of older programs and change nothing.
+    """
 
     every_n: int = 100
     interval_sec: float = 1.0
+    every_sec: float | None = None
 
 
 class ARCPClient:
     """One session with a runtime. Usable as `async with`, which closes it."""
+
+    logger: logging.Logger
+    """Where the client says what went wrong."""
 
     def __init__(
         self,
@@ -169,6 +180,7 @@ class ARCPClient:
         self._negotiated = tuple(name for name in self._features if native.has_feature(name))
         return self._welcome
 
+    @overload
     async def submit(
         self,
         *,
@@ -180,14 +192,48 @@ class ARCPClient:
         max_runtime_sec: int | None = None,
         trace_id: str | None = None,
         parent_job_id: str | None = None,
-    ) -> "JobHandle":
+        result_type: None = None,
+    ) -> "JobHandle[Any]": ...
+    @overload
+    async def submit(
+        self,
+        *,
+        agent: str,
+        input: Any = None,
+        lease_request: Lease | None = None,
+        lease_constraints: LeaseConstraints | None = None,
+        idempotency_key: str | None = None,
+        max_runtime_sec: int | None = None,
+        trace_id: str | None = None,
+        parent_job_id: str | None = None,
+        result_type: type[T],
+    ) -> "JobHandle[T]": ...
+    async def submit(
+        self,
+        *,
+        agent: str,
+        input: Any = None,
+        lease_request: Lease | None = None,
+        lease_constraints: LeaseConstraints | None = None,
+        idempotency_key: str | None = None,
+        max_runtime_sec: int | None = None,
+        trace_id: str | None = None,
+        parent_job_id: str | None = None,
+        result_type: Any = None,
+    ) -> "JobHandle[Any]":
         """Submits a job and returns once it is accepted (R-7.1).
 
-        `agent` is `name` or `name@version`; `input` anything JSON has a form for. Raises the refusal, such as
-        `AgentNotAvailableError` or `DuplicateKeyError`; the builtin `TimeoutError` after 30 s without an answer;
-        `TransportClosed` without a session; `TypeError` or `ValueError` for an argument that cannot be sent.
+        `agent` is `name` or `name@version`; `input` anything JSON has a form for, or a pydantic model. `result_type` is
+        what the result is to be: a model, a dataclass, `list[int]`, whatever pydantic validates; the handle's `done`
+        and `result` give that, or raise `pydantic.ValidationError`.
+
+        Raises the refusal, such as `AgentNotAvailableError` or `DuplicateKeyError`; the builtin `TimeoutError` after
+        30 s without an answer; `TransportClosed` without a session; `TypeError` or `ValueError` for an argument that
+        cannot be sent.
         """
         expect("agent", agent, str)
+        if isinstance(input, BaseModel):
+            input = input.model_dump(mode="json", by_alias=True)
         request: dict[str, Any] = {"agent": agent, "input": input}
         optional = {
             "lease_request": expect_optional("lease_request", lease_request, Mapping),
@@ -199,7 +245,7 @@ class ARCPClient:
         }
         request |= {name: value for name, value in optional.items() if value is not None}
         job = await _ask(self._native.submit, _native.encode(request, "submit"))
-        return JobHandle(job)
+        return JobHandle(job, result_type)
 
     async def cancel_job(self, job_id: str, *, reason: str = "client.cancel") -> None:
         """Asks to cancel a job and returns at once; the job's own end tells what came of it (R-7.4)."""
@@ -226,8 +272,8 @@ class ARCPClient:
             request_id=opening.request_id,
             subscribed_from=opening.subscribed_from,
             replayed=opening.replayed,
-            status=opening.current_status,
             handle=JobHandle(job),
+            status=opening.current_status,
         )
 
     async def list_jobs(
@@ -246,7 +292,7 @@ class ARCPClient:
         jobs = await _ask(self._native.list_jobs, _native.encode(request, "list_jobs"))
         return SessionJobsPayload.model_validate(loads_decimal(jobs))
 
-    def job(self, job_id: str) -> "JobHandle":
+    def job(self, job_id: str) -> "JobHandle[Any]":
         """A handle for a job of the session that `resume` took up: what came since, and what comes (D-24).
 
         `InvalidRequestError` for a client that took up none: keep the handle of `submit`, or subscribe.
@@ -348,12 +394,14 @@ class _Tokens:
         return token
 
 
-class JobHandle:
-    """A submitted or followed job."""
+class JobHandle(Generic[T]):
+    """A submitted or followed job. `JobHandle[Report]` is one whose result was asked for as a `Report`."""
 
-    def __init__(self, job: _native.Job) -> None:
+    def __init__(self, job: _native.Job, result_type: type[T] | None = None) -> None:
+        """Made by `ARCPClient`."""
         self._job = job
         self._inbox = Inbox(job)
+        self._result_type = result_type
 
     def __repr__(self) -> str:
         return f"<JobHandle job_id={self.job_id!r}>"
@@ -389,8 +437,14 @@ class JobHandle:
         return self.accepted.lease_constraints
 
     @property
-    def budget(self) -> dict[str, Decimal] | None:
-        """Currency to amount, as granted; `None` without a budget."""
+    def budget(self) -> dict[str, str] | None:
+        """What was granted, as `{"USD": "USD:1.00"}`; `None` without a budget. `budget_amounts` has the numbers."""
+        amounts = self.budget_amounts
+        return None if amounts is None else budget_texts(amounts, self.lease)
+
+    @property
+    def budget_amounts(self) -> dict[str, Decimal] | None:
+        """What was granted, as currency to amount; `None` without a budget."""
         budget = self._opening.get("budget")
         return None if budget is None else {currency: Decimal(amount) for currency, amount in budget.items()}
 
@@ -405,24 +459,47 @@ class JobHandle:
         return self._opening.get("trace_id")
 
     @property
-    def done(self) -> "Awaitable[JobResultPayload]":
+    def done(self) -> "Awaitable[JobResultPayload[T]]":
         """To be awaited for the end, by any number of tasks, any number of times.
 
         Gives the result, or raises the job's error: `arcp.CancelledError` for a cancelled job. `TransportClosed` when
         the session ends first. A cancelled waiter does not cancel the job.
         """
-        return _Done(self._job)
+        return _Done(self._job, self._result_type)
 
-    def events(self) -> AsyncIterator[JobEvent]:
+    async def result(self) -> T:
+        """Waits for the end; what the agent returned, or a streamed result read as JSON. Raises as `done` does.
+
+        `InvalidRequestError` also for a streamed result that is no JSON, or longer than `max_result_bytes`.
+        """
+        end = await self.done
+        if end.result_id is None:
+            return end.result
+        text = await self.collect_chunks()
+        if self._result_type is not None:
+            return TypeAdapter(self._result_type).validate_json(text)
+        try:
+            return cast(T, json.loads(text))
+        except ValueError as error:
+            raise InvalidRequestError(f"the streamed result is not JSON: {error}; use collect_chunks") from None
+
+    @overload
+    def events(self, *, batch: Literal[False] = False) -> AsyncIterator[Event]: ...
+    @overload
+    def events(self, *, batch: Literal[True]) -> AsyncIterator[list[Event]]: ...
+    def events(self, *, batch: bool = False) -> AsyncIterator[Event] | AsyncIterator[list[Event]]:
         """The events from the job's beginning, until its end; a job's error does not show here.
+
+        Each is a mapping of `kind`, `body` and `ts` and has these as attributes; `arcp.events` has their types. With
+        `batch`, lists of those that are there, for loops that cannot wait for each.
 
         Iterators share the events: each event is given once, also to an iterator that is started later. While nobody
         iterates, only the newest events are kept, and the job does not wait for this client. Chunks of a result come
         through `chunks`.
         """
-        return self._inbox.events()
+        return self._inbox.batches() if batch else self._inbox.events()
 
-    def chunks(self) -> AsyncIterator[dict[str, Any]]:
+    def chunks(self) -> AsyncIterator[ResultChunkBody]:
         """The chunks of a streamed result, as dicts of `result_id`, `chunk_seq`, `data`, `encoding` and `more`.
 
         For a result that is longer than memory, or wanted as it comes; from the first iteration on it is not put
@@ -447,22 +524,27 @@ class JobSubscription:
     job_id: str
     request_id: str | None
     subscribed_from: int
-    replayed: bool
-    status: str
-    handle: JobHandle
+    replayed: int
+    handle: JobHandle[Any]
+    status: str = ""
 
 
 class _Done:
     """Awaited, waits for a job's end."""
 
-    def __init__(self, job: _native.Job) -> None:
+    def __init__(self, job: _native.Job, result_type: Any) -> None:
         self._job = job
+        self._result_type = result_type
 
-    def __await__(self) -> Generator[Any, None, JobResultPayload]:
+    def __await__(self) -> Generator[Any, None, JobResultPayload[Any]]:
         return self._wait().__await__()
 
-    async def _wait(self) -> JobResultPayload:
-        return JobResultPayload.model_validate_json(await _ask(self._job.result))
+    async def _wait(self) -> JobResultPayload[Any]:
+        payload: Any = JobResultPayload
+        if self._result_type is not None:
+            payload = payload[self._result_type]
+        end: JobResultPayload[Any] = payload.model_validate_json(await _ask(self._job.result))
+        return end
 
 
 def _reconnect_options(reconnect: ReconnectOptions | bool) -> dict[str, Any] | bool:

@@ -18,8 +18,15 @@ from arcp._check import expect, expect_optional, expect_range
 from arcp._port import Port
 from arcp.delegation import ChildJob
 from arcp.errors import ARCPError
-from arcp.lease import Lease, LeaseOpContext, budget_from_json, check_cost, validate_lease_op
-from arcp.messages import LeaseConstraints
+from arcp.lease import (
+    Lease,
+    LeaseOpContext,
+    budget_from_json,
+    check_cost,
+    initial_budget_from_lease,
+    validate_lease_op,
+)
+from arcp.messages import Identity, LeaseConstraints
 from arcp.result_stream import ResultStream
 
 if TYPE_CHECKING:
@@ -38,13 +45,22 @@ class SessionState:
     session_id: str
     principal: str
     last_acked_seq: int
+    negotiated_features: tuple[str, ...] = ()
+    heartbeat_interval_sec: float | None = None
+    """`None` unless `heartbeat` was negotiated."""
+    resume_window_sec: float = 0
 
 
 class SessionContext:
     """The session that submitted a job."""
 
-    def __init__(self, invocation: _native.Invocation) -> None:
+    def __init__(self, invocation: _native.Invocation, runtime: "ARCPRuntime") -> None:
+        """Made by the runtime."""
         self._invocation = invocation
+        self._runtime = runtime
+
+    def __repr__(self) -> str:
+        return f"<SessionContext session_id={self.session_id!r}>"
 
     @property
     def session_id(self) -> str:
@@ -57,28 +73,105 @@ class SessionContext:
         return self._invocation.principal
 
     @property
+    def identity(self) -> Identity:
+        """Whose session it is, as a verifier answers; scopes are the verifier's own affair and not kept."""
+        return Identity(principal=self.principal)
+
+    @property
+    def negotiated_features(self) -> tuple[str, ...]:
+        """What both sides have, in the client's order (R-6.2.3); empty once the session has ended."""
+        return tuple(self._invocation.session_features or ())
+
+    def has_feature(self, name: str) -> bool:
+        """Whether a feature was negotiated."""
+        return name in self.negotiated_features
+
+    @property
     def latest_event_seq(self) -> int:
         """The highest `event_seq` sent in the session; 0 once the session has ended."""
         return (self._invocation.session_progress or (0, 0))[0]
 
     @property
     def state(self) -> SessionState:
-        """What its client has acknowledged, among others."""
-        acked = (self._invocation.session_progress or (0, 0))[1]
-        return SessionState(self.session_id, self.principal, acked)
+        """What was negotiated, and what its client has acknowledged."""
+        features = self.negotiated_features
+        return SessionState(
+            session_id=self.session_id,
+            principal=self.principal,
+            last_acked_seq=(self._invocation.session_progress or (0, 0))[1],
+            negotiated_features=features,
+            heartbeat_interval_sec=self._runtime.heartbeat_interval_sec if "heartbeat" in features else None,
+            resume_window_sec=self._runtime.resume_window_sec,
+        )
 
 
 class Job:
     """The job an agent runs."""
 
+    session: SessionContext
+    """The session that submitted it."""
+
     def __init__(self, context: "JobContext") -> None:
         self._context = context
-        self.session = SessionContext(context._invocation)
+        self.session = SessionContext(context._invocation, context.runtime)
+
+    def __repr__(self) -> str:
+        return f"<Job job_id={self.job_id!r} state={self.state!r}>"
 
     @property
     def job_id(self) -> str:
         """The job."""
         return self._context.job_id
+
+    @property
+    def agent(self) -> str:
+        """The agent's name."""
+        return self._context.agent
+
+    @property
+    def agent_version(self) -> str | None:
+        """Its version, if it has one."""
+        return self._context.agent_version
+
+    @property
+    def agent_ref(self) -> str:
+        """`name@version`, or the bare name."""
+        return self._context.agent_ref
+
+    @property
+    def lease(self) -> Lease:
+        """What the job may do."""
+        return self._context.lease
+
+    @property
+    def lease_constraints(self) -> LeaseConstraints | None:
+        """When the lease ends."""
+        return self._context.lease_constraints
+
+    @property
+    def budget(self) -> dict[str, Decimal]:
+        """What remains per currency, at this moment; empty without a budget."""
+        return self._context.budget
+
+    @property
+    def initial_budget(self) -> dict[str, Decimal]:
+        """What was granted per currency."""
+        return initial_budget_from_lease(self.lease)
+
+    @property
+    def parent_job_id(self) -> str | None:
+        """The job that delegated this one."""
+        return self._context.parent_job_id
+
+    @property
+    def trace_id(self) -> str:
+        """The job's trace, 32 hex digits."""
+        return self._context.trace_id
+
+    @property
+    def max_runtime_sec(self) -> int | None:
+        """How long it may run."""
+        return self._context._invocation.max_runtime_sec
 
     @property
     def submitter_principal(self) -> str:
@@ -162,6 +255,16 @@ class JobContext(_native.JobContext):
     def trace_id(self) -> str:
         """The job's trace, 32 hex digits."""
         return self._invocation.trace_id
+
+    @property
+    def parent_job_id(self) -> str | None:
+        """The job that delegated this one."""
+        return self._invocation.parent_job_id
+
+    @property
+    def chunk_size_cap(self) -> int:
+        """How many bytes a chunk of a result may have."""
+        return self.runtime.chunk_size_cap
 
     @property
     def lease(self) -> Lease:

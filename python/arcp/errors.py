@@ -10,6 +10,7 @@ from arcp import _native
 __all__ = [
     "ERROR_CODES",
     "ARCPCancelledError",
+    "ARCPConnectionError",
     "ARCPError",
     "ARCPTimeoutError",
     "AgentNotAvailableError",
@@ -35,13 +36,18 @@ __all__ = [
 
 
 class ARCPError(Exception):
-    """An error with a code of the protocol. An agent that raises one ends its job with exactly that error.
-
-    `retryable` says whether the same request may succeed later; `details` is a dict of JSON values or `None`.
-    """
+    """An error with a code of the protocol. An agent that raises one ends its job with exactly that error. Pickles."""
 
     code: str = "INTERNAL_ERROR"
+    """The protocol's name for it. Of an instance it may be one this version does not know (R-12.5)."""
     default_retryable: bool = False
+    """What `retryable` is unless it is said."""
+    message: str
+    """What happened, for people."""
+    retryable: bool
+    """Whether the same request may succeed later."""
+    details: dict[str, Any] | None
+    """More about it, as JSON values."""
 
     def __init__(
         self,
@@ -67,16 +73,15 @@ class ARCPError(Exception):
         return payload
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), self.message, self.retryable, self.details, self.code)
+        # Without `__init__`, whose arguments a class of one's own may name otherwise.
+        return _rebuild, (type(self), self.args), dict(vars(self))
 
     def __str__(self) -> str:
         return self.message or self.code
 
 
-def _rebuild(
-    cls: type[ARCPError], message: str, retryable: bool, details: dict[str, Any] | None, code: str
-) -> ARCPError:
-    return cls(message, retryable=retryable, details=details, code=code)
+def _rebuild(cls: type[ARCPError], args: tuple[Any, ...]) -> ARCPError:
+    return cls.__new__(cls, *args)
 
 
 class PermissionDeniedError(ARCPError):
@@ -190,7 +195,9 @@ class TransportClosed(Exception):
         self.lost = lost
 
 
+# Names that shadow no builtin.
 ARCPCancelledError = CancelledError
+ARCPConnectionError = ConnectionError
 ARCPTimeoutError = TimeoutError
 
 _CLASSES = {
@@ -245,7 +252,9 @@ def _details(text: str | None) -> dict[str, Any] | None:
     return parsed
 
 
-def _from_core(kind: str, code: str, message: str, retryable: bool, details: str | None) -> Exception:
+def _from_core(  # pyright: ignore[reportUnusedFunction]
+    kind: str, code: str, message: str, retryable: bool, details: str | None
+) -> Exception:
     """The exception for a failure of the core; called from there."""
     match kind:
         case "protocol":

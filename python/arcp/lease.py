@@ -127,10 +127,10 @@ def assert_lease_subset(
         raise error_class_for(answer["code"])(answer["message"])
 
 
-def parse_budget_amount(text: str) -> tuple[str, Decimal]:
+def parse_budget_amount(amount: str) -> tuple[str, Decimal]:
     """Splits `USD:5.00` into currency and amount. `ValueError` when malformed (R-9.6.1)."""
     try:
-        read = call("parse_budget_amount", text=text)
+        read = call("parse_budget_amount", text=amount)
     except InvalidRequestError as error:
         raise ValueError(error.message) from None
     return read["currency"], Decimal(read["amount"])
@@ -145,6 +145,21 @@ def budget_from_json(text: str | None) -> dict[str, Decimal]:
 def amounts(budget: Mapping[str, Decimal]) -> dict[str, str]:
     """Counters as the core reads them."""
     return {currency: str(amount) for currency, amount in budget.items()}
+
+
+def budget_texts(budget: Mapping[str, Decimal], lease: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """Counters as a lease writes them, `{"USD": "USD:1.00"}`, with as many decimals as the lease has."""
+    digits = dict.fromkeys(budget, 0)
+    for pattern in lease.get("cost.budget", ()):
+        currency, _, amount = pattern.partition(":")
+        digits[currency] = max(digits.get(currency, 0), len(amount.partition(".")[2]))
+    texts: dict[str, str] = {}
+    for currency, counter in budget.items():
+        exact = f"{counter:f}"
+        missing = digits[currency] - len(exact.partition(".")[2])
+        point = "." if missing > 0 and "." not in exact else ""
+        texts[currency] = f"{currency}:{exact}{point}{'0' * missing}"
+    return texts
 
 
 def instant(now: datetime) -> str:

@@ -21,9 +21,9 @@ V1_1_FEATURES: tuple[str, ...] = (
 """The nine features of version 1.1."""
 
 
-def intersect_features(client: Iterable[str], runtime: Iterable[str]) -> tuple[str, ...]:
-    """What both sides have, in the client's order (R-6.2.3)."""
-    return tuple(call("intersect_features", client=list(client), runtime=list(runtime))["features"])
+def intersect_features(a: Iterable[str], b: Iterable[str]) -> tuple[str, ...]:
+    """What both have, in the order of `a`: give the client's first (R-6.2.3)."""
+    return tuple(call("intersect_features", client=list(a), runtime=list(b))["features"])
 
 
 def features_for_runtime(*, provisioner_configured: bool) -> tuple[str, ...]:
@@ -31,10 +31,10 @@ def features_for_runtime(*, provisioner_configured: bool) -> tuple[str, ...]:
     return V1_1_FEATURES + (("model.use", "provisioned_credentials") if provisioner_configured else ())
 
 
-def parse_agent_ref(text: str) -> tuple[str, str | None]:
+def parse_agent_ref(ref: str) -> tuple[str, str | None]:
     """Splits `name` or `name@version`; the version is `None` for a bare name. `ValueError` when malformed (R-7.5.1)."""
     try:
-        read = call("parse_agent_ref", text=text)
+        read = call("parse_agent_ref", text=ref)
     except InvalidRequestError as error:
         raise ValueError(error.message) from None
     return read["name"], read["version"]

@@ -5,10 +5,11 @@ import inspect
 import json
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, Self
 
 from arcp import _native
+from arcp._check import expect_range
 from arcp._port import Port, port
 from arcp._port import logger as default_logger
 from arcp._threads import DaemonPool
@@ -24,7 +25,7 @@ from arcp.lease import (
     validate_lease_op,
     validate_lease_shape,
 )
-from arcp.messages import AgentInventoryEntry, Capabilities, RuntimeInfo
+from arcp.messages import AgentInventoryEntry, Capabilities, LeaseConstraints, RuntimeInfo
 from arcp.negotiation import features_for_runtime
 from arcp.result_stream import ResultStream
 from arcp.transport import PUMP_END_SEC, Transport, pair_with_core
@@ -39,6 +40,7 @@ __all__ = [
     "JWTVerifier",
     "Job",
     "JobContext",
+    "LeaseConstraints",
     "LeaseOpContext",
     "ResultStream",
     "SessionContext",
@@ -60,17 +62,38 @@ Agent = Callable[[Any, JobContext], Any]
 class ARCPRuntime:
     """Hosts agents and serves sessions: agents on the event loop that first accepts, sessions on the core's threads."""
 
+    runtime_info: RuntimeInfo
+    """Who the runtime is, as its welcome shows it."""
+    bearer: BearerVerifier
+    """Says who a token belongs to."""
+    capabilities: Capabilities
+    """What it can do."""
+    heartbeat_interval_sec: float | None
+    """`None` without heartbeats."""
+    resume_window_sec: float
+    """How long a session can be taken up after its connection ended."""
+    max_concurrent_jobs: int
+    """How many jobs run at once."""
+    chunk_size_cap: int
+    """How many bytes a chunk of a result may have."""
+    db: str | None
+    """The SQLite file that keeps what the runtime knows."""
+    logger: logging.Logger
+    """Where the runtime says what went wrong."""
+
     def __init__(
         self,
         *,
         runtime: RuntimeInfo,
         bearer: BearerVerifier,
         capabilities: Capabilities | None = None,
+        features: Sequence[str] | None = None,
         heartbeat_interval_sec: float | None = 30,
         resume_window_sec: float = 600,
         retention_sec: float = 600,
         idempotency_ttl_sec: float = 86400,
         max_concurrent_jobs: int = 100,
+        chunk_size_cap: int = 1_048_576,
         lease_expiry_grace_sec: float = 1.0,
         cancel_grace_sec: float = 30.0,
         db: str | os.PathLike[str] | None = None,
@@ -82,7 +105,9 @@ class ARCPRuntime:
         `bearer` says who a token belongs to. `heartbeat_interval_sec` of `None` turns heartbeats off. A session can be
         taken up for `resume_window_sec` after its connection ended, and an ended job be looked up for as long, or for
         `retention_sec` if that is more. A cancelled agent has `cancel_grace_sec` to end, one whose lease ended
-        `lease_expiry_grace_sec`. Jobs beyond `max_concurrent_jobs` wait.
+        `lease_expiry_grace_sec`. Jobs beyond `max_concurrent_jobs` wait. `features` are what is offered, as in
+        `capabilities`; the nine of version 1.1 when neither says so. A chunk of a result has at most `chunk_size_cap`
+        bytes (R-8.4.11).
 
         `db` is a SQLite file that belongs to this runtime alone until it is closed: sessions, jobs, events and
         idempotency keys are back when a later runtime opens it. `None` keeps them in memory. What was said counts as
@@ -94,14 +119,19 @@ class ARCPRuntime:
             raise TypeError(f"bearer must have an async verify(token); {type(bearer).__name__} has not")
         self.runtime_info = runtime
         self.bearer = bearer
-        self.capabilities = capabilities
         self.heartbeat_interval_sec = heartbeat_interval_sec
         self.resume_window_sec = resume_window_sec
         self.max_concurrent_jobs = max_concurrent_jobs
+        self.chunk_size_cap = expect_range("chunk_size_cap", chunk_size_cap, 1, 2**53) or 0
         self.logger = default_logger if logger is None else logger
-        features = None
+        if isinstance(features, str):
+            raise TypeError('features must be a list of names, got a text; write ["progress"]')
         if capabilities is not None and "features" in capabilities.model_fields_set:
             features = capabilities.features
+        if capabilities is None:
+            offered = features_for_runtime(provisioner_configured=False) if features is None else tuple(features)
+            capabilities = Capabilities(features=offered)
+        self.capabilities = capabilities
         options: dict[str, Any] = {
             "name": runtime.name,
             "version": runtime.version,
@@ -111,12 +141,13 @@ class ARCPRuntime:
             "retention_sec": retention_sec,
             "idempotency_ttl_sec": idempotency_ttl_sec,
             "max_concurrent_jobs": max_concurrent_jobs,
+            "result_chunk_cap": chunk_size_cap,
             "lease_expiry_grace_sec": lease_expiry_grace_sec,
             "cancel_grace_sec": cancel_grace_sec,
             "db": None if db is None else _path(db),
             "synchronous": synchronous,
         }
-        self.db: str | None = options["db"]
+        self.db = options["db"]
         # Its own port: agents may be registered, and tokens be asked about, before any loop runs.
         self._port = Port(self._handle)
         self._options = options
@@ -134,7 +165,9 @@ class ARCPRuntime:
 
     def _open(self) -> _native.Runtime:
         bearer = self.bearer
-        tokens = list(bearer._tokens.items()) if type(bearer) is StaticBearerVerifier else None
+        tokens: list[tuple[str, str]] | None = (
+            list(bearer._tokens.items()) if type(bearer) is StaticBearerVerifier else None
+        )
         jwt = bearer._options if type(bearer) is JWTVerifier else None
         return _native.Runtime(_native.encode(self._options, "options"), self._port.native, tokens, jwt)
 
@@ -340,7 +373,7 @@ class _Run:
         self._context._state = state
 
 
-def _path(db: Any) -> str:
+def _path(db: str | os.PathLike[str]) -> str:
     path = os.fspath(db)
     if not isinstance(path, str):
         raise TypeError(f"db must be a path as text, got {type(path).__name__}")

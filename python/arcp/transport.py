@@ -82,10 +82,10 @@ class _NativeTransport:
                 self._closed = True
                 raise TransportClosed("the other side has closed the transport")
             self._received = batch[::-1]
-        message = loads_exact(self._received.pop())
+        message: Any = loads_exact(self._received.pop())
         if not isinstance(message, dict):
             raise TransportClosed(f"a message must be an object, got {type(message).__name__}")
-        return message
+        return cast(dict[str, Any], message)
 
     async def close(self) -> None:
         """Ends the connection without a word, also under a client or runtime, which see a lost link. Idempotent."""
@@ -139,7 +139,8 @@ class WebSocketTransport(_NativeTransport):
         (16 MiB), `open_timeout` the wait in seconds (10). `arcp.ConnectionError` when there is no connection, the
         builtin `TimeoutError` when it takes too long, `ValueError` for an option that cannot be honoured.
         """
-        headers = additional_headers.items() if isinstance(additional_headers, Mapping) else additional_headers
+        headers = cast(Any, additional_headers)
+        headers = headers.items() if isinstance(additional_headers, Mapping) else headers
         options = {
             "headers": [list(pair) for pair in headers or ()],
             "ca_pem": None if ssl is None else _authorities(ssl),
@@ -342,14 +343,14 @@ def _authorities(context: "ssl.SSLContext") -> str:
     return "".join(ssl.DER_cert_to_PEM_cert(der) for der in context.get_ca_certs(binary_form=True))
 
 
-def _certificate(files: Any) -> tuple[str, str]:
+def _certificate(files: tuple[Any, Any]) -> tuple[str, str]:
     """Certificate chain and key, as PEM."""
     if not isinstance(files, tuple) or len(files) != 2:
         kind = type(files).__name__
         raise TypeError(
             f"ssl must be a pair of PEM files, (certificate chain, key), got {kind}: it does not give its key"
         )
-    texts = []
+    texts: list[str] = []
     for file in files:
         with open(file, encoding="ascii") as text:
             texts.append(text.read())

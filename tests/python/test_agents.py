@@ -110,7 +110,8 @@ def test_the_context_tells_about_the_job() -> None:
             assert (await handle.done).result is None
             assert handle.agent_ref == "agent@1.2"
             assert handle.lease["fs.read"] == ["/data/**"]
-            assert handle.budget == {"USD": Decimal("1.00")}
+            assert handle.budget == {"USD": "USD:1.00"}
+            assert handle.budget_amounts == {"USD": Decimal("1.00")}
             assert handle.lease_constraints is not None
             assert handle.credentials == ()
             assert handle.trace_id == "0af7651916cd43dd8448eb211c80319c"

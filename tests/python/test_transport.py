@@ -123,7 +123,7 @@ def test_no_digit_is_lost_through_a_foreign_transport() -> None:
         async with make_client() as client:
             await client.connect(Wrapped(ours))
             handle = await client.submit(agent="agent", lease_request={"cost.budget": [f"USD:1{text[1:]}"]})
-            granted.append(handle.budget)
+            granted.append(handle.budget_amounts)
             await handle.done
         await accepting
 

@@ -6,7 +6,7 @@ use arcp_bridge::{ErrorInfo, ErrorKind, ResultData};
 use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyMapping, PyString};
+use pyo3::types::{PyBytes, PyDict, PyMapping, PyString};
 
 use crate::core::Local;
 use crate::error::OrRaise as _;
@@ -67,6 +67,16 @@ impl Invocation {
     }
 
     #[getter]
+    fn parent_job_id(&self, py: Python<'_>) -> PyResult<Option<&str>> {
+        Ok(self.0.get(py)?.start().parent_job_id.as_deref())
+    }
+
+    #[getter]
+    fn max_runtime_sec(&self, py: Python<'_>) -> PyResult<Option<u64>> {
+        Ok(self.0.get(py)?.start().max_runtime_sec)
+    }
+
+    #[getter]
     fn expires_at(&self, py: Python<'_>) -> PyResult<Option<&str>> {
         let constraints = self.0.get(py)?.start().lease_constraints.as_ref();
         Ok(constraints.and_then(|constraints| constraints.expires_at.as_deref()))
@@ -91,6 +101,12 @@ impl Invocation {
     #[getter]
     fn session_progress(&self, py: Python<'_>) -> PyResult<Option<(u64, u64)>> {
         Ok(self.0.get(py)?.session_progress())
+    }
+
+    /// What the submitting session negotiated.
+    #[getter]
+    fn session_features(&self, py: Python<'_>) -> PyResult<Option<Vec<String>>> {
+        Ok(self.0.get(py)?.session_features())
     }
 
     /// Opens the result to be written in parts; its id.
@@ -190,18 +206,32 @@ impl JobContext {
         Ok(JobContext { invocation: Local::new(Arc::clone(invocation.0.get(py)?)), turn: Turn::new() })
     }
 
-    /// A `log` event. `level` is `trace`, `debug`, `info`, `warn`, `error` or `critical`; `attributes` a dict.
-    #[pyo3(signature = (level, message, attributes = None))]
+    /// A `log` event. `level` is `trace`, `debug`, `info`, `warn`, `error` or `critical`; `attributes` a dict, to which
+    /// `fields` are added.
+    #[pyo3(signature = (level, message, attributes = None, **fields))]
     fn log(
         this: &Bound<'_, Self>,
         level: &Bound<'_, PyAny>,
         message: &Bound<'_, PyAny>,
         attributes: Option<&Bound<'_, PyAny>>,
+        fields: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Py<PyAny>> {
         let mut body = Body::new();
         body.text("level", Some(level))?;
         body.text("message", Some(message))?;
-        body.object("attributes", attributes)?;
+        match (attributes, fields) {
+            (Some(attributes), Some(fields)) => {
+                let Ok(attributes) = attributes.cast::<PyMapping>() else {
+                    return Err(PyTypeError::new_err("attributes must be a dict"));
+                };
+                let all = PyDict::new(this.py());
+                all.update(attributes)?;
+                all.update(fields.as_mapping())?;
+                body.object("attributes", Some(all.as_any()))?;
+            }
+            (None, Some(fields)) => body.object("attributes", Some(fields.as_any()))?,
+            (attributes, None) => body.object("attributes", attributes)?,
+        }
         Self::emit(this, "log", body.finish())
     }
 

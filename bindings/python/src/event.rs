@@ -1,9 +1,9 @@
 //! An event as a client's `async for` sees it.
 
-use pyo3::exceptions::PyKeyError;
+use pyo3::exceptions::{PyKeyError, PyRecursionError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyIterator, PyMapping, PyString};
+use pyo3::types::{PyDict, PyIterator, PyMapping, PyString, PyType};
 use pyo3::{IntoPyObjectExt as _, intern};
 
 use crate::json;
@@ -12,10 +12,18 @@ const KEYS: [&str; 3] = ["kind", "body", "ts"];
 
 /// One event of a job: `kind`, `ts` and `body`, as attributes and as a read-only mapping. The body is parsed when it is
 /// first asked for. `dict(event)` gives a plain dict.
-#[pyclass(frozen, mapping, module = "arcp.client")]
+///
+/// A body that is an object is a dict of the class that `arcp.events` has for its kind.
+#[pyclass(frozen, mapping, module = "arcp.events")]
 pub(crate) struct JobEvent {
     event: arcp_bridge::JobEvent,
     body: PyOnceLock<Py<PyAny>>,
+}
+
+/// The class of each kind's body.
+fn bodies(py: Python<'_>) -> PyResult<&Bound<'_, PyDict>> {
+    static BODIES: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
+    BODIES.import(py, "arcp.events", "BODIES")
 }
 
 impl JobEvent {
@@ -27,10 +35,35 @@ impl JobEvent {
         &self.event
     }
 
+    /// The body as it came. What Python cannot hold, such as a number of thousands of digits, stays text.
+    fn value<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, PyAny>> {
+        let read = || {
+            let text = self.event.body();
+            let value = match json::decode(py, text) {
+                Ok(value) => value,
+                Err(error) if error.is_instance_of::<PyValueError>(py) => PyString::new(py, text).into_any(),
+                Err(error) if error.is_instance_of::<PyRecursionError>(py) => PyString::new(py, text).into_any(),
+                Err(error) => return Err(error),
+            };
+            let Ok(plain) = value.cast::<PyDict>() else { return Ok(value.unbind()) };
+            Ok(self.class(py)?.call1((plain,))?.unbind())
+        };
+        Ok(self.body.get_or_try_init(py, read)?.bind(py))
+    }
+
+    /// What a body of this kind is, if it is an object.
+    fn class<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        static OTHER: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        match bodies(py)?.get_item(self.kind(py))? {
+            Some(class) => Ok(class),
+            None => Ok(OTHER.import(py, "arcp.events", "VendorBody")?.clone()),
+        }
+    }
+
     fn member<'py>(&self, py: Python<'py>, key: &str) -> PyResult<Option<Bound<'py, PyAny>>> {
         Ok(Some(match key {
             "kind" => self.kind(py).into_any(),
-            "body" => self.body(py)?.clone(),
+            "body" => self.value(py)?.clone(),
             "ts" => self.ts(py).into_any(),
             _ => return Ok(None),
         }))
@@ -47,6 +80,25 @@ impl JobEvent {
 
 #[pymethods]
 impl JobEvent {
+    /// One made by hand, for tests and for a copy from elsewhere.
+    #[new]
+    #[pyo3(signature = (kind, body, ts, event_seq = 0))]
+    fn make(kind: String, body: &Bound<'_, PyAny>, ts: String, event_seq: u64) -> PyResult<Self> {
+        let body = json::encode(body, "body")?;
+        Ok(JobEvent::new(arcp_bridge::JobEvent {
+            event_seq,
+            position: event_seq,
+            kind: kind.into(),
+            ts: ts.into(),
+            body: body.into(),
+        }))
+    }
+
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyType>, Bound<'py, PyAny>)> {
+        let (py, event) = (slf.py(), slf.get());
+        let arguments = (event.kind(py), event.value(py)?, event.ts(py), event.event_seq());
+        Ok((slf.get_type(), arguments.into_bound_py_any(py)?))
+    }
     /// `log`, `progress`, ... or a vendor's kind.
     #[getter]
     fn kind<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
@@ -56,6 +108,8 @@ impl JobEvent {
             "metric" => intern!(py, "metric").clone(),
             "status" => intern!(py, "status").clone(),
             "thought" => intern!(py, "thought").clone(),
+            "tool_call" => intern!(py, "tool_call").clone(),
+            "tool_result" => intern!(py, "tool_result").clone(),
             other => PyString::new(py, other),
         }
     }
@@ -66,11 +120,24 @@ impl JobEvent {
         PyString::new(py, self.event.ts())
     }
 
-    /// What the kind carries, usually a dict. The same object every time.
+    /// What the kind carries. The same object every time; of a known kind always a dict with attributes, an empty one
+    /// where a peer sent no object, so that looking into it never fails.
     #[getter]
-    fn body<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, PyAny>> {
-        let body = self.body.get_or_try_init(py, || json::decode(py, self.event.body()).map(Bound::unbind))?;
-        Ok(body.bind(py))
+    fn body<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let value = self.value(py)?;
+        if value.is_instance_of::<PyDict>() {
+            return Ok(value.clone());
+        }
+        match bodies(py)?.get_item(self.kind(py))? {
+            Some(class) => class.call0(),
+            None => Ok(value.clone()),
+        }
+    }
+
+    /// The event as one JSON object, without a look into its body.
+    fn to_json(&self, py: Python<'_>) -> PyResult<String> {
+        let (kind, ts) = (json::encode(self.kind(py).as_any(), "kind")?, json::encode(self.ts(py).as_any(), "ts")?);
+        Ok(format!("{{\"kind\":{kind},\"body\":{},\"ts\":{ts}}}", self.event.body()))
     }
 
     /// Its number in the session; not part of the mapping.
@@ -85,6 +152,7 @@ impl JobEvent {
         member.ok_or_else(|| PyKeyError::new_err(key.unbind()))
     }
 
+    /// As of a dict.
     #[pyo3(signature = (key, default = None))]
     fn get<'py>(
         &self,
@@ -107,14 +175,17 @@ impl JobEvent {
         KEYS.into_bound_py_any(py)?.try_iter()
     }
 
+    /// As of a dict.
     fn keys<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self.dict(py)?.call_method0("keys")
     }
 
+    /// As of a dict.
     fn values<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self.dict(py)?.call_method0("values")
     }
 
+    /// As of a dict.
     fn items<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self.dict(py)?.call_method0("items")
     }

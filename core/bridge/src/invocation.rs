@@ -67,6 +67,11 @@ impl Invocation {
         self.context.session_progress()
     }
 
+    /// What the submitting session negotiated, in the client's order; `None` once it has ended.
+    pub fn session_features(&self) -> Option<Vec<String>> {
+        self.context.session_features()
+    }
+
     /// Emits an event whose body is JSON text and returns at once: whether to wait with [`Invocation::drained`] before
     /// the next.
     ///

@@ -101,6 +101,11 @@ impl JobContext {
         self.shared.peek(|machine| machine.session_progress(self.job))
     }
 
+    /// What the submitting session negotiated, in the client's order; `None` once it has ended.
+    pub fn session_features(&self) -> Option<Vec<String>> {
+        self.shared.peek(|machine| machine.session_features(self.job))
+    }
+
     /// Completes when the job is to give way, with the reason. Asking for it makes the agent responsible for ending
     /// within the grace time.
     pub async fn cancelled(&self) -> Ending {

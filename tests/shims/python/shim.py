@@ -134,7 +134,7 @@ class Shim:
             max_runtime_sec=max_runtime_sec,
         )
         answer = {"job": self._view(client, handle), "job_id": handle.job_id, "agent": handle.agent_ref}
-        optional = {"lease": handle.lease, "budget": handle.budget}
+        optional = {"lease": handle.lease, "budget": handle.budget_amounts}
         return answer | {name: value for name, value in optional.items() if value is not None}
 
     def _view(self, session: arcp.ARCPClient, handle: JobHandle) -> str:
@@ -147,7 +147,7 @@ class Shim:
                 event = await anext(self._get(job).events)
             except StopAsyncIteration:
                 return {"events": taken, "ended": True}
-            taken.append({"kind": event.kind, "body": event.body})
+            taken.append({"kind": event.kind, "body": event["body"]})
         return {"events": taken, "ended": False}
 
     async def result(self, job: str) -> Any:

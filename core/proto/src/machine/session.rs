@@ -172,6 +172,11 @@ impl Session {
         &self.principal
     }
 
+    /// What was negotiated.
+    pub fn features(&self) -> &FeatureSet {
+        &self.features
+    }
+
     /// As the store keeps it.
     pub(super) fn kept(&self) -> KeptSession {
         KeptSession {
