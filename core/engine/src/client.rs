@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use crate::error::Error;
 use crate::job::{JobHandle, Subscription, View};
 use crate::link::run;
-use crate::session::{Answer, ConnectionState, Owner, Shared};
+use crate::session::{Answer, Asker, ConnectionState, Owner, Shared};
 use crate::token::TokenSource;
 use crate::transport::Transport;
 
@@ -295,7 +295,7 @@ impl Client {
                 return Err(too_many());
             }
             let ticket = request(&mut core.machine, now)?;
-            core.requests.insert(ticket, sender);
+            core.requests.insert(ticket, Asker::Waits(sender));
             Ok::<_, Error>(ticket)
         })?;
         let mut waiting = Waiting { shared: &self.shared, ticket: abandon.then_some(ticket) };

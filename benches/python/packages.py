@@ -1,0 +1,91 @@
+"""Ours and the published SDK, each in a throwaway environment of its own: both are a module `arcp`."""
+
+import contextlib
+import os
+import subprocess
+import sys
+import venv
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PUBLISHED = "agentruntimecontrolprotocol==1.1.3"
+
+
+@dataclass(frozen=True)
+class Package:
+    python: Path
+    wheel: Path
+
+
+def install(folder: Path) -> dict[str, Package]:
+    """Makes the environments below this folder, unless they are there already."""
+    return {"ours": _install(folder / "ours", _build), "theirs": _install(folder / "theirs", _download)}
+
+
+def _install(folder: Path, fetch: object) -> Package:
+    python = folder / "bin" / "python"
+    done = folder / "installed"
+    if not done.exists():
+        venv.create(folder, with_pip=True, clear=True)
+        wheels = folder / "wheel"
+        wheels.mkdir()
+        assert callable(fetch)
+        fetch(python, wheels)
+        _run(python, "-m", "pip", "install", "--quiet", *wheels.iterdir())
+        done.touch()
+    [wheel] = (folder / "wheel").iterdir()
+    return Package(python, wheel)
+
+
+def _build(_: Path, wheels: Path) -> None:
+    _run("maturin", "build", "--release", "--quiet", "--out", wheels, cwd=ROOT)
+
+
+def _download(python: Path, wheels: Path) -> None:
+    _run(python, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", wheels, PUBLISHED)
+
+
+def _run(*command: object, cwd: Path | None = None) -> None:
+    subprocess.run([str(part) for part in command], check=True, cwd=cwd, env=clean())
+
+
+def clean() -> dict[str, str]:
+    """Neither package may see the other."""
+    hidden = {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"}
+    return {name: value for name, value in os.environ.items() if name not in hidden}
+
+
+@contextlib.contextmanager
+def hosted(python: Path, script: Path, *arguments: str) -> Iterator[tuple[str, int]]:
+    """Runs a runtime; its URL and its process."""
+    command = [str(python), str(script), *arguments]
+    server = subprocess.Popen(command, env=clean(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert server.stdout is not None
+        assert server.stderr is not None
+        port = server.stdout.readline().strip()
+        if not port:
+            raise RuntimeError(f"{script.name} does not serve: {server.stderr.read()}")
+        yield f"ws://127.0.0.1:{port}/arcp", server.pid
+    finally:
+        server.kill()
+        server.communicate()
+
+
+def figure(python: Path, script: Path, *arguments: str, patience: float = 300) -> float:
+    """Runs a script that prints one figure."""
+    done = subprocess.run(
+        [str(python), str(script), *arguments],
+        env=clean(), capture_output=True, text=True, timeout=patience, check=False,
+    )  # fmt: skip
+    if done.returncode != 0:
+        raise RuntimeError(done.stderr or f"{script.name} ended with {done.returncode}")
+    return float(done.stdout)
+
+
+__all__ = ["PUBLISHED", "Package", "clean", "figure", "hosted", "install"]
+
+if __name__ == "__main__":
+    sys.exit("run run.py")
