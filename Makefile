@@ -37,6 +37,7 @@ lint: $(STAMPS)/python ## formats, lints, types, generated files
 	ruff format --check .
 	ruff check .
 	mypy
+	pyright
 
 # The two bindings left out are loaded by their hosts and tested there; the harness needs every shim built, the faults
 # the program.

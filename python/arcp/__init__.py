@@ -11,6 +11,7 @@ from arcp._native import IMPL_VERSION, PROTOCOL_VERSION
 
 if TYPE_CHECKING:
     from arcp.client import ARCPClient
+    from arcp.credentials import Credential, CredentialConstraints
     from arcp.errors import (
         ERROR_CODES,
         AgentNotAvailableError,
@@ -81,6 +82,8 @@ __all__ = [
     "Capabilities",
     "ClientInfo",
     "ConnectionError",
+    "Credential",
+    "CredentialConstraints",
     "CredentialConstraintsPayload",
     "CredentialPayload",
     "DuplicateKeyError",
@@ -117,7 +120,7 @@ __all__ = [
 ]
 
 # Searched in this order; the first that offers a name gives it. Those that need pydantic come last.
-_MODULES = ("errors", "lease", "negotiation", "transport", "messages", "client", "runtime")
+_MODULES = ("errors", "lease", "negotiation", "transport", "messages", "client", "credentials", "runtime")
 
 
 def __getattr__(name: str) -> Any:

@@ -28,11 +28,14 @@ def main() -> NoReturn:
 def _serve_app(app: str, options_json: str, output_json: bool) -> int:
     options = json.loads(options_json)
     db, synchronous = options.pop("db", None), options.pop("synchronous", None)
+    metrics, audit = options.pop("metrics", None), options.pop("audit", None)
     try:
         runtime = _load(app)
         if db is not None:
             _keep_in(runtime, db, synchronous)
-        asyncio.run(_serve(runtime, json.dumps(options), output_json))
+        if audit is not None:
+            _audit_to(runtime, audit)
+        asyncio.run(_serve(runtime, json.dumps(options), output_json, metrics))
     except _Unusable as error:
         return _native.report_failure(str(error))
     except (OSError, ValueError) as error:
@@ -84,11 +87,18 @@ def _keep_in(runtime: "ARCPRuntime", db: str, synchronous: str | None) -> None:
         raise _Unusable(f"--db {db}: {error}") from None
 
 
+def _audit_to(runtime: "ARCPRuntime", path: str) -> None:
+    try:
+        runtime.audit_to(path)
+    except ValueError as error:
+        raise _Unusable(f"--audit: {error}") from None
+
+
 def _line(error: Exception) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())
 
 
-async def _serve(runtime: "ARCPRuntime", options: str, output_json: bool) -> None:
+async def _serve(runtime: "ARCPRuntime", options: str, output_json: bool, metrics: str | None) -> None:
     from arcp.transport import serve_with
 
     stopped = asyncio.Event()
@@ -98,11 +108,20 @@ async def _serve(runtime: "ARCPRuntime", options: str, output_json: bool) -> Non
         with contextlib.suppress(NotImplementedError):
             loop.add_signal_handler(number, stopped.set)
     async with await serve_with(runtime.accept, options) as server:
+        figures = None
+        if metrics is not None:
+            try:
+                figures = await runtime.serve_metrics(metrics)
+            except OSError as error:
+                raise _Unusable(f"--metrics: {error}") from None
         db = None if runtime.db in (None, "memory") else os.path.abspath(runtime.db)
         if output_json:
-            print(json.dumps({"listening": {"url": server.url, "db": db}}, separators=(",", ":")), flush=True)
+            listening = {"url": server.url, "db": db} | ({} if figures is None else {"metrics": figures})
+            print(json.dumps({"listening": listening}, separators=(",", ":")), flush=True)
         else:
             print(f"arcp serve listening on {server.url}", file=sys.stderr, flush=True)
+            if figures is not None:
+                print(f"arcp serve metrics on {figures}", file=sys.stderr, flush=True)
             if db is not None:
                 print(f"arcp serve keeps sessions and jobs in {db}", file=sys.stderr, flush=True)
         await stopped.wait()

@@ -26,7 +26,7 @@ from arcp.lease import (
     initial_budget_from_lease,
     validate_lease_op,
 )
-from arcp.messages import Identity, LeaseConstraints
+from arcp.messages import CredentialPayload, Identity, LeaseConstraints
 from arcp.result_stream import ResultStream
 
 if TYPE_CHECKING:
@@ -45,19 +45,23 @@ class SessionState:
     session_id: str
     principal: str
     last_acked_seq: int
+    """The highest `event_seq` its client has acknowledged."""
     negotiated_features: tuple[str, ...] = ()
-    heartbeat_interval_sec: float | None = None
+    heartbeat_interval_sec: int | None = None
     """`None` unless `heartbeat` was negotiated."""
-    resume_window_sec: float = 0
+    resume_window_sec: int = 0
+    accepted_at: str | None = None
+    """When it was last welcomed, RFC 3339 in UTC; `None` after a restart, until it is taken up."""
+    resume_token: None = None
+    """Always `None`: the token is its client's secret, and the runtime keeps only a hash of it."""
 
 
 class SessionContext:
     """The session that submitted a job."""
 
-    def __init__(self, invocation: _native.Invocation, runtime: "ARCPRuntime") -> None:
+    def __init__(self, invocation: _native.Invocation) -> None:
         """Made by the runtime."""
         self._invocation = invocation
-        self._runtime = runtime
 
     def __repr__(self) -> str:
         return f"<SessionContext session_id={self.session_id!r}>"
@@ -73,36 +77,46 @@ class SessionContext:
         return self._invocation.principal
 
     @property
-    def identity(self) -> Identity:
-        """Whose session it is, as a verifier answers; scopes are the verifier's own affair and not kept."""
-        return Identity(principal=self.principal)
-
-    @property
-    def negotiated_features(self) -> tuple[str, ...]:
-        """What both sides have, in the client's order (R-6.2.3); empty once the session has ended."""
-        return tuple(self._invocation.session_features or ())
-
-    def has_feature(self, name: str) -> bool:
-        """Whether a feature was negotiated."""
-        return name in self.negotiated_features
-
-    @property
     def latest_event_seq(self) -> int:
         """The highest `event_seq` sent in the session; 0 once the session has ended."""
         return (self._invocation.session_progress or (0, 0))[0]
 
     @property
+    def identity(self) -> Identity:
+        """Whose it is, and the scopes of the token it was last opened or taken up with.
+
+        Scopes are not stored: after a restart there are none until the client has taken the session up again, nor once
+        it has ended.
+        """
+        return Identity(principal=self.principal, scopes=tuple(self._view().get("scopes", ())))
+
+    @property
+    def negotiated_features(self) -> tuple[str, ...]:
+        """What both sides have, in the client's order (R-6.2.3); empty once the session has ended."""
+        return tuple(self._view().get("features", ()))
+
+    def has_feature(self, name: str) -> bool:
+        """Whether this feature was negotiated."""
+        return name in self.negotiated_features
+
+    @property
     def state(self) -> SessionState:
-        """What was negotiated, and what its client has acknowledged."""
-        features = self.negotiated_features
+        """The session at this moment; what its client has acknowledged, among others."""
+        view = self._view()
         return SessionState(
             session_id=self.session_id,
             principal=self.principal,
-            last_acked_seq=(self._invocation.session_progress or (0, 0))[1],
-            negotiated_features=features,
-            heartbeat_interval_sec=self._runtime.heartbeat_interval_sec if "heartbeat" in features else None,
-            resume_window_sec=self._runtime.resume_window_sec,
+            last_acked_seq=view.get("acked", 0),
+            negotiated_features=tuple(view.get("features", ())),
+            heartbeat_interval_sec=view.get("heartbeat_interval_sec"),
+            resume_window_sec=view.get("resume_window_sec", 0),
+            accepted_at=view.get("accepted_at"),
         )
+
+    def _view(self) -> dict[str, Any]:
+        text = self._invocation.session
+        view: dict[str, Any] = {} if text is None else json.loads(text)
+        return view
 
 
 class Job:
@@ -113,7 +127,7 @@ class Job:
 
     def __init__(self, context: "JobContext") -> None:
         self._context = context
-        self.session = SessionContext(context._invocation, context.runtime)
+        self.session = SessionContext(context._invocation)
 
     def __repr__(self) -> str:
         return f"<Job job_id={self.job_id!r} state={self.state!r}>"
@@ -284,6 +298,11 @@ class JobContext(_native.JobContext):
         return budget_from_json(self._invocation.budget)
 
     @property
+    def credentials(self) -> tuple[CredentialPayload, ...]:
+        """The credentials that were made for this job, with their present values; none once it is over (R-9.8)."""
+        return tuple(CredentialPayload.model_validate(one) for one in json.loads(self._invocation.credentials))
+
+    @property
     def cancelled(self) -> bool:
         """Whether the job is to give way; for agents that are plain functions, which no exception can reach."""
         return self.signal.is_set()
@@ -398,6 +417,17 @@ class JobContext(_native.JobContext):
     def authorize_model(self, model_id: str, *, now: datetime | None = None) -> None:
         """As `authorize`, for the use of a model."""
         self.authorize("model.use", model_id, now=now)
+
+    async def rotate_credential(self, credential_id: str, new_value: str) -> None:
+        """Replaces the value of one of the job's credentials by one the agent has made.
+
+        Its client is told by a `status` event, `credential_rotated`, whose value nobody else gets, and then the old
+        value is revoked (R-9.8.2.7); the new one is when the job ends. `JobNotFoundError` when the job has no such
+        credential, `InvalidRequestError` for a value that was used before, `InternalError` while nothing can be stored.
+        """
+        expect("credential_id", credential_id, str)
+        self._invocation.rotate_credential(credential_id, expect("new_value", new_value, str))
+        await self._turn()
 
     @property
     def _on_loop(self) -> bool:

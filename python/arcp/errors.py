@@ -81,7 +81,10 @@ class ARCPError(Exception):
 
 
 def _rebuild(cls: type[ARCPError], args: tuple[Any, ...]) -> ARCPError:
-    return cls.__new__(cls, *args)
+    error = cls.__new__(cls, *args)
+    # What builtin classes among the bases take away.
+    error.args = args
+    return error
 
 
 class PermissionDeniedError(ARCPError):

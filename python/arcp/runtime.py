@@ -5,17 +5,29 @@ import inspect
 import json
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Literal, Self
 
 from arcp import _native
-from arcp._check import expect_range
+from arcp._check import expect, expect_range
+from arcp._plugged import Plugged
 from arcp._port import Port, port
 from arcp._port import logger as default_logger
 from arcp._threads import DaemonPool
 from arcp.context import Job, JobContext, SessionContext, SessionState
+from arcp.credentials import (
+    Credential,
+    CredentialConstraints,
+    CredentialProvisioner,
+    InMemoryCredentialProvisioner,
+    InMemoryRevocationLog,
+    JobCredentialContext,
+    RevocationLog,
+    UpstreamBudgetExhausted,
+)
 from arcp.delegation import ChildJob
-from arcp.errors import ARCPError, ConnectionError, UnauthenticatedError
+from arcp.errors import ARCPError, ConnectionError, InvalidRequestError, UnauthenticatedError
+from arcp.event_log import EventLog, InMemoryEventLog, SqliteEventLog
 from arcp.lease import (
     LeaseOpContext,
     assert_lease_subset,
@@ -27,6 +39,7 @@ from arcp.lease import (
 )
 from arcp.messages import AgentInventoryEntry, Capabilities, LeaseConstraints, RuntimeInfo
 from arcp.negotiation import features_for_runtime
+from arcp.policy import AuthorizationContext, JobAuthorizationPolicy, ObservedJob, same_principal
 from arcp.result_stream import ResultStream
 from arcp.transport import PUMP_END_SEC, Transport, pair_with_core
 from arcp.verifier import BearerVerifier, Identity, JWTVerifier, StaticBearerVerifier
@@ -34,18 +47,32 @@ from arcp.verifier import BearerVerifier, Identity, JWTVerifier, StaticBearerVer
 __all__ = [
     "ARCPRuntime",
     "Agent",
+    "AuthorizationContext",
     "BearerVerifier",
     "ChildJob",
+    "Credential",
+    "CredentialConstraints",
+    "CredentialProvisioner",
+    "EventLog",
     "Identity",
+    "InMemoryCredentialProvisioner",
+    "InMemoryEventLog",
+    "InMemoryRevocationLog",
     "JWTVerifier",
     "Job",
+    "JobAuthorizationPolicy",
     "JobContext",
+    "JobCredentialContext",
     "LeaseConstraints",
     "LeaseOpContext",
+    "ObservedJob",
     "ResultStream",
+    "RevocationLog",
     "SessionContext",
     "SessionState",
+    "SqliteEventLog",
     "StaticBearerVerifier",
+    "UpstreamBudgetExhausted",
     "assert_lease_subset",
     "features_for_runtime",
     "initial_budget_from_lease",
@@ -54,6 +81,9 @@ __all__ = [
     "validate_lease_op",
     "validate_lease_shape",
 ]
+
+EVENT_LOG_END_SEC = 5.0
+"""How long a closing runtime waits for an event log to be told the rest."""
 
 Agent = Callable[[Any, JobContext], Any]
 """`async def agent(input, ctx)`, or a plain function, which runs in a thread. What it returns is the job's result."""
@@ -76,6 +106,14 @@ class ARCPRuntime:
     """How many jobs run at once."""
     chunk_size_cap: int
     """How many bytes a chunk of a result may have."""
+    policy: JobAuthorizationPolicy
+    """Says who may list and follow which job."""
+    event_log: EventLog | None
+    """Gets a copy of what sessions are sent."""
+    credential_provisioner: CredentialProvisioner | None
+    """Makes credentials for jobs."""
+    revocation_log: RevocationLog | None
+    """Remembers what is to be taken back."""
     db: str | None
     """The SQLite file that keeps what the runtime knows."""
     logger: logging.Logger
@@ -96,6 +134,12 @@ class ARCPRuntime:
         chunk_size_cap: int = 1_048_576,
         lease_expiry_grace_sec: float = 1.0,
         cancel_grace_sec: float = 30.0,
+        cancel_policy: Literal["session", "principal"] = "session",
+        job_authorization_policy: JobAuthorizationPolicy | None = None,
+        authorization_policy: JobAuthorizationPolicy | None = None,
+        event_log: EventLog | None = None,
+        credential_provisioner: CredentialProvisioner | None = None,
+        revocation_log: RevocationLog | None = None,
         db: str | os.PathLike[str] | None = None,
         synchronous: Literal["normal", "full"] = "normal",
         logger: logging.Logger | None = None,
@@ -106,48 +150,95 @@ class ARCPRuntime:
         taken up for `resume_window_sec` after its connection ended, and an ended job be looked up for as long, or for
         `retention_sec` if that is more. A cancelled agent has `cancel_grace_sec` to end, one whose lease ended
         `lease_expiry_grace_sec`. Jobs beyond `max_concurrent_jobs` wait. `features` are what is offered, as in
-        `capabilities`; the nine of version 1.1 when neither says so. A chunk of a result has at most `chunk_size_cap`
-        bytes (R-8.4.11).
+        `capabilities`; the nine of version 1.1 when neither says so, and with a provisioner two more. A chunk of a
+        result has at most `chunk_size_cap` bytes (R-8.4.11).
+
+        `job_authorization_policy` (also `authorization_policy`) says who may list and follow which job; without one a
+        principal sees its own. `cancel_policy` says who may cancel: the submitting session alone, or every session of
+        its principal (D-22).
+
+        `credential_provisioner` makes credentials for each job of a client that negotiated them, and takes them back
+        when the job ends (R-9.8). It needs a `revocation_log`, or a `db` that is one (R-9.8.2.6).
+
+        `event_log` gets a copy of every numbered message once it is stored; a `SqliteEventLog` is more, its file is
+        used as `db` (D-33).
 
         `db` is a SQLite file that belongs to this runtime alone until it is closed: sessions, jobs, events and
         idempotency keys are back when a later runtime opens it. `None` keeps them in memory. What was said counts as
         kept when it survives the process, with `synchronous` of `full` a power loss too.
 
-        `ValueError` for an option that is wrong, and for a database that another process has or that cannot be used.
+        `InvalidRequestError` for a provisioner whose credentials could not be taken back after a restart; `ValueError`
+        for an option that is wrong, and for a database that another process has or that cannot be used.
         """
         if not isinstance(bearer, BearerVerifier):
             raise TypeError(f"bearer must have an async verify(token); {type(bearer).__name__} has not")
+        if job_authorization_policy is not None and authorization_policy is not None:
+            raise ValueError("job_authorization_policy and authorization_policy are one option; give one of them")
+        policy = authorization_policy if job_authorization_policy is None else job_authorization_policy
+        if policy is not None and not callable(policy):
+            raise TypeError(f"job_authorization_policy must be callable, got {type(policy).__name__}")
+        if isinstance(event_log, SqliteEventLog):
+            if db is not None and os.path.abspath(_path(db)) != os.path.abspath(event_log.path):
+                raise ValueError("event_log is a SqliteEventLog, whose file is the database; leave db out")
+            db = event_log._become_store()
+        elif event_log is not None and not isinstance(event_log, EventLog):
+            raise TypeError(
+                f"event_log must have the members of arcp.runtime.EventLog; {type(event_log).__name__} has not"
+            )
+        if credential_provisioner is not None:
+            if not isinstance(credential_provisioner, CredentialProvisioner):
+                kind = type(credential_provisioner).__name__
+                raise TypeError(f"credential_provisioner must have async issue and revoke; {kind} has not")
+            if revocation_log is None and db in (None, "memory"):
+                raise InvalidRequestError(
+                    "credential_provisioner needs revocation_log or db: what is issued when the process ends must be "
+                    "taken back by the next one"
+                )
+        if revocation_log is not None and not isinstance(revocation_log, RevocationLog):
+            kind = type(revocation_log).__name__
+            raise TypeError(f"revocation_log must have async record, forget and outstanding; {kind} has not")
         self.runtime_info = runtime
         self.bearer = bearer
         self.heartbeat_interval_sec = heartbeat_interval_sec
         self.resume_window_sec = resume_window_sec
         self.max_concurrent_jobs = max_concurrent_jobs
         self.chunk_size_cap = expect_range("chunk_size_cap", chunk_size_cap, 1, 2**53) or 0
+        self.policy = same_principal if policy is None else policy
+        self.event_log = event_log
+        self.credential_provisioner = credential_provisioner
+        self.revocation_log = revocation_log
         self.logger = default_logger if logger is None else logger
         if isinstance(features, str):
             raise TypeError('features must be a list of names, got a text; write ["progress"]')
         if capabilities is not None and "features" in capabilities.model_fields_set:
             features = capabilities.features
-        if capabilities is None:
-            offered = features_for_runtime(provisioner_configured=False) if features is None else tuple(features)
-            capabilities = Capabilities(features=offered)
-        self.capabilities = capabilities
+        if features is None:
+            features = features_for_runtime(provisioner_configured=credential_provisioner is not None)
+        self.capabilities = Capabilities(features=tuple(features)) if capabilities is None else capabilities
         options: dict[str, Any] = {
             "name": runtime.name,
             "version": runtime.version,
-            "features": features,
+            "features": list(features),
             "heartbeat_interval_sec": heartbeat_interval_sec or 0,
             "resume_window_sec": resume_window_sec,
             "retention_sec": retention_sec,
             "idempotency_ttl_sec": idempotency_ttl_sec,
             "max_concurrent_jobs": max_concurrent_jobs,
             "result_chunk_cap": chunk_size_cap,
+            "cancel_policy": cancel_policy,
             "lease_expiry_grace_sec": lease_expiry_grace_sec,
             "cancel_grace_sec": cancel_grace_sec,
             "db": None if db is None else _path(db),
             "synchronous": synchronous,
         }
         self.db = options["db"]
+        self._plugged = Plugged(
+            policy=self.policy,
+            provisioner=credential_provisioner,
+            revocations=revocation_log,
+            event_log=event_log,
+            logger=self.logger,
+        )
         # Its own port: agents may be registered, and tokens be asked about, before any loop runs.
         self._port = Port(self._handle)
         self._options = options
@@ -156,8 +247,10 @@ class ARCPRuntime:
         # What was asked of the core, to be asked again of another.
         self._registrations: list[Callable[[_native.Runtime], None]] = []
         self._attached = False
+        self._closed = False
         self._running: dict[int, _Run] = {}
-        self._verifying: set[asyncio.Task[None]] = set()
+        # Tokens that are verified, and questions that are answered.
+        self._answering: set[asyncio.Task[None]] = set()
         self._threads = DaemonPool(max_concurrent_jobs)
 
     def __repr__(self) -> str:
@@ -233,9 +326,46 @@ class ARCPRuntime:
     def attach(self) -> _native.Runtime:
         """Has agents run on the running loop, unless another open loop has them."""
         self._port.adopt(asyncio.get_running_loop())
-        self._attached = True
-        self._registrations.clear()
+        if not self._attached:
+            self._plug_in()
+            self._attached = True
+            self._registrations.clear()
         return self._native
+
+    def _plug_in(self) -> None:
+        """Before the first session, so that none is served without."""
+        port = self._port.native
+        if self.policy is not same_principal:
+            self._native.set_policy(port)
+        if self.credential_provisioner is not None:
+            self._native.set_provisioner(port, self.revocation_log is not None)
+        if self.event_log is not None and not isinstance(self.event_log, SqliteEventLog):
+            self._native.set_event_log(port)
+
+    def policy_changed(self) -> None:
+        """Says that the policy's answers may have changed: subscriptions it no longer allows end (R-7.6.24).
+
+        It is asked anew about each of them, and those it refuses are told nothing more. Requests are decided when they
+        are made, so nothing else has to be told.
+        """
+        if self._attached:
+            self._native.policy_changed()
+
+    async def serve_metrics(self, address: str) -> str:
+        """Serves `/metrics` (Prometheus), `/health` and `/ready` over HTTP at `HOST:PORT`, until the process ends.
+
+        Gives the URL of the metrics; port 0 takes a free one. `ConnectionError` when the address cannot be had.
+        """
+        url: str = json.loads(await port().call(self._native.serve_metrics, expect("address", address, str)))
+        return url
+
+    def audit_to(self, path: str | os.PathLike[str]) -> None:
+        """Appends who did what, and what was refused, to this file, one JSON object per line (R-14.5).
+
+        `ValueError` when it cannot be appended to. Call it before the first session.
+        """
+        audit = _path(path, "path")
+        self._ask_core(lambda native: native.set_audit(audit))
 
     async def close(self, *, reason: str = "runtime.close", grace_sec: float = 5.0) -> None:
         """Cancels every job, gives agents up to `grace_sec` to end, and says `session.bye` everywhere.
@@ -243,6 +373,10 @@ class ARCPRuntime:
         Sessions and jobs of a `db` can be taken up by the runtime that opens it next. Idempotent.
         """
         await port().call(self._native.shutdown, reason, grace_sec)
+        if self.event_log is not None and not self._closed:
+            self._closed = True
+            await port().call(self._native.flush_event_log, EVENT_LOG_END_SEC)
+            await self.event_log.close()
         if not self._running:
             self._port.release()
 
@@ -258,14 +392,19 @@ class ARCPRuntime:
             case ("abandoned", number) if number in self._running:
                 self._running[number].abandon()
             case ("verify", request):
-                task = asyncio.get_running_loop().create_task(self._verify(request))
-                self._verifying.add(task)
-                task.add_done_callback(self._verifying.discard)
+                self._start(self._verify(request))
+            case ("ask", request):
+                self._start(self._plugged.answer(request))
+
+    def _start(self, answer: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(answer)
+        self._answering.add(task)
+        task.add_done_callback(self._answering.discard)
 
     async def _verify(self, request: _native.VerifyRequest) -> None:
         try:
             identity = await self.bearer.verify(request.token)
-            request.accept(identity.principal)
+            request.accept(identity.principal, list(getattr(identity, "scopes", ())))
         except UnauthenticatedError as error:
             request.refuse(error.code, error.message, error.retryable)
         except Exception:
@@ -309,6 +448,8 @@ class _Run:
         except ARCPError as error:
             self._fail_with(error)
         except (Exception, SystemExit) as error:
+            if (spent := _spent_upstream(error)) is not None:
+                return self._fail_with(spent)
             self._runtime.logger.warning("agent %s failed", context.agent_ref, exc_info=True)
             self._fail("INTERNAL_ERROR", f"{type(error).__name__}: {_text(error)}", True)
         else:
@@ -373,11 +514,21 @@ class _Run:
         self._context._state = state
 
 
-def _path(db: str | os.PathLike[str]) -> str:
-    path = os.fspath(db)
+def _path(value: str | os.PathLike[str], name: str = "db") -> str:
+    path = os.fspath(value)
     if not isinstance(path, str):
-        raise TypeError(f"db must be a path as text, got {type(path).__name__}")
+        raise TypeError(f"{name} must be a path as text, got {type(path).__name__}")
     return path
+
+
+def _spent_upstream(error: BaseException) -> UpstreamBudgetExhausted | None:
+    """The one an exception was raised from, however many others are between."""
+    cause = error.__cause__
+    for _ in range(16):
+        if cause is None or isinstance(cause, UpstreamBudgetExhausted):
+            return cause
+        cause = cause.__cause__
+    return None
 
 
 def _text(value: object) -> str:

@@ -400,3 +400,84 @@ def test_a_swallowed_cancellation_shows_as_cancelled_on_both_sides() -> None:
             assert contexts[0].job.state == "cancelled"
 
     run(main)
+
+
+def test_what_a_job_tells_about_its_session_and_itself() -> None:
+    seen: dict[str, Any] = {}
+
+    async def agent(value: Any, ctx: JobContext) -> None:
+        job, session_context = ctx.job, ctx.job.session
+        seen.update(
+            features=session_context.negotiated_features,
+            has=(session_context.has_feature("progress"), session_context.has_feature("ack")),
+            identity=session_context.identity.principal,
+            state=session_context.state,
+            job=(job.agent, job.agent_version, job.agent_ref, job.parent_job_id, job.max_runtime_sec),
+            same=(job.lease == ctx.lease, job.trace_id == ctx.trace_id, job.budget == ctx.budget),
+            initial=job.initial_budget,
+            cap=ctx.chunk_size_cap,
+        )
+        await ctx.metric("cost.llm", 0.25, "USD")
+        seen["left"] = job.budget
+
+    async def main() -> None:
+        runtime = make_runtime(chunk_size_cap=1000, heartbeat_interval_sec=7)
+        runtime.register_agent_version("agent", "1.0", agent)
+        assert runtime.capabilities.features == arcp.V1_1_FEATURES
+        async with session(runtime, features=("progress", "heartbeat", "cost.budget", "agent_versions")) as client:
+            lease = {"cost.budget": ["USD:1.00"]}
+            await (await client.submit(agent="agent", lease_request=lease, max_runtime_sec=60)).done
+            assert seen["features"] == client.negotiated_features
+            assert seen["features"] == ("progress", "heartbeat", "cost.budget", "agent_versions")
+            assert seen["has"] == (True, False)
+            assert seen["identity"] == ALICE
+            assert (seen["state"].negotiated_features, seen["state"].heartbeat_interval_sec) == (seen["features"], 7)
+            assert seen["job"] == ("agent", "1.0", "agent@1.0", None, 60)
+            assert seen["same"] == (True, True, True)
+            assert (seen["initial"], seen["left"]) == ({"USD": Decimal(1)}, {"USD": Decimal("0.75")})
+            assert seen["cap"] == 1000
+
+    run(main)
+
+
+def test_the_cap_of_a_chunk_is_an_option() -> None:
+    async def agent(value: Any, ctx: JobContext) -> None:
+        ctx.result_chunk({"result_id": "r", "chunk_seq": 0, "data": "x" * 101, "encoding": "utf8", "more": False})
+
+    async def main() -> None:
+        async with session(make_runtime({"agent": agent}, chunk_size_cap=100)) as client:
+            with pytest.raises(arcp.InternalError):
+                await (await client.submit(agent="agent")).done
+
+    run(main)
+    with pytest.raises(ValueError, match="chunk_size_cap"):
+        make_runtime(chunk_size_cap=0)
+    with pytest.raises(TypeError, match="features"):
+        make_runtime(features="progress")
+
+
+def test_features_of_a_runtime() -> None:
+    async def main() -> None:
+        async with session(make_runtime(features=["progress", "ack"])) as client:
+            assert client.negotiated_features == ("ack", "progress")
+
+    run(main)
+
+
+def test_fields_of_a_log_are_attributes() -> None:
+    async def agent(value: Any, ctx: JobContext) -> None:
+        await ctx.log("info", "m", step=1)
+        await ctx.log("info", "m", {"step": 1, "of": 3}, step=2)
+        await ctx.log("info", "m")
+        for wrong in (lambda: ctx.log("info", "m", [1], step=1), lambda: ctx.log("info", "m", step={1})):
+            with pytest.raises(TypeError, match="attributes"):
+                wrong()
+
+    async def main() -> None:
+        async with session(make_runtime({"agent": agent})) as client:
+            handle = await client.submit(agent="agent")
+            attributes = [event["body"].get("attributes") async for event in handle.events()]
+            await handle.done
+            assert attributes == [{"step": 1}, {"step": 2, "of": 3}, None]
+
+    run(main)

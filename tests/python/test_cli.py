@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,37 @@ def test_serve_a_runtime_written_in_python(folder: Path, app: str) -> None:
     finally:
         server.send_signal(signal.SIGTERM)
     assert finish(server)[0] == 0
+
+
+def test_an_app_has_metrics_and_an_audit_log(folder: Path) -> None:
+    options = ["--metrics", "127.0.0.1:0", "--audit", "audit.jsonl", "--output", "json"]
+    server = start(folder, "serve", "--app", "app:runtime", "--port", "0", *options)
+    try:
+        assert server.stdout is not None
+        listening = json.loads(server.stdout.readline())["listening"]
+        submit = start(
+            folder, "submit", "--url", listening["url"], "--token", "tok", "--agent", "double", "--input", "2"
+        )
+        assert finish(submit)[0] == 0
+        with urllib.request.urlopen(listening["metrics"], timeout=BOUND_SEC) as answer:
+            figures = answer.read().decode()
+        assert 'arcp_jobs_ended_total{status="success"} 1' in figures
+    finally:
+        server.send_signal(signal.SIGTERM)
+    assert finish(server)[0] == 0
+    noted = [json.loads(line) for line in (folder / "audit.jsonl").read_text().splitlines()]
+    assert {"me@example.com"} == {entry["principal"] for entry in noted if "principal" in entry}
+    assert "tok" not in [value for entry in noted for value in entry.values()]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [(["--metrics", "127.0.0.1:1"], "--metrics"), (["--audit", "no/such/folder/audit.jsonl"], "--audit")],
+)
+def test_what_an_app_cannot_be_watched_with_is_one_line(folder: Path, options: list[str], says: str) -> None:
+    status, output, errors = finish(start(folder, "serve", "--app", "app:runtime", "--port", "0", *options))
+    assert (status, output, errors.count("\n")) == (1, "", 1), errors
+    assert says in errors
 
 
 @pytest.mark.parametrize(

@@ -86,3 +86,64 @@ def test_what_a_verifier_of_signed_tokens_refuses() -> None:
             JWTVerifier(**options)  # type: ignore[arg-type]
         assert "s3cret" not in str(refused.value)
     assert SECRET not in repr(JWTVerifier(secret=SECRET))
+
+
+def b64(value: bytes) -> str:
+    return base64.urlsafe_b64encode(value).decode().rstrip("=")
+
+
+@pytest.mark.parametrize("claim", ["jobs.read jobs.write", ["jobs.read", "jobs.write"]])
+def test_scopes_of_a_signed_token_reach_the_agent(claim: Any) -> None:
+    async def main() -> None:
+        def scopes(value: Any, ctx: Any) -> list[str]:
+            return list(ctx.job.session.identity.scopes)
+
+        runtime = make_runtime({"scopes": scopes}, bearer=JWTVerifier(secret=SECRET))
+        async with session(runtime, token=signed(claims(scope=claim))) as client:
+            assert (await (await client.submit(agent="scopes")).done).result == ["jobs.read", "jobs.write"]
+        elsewhere = JWTVerifier(secret=SECRET, scopes_claim="permissions")
+        identity = await elsewhere.verify(signed(claims(scope="other", permissions=claim)))
+        assert identity == Identity(principal="alice", scopes=("jobs.read", "jobs.write"))
+        assert (await elsewhere.verify(signed(claims(scope="other")))).scopes == ()
+
+    run(main)
+
+
+@pytest.mark.parametrize("form", ["set", "by id"])
+def test_a_key_set_that_never_changes(form: str) -> None:
+    async def main() -> None:
+        key = {"kty": "oct", "k": b64(SECRET.encode()), "alg": "HS256"}
+        weak = {"kty": "oct", "k": b64(b"short")}
+        both: dict[str, Any] = (
+            {"keys": [key | {"kid": "one"}, weak | {"kid": "two"}]} if form == "set" else {"one": key, "two": weak}
+        )
+        verifier = JWTVerifier(jwks=both)
+        assert await verifier.verify(signed(claims())) == Identity(principal="alice")
+        for token in [signed(claims(), "another secret, which is long enough"), signed(claims(), "short")]:
+            with pytest.raises(arcp.UnauthenticatedError):
+                await verifier.verify(token)
+        assert SECRET not in repr(verifier)
+
+    run(main)
+
+
+def test_a_secret_signs_as_it_was_named() -> None:
+    token = signed(claims())
+    for algorithms, taken in [(("HS256",), True), (None, True), (["HS512"], False)]:
+
+        async def main(verifier: JWTVerifier, taken: bool) -> None:
+            if taken:
+                assert (await verifier.verify(token)).principal == "alice"
+                return
+            with pytest.raises(arcp.UnauthenticatedError):
+                await verifier.verify(token)
+
+        verifier = JWTVerifier(secret=SECRET, algorithms=algorithms)
+        asyncio.run(main(verifier, taken))
+    sets: list[dict[str, Any]] = [{"keys": []}, {"keys": "s3cret"}, {"keys": [{"kty": "s3cret"}]}]
+    for wrong in sets:
+        with pytest.raises(ValueError, match="jwks") as refused:
+            JWTVerifier(jwks=wrong)
+        assert "s3cret" not in str(refused.value)
+    with pytest.raises(ValueError, match="exactly one"):
+        JWTVerifier(jwks={"keys": []}, secret=SECRET)

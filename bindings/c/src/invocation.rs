@@ -317,7 +317,7 @@ pub unsafe extern "C" fn arcp_verification_refuse(
         guard(error, || {
             let code = if code.is_null() { c"UNAUTHENTICATED".as_ptr() } else { code };
             let refusal = failure(code, message, false, null())?;
-            reference(verification, "verification")?.request.lock().answer(Err(refusal));
+            reference(verification, "verification")?.request.lock().answer(Err::<String, _>(refusal));
             Ok(())
         })
     }

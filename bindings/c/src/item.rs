@@ -130,6 +130,8 @@ impl arcp_item {
                 verification: give(arcp_verification::new(request)),
                 ..arcp_item::empty(ARCP_ITEM_VERIFY, 0)
             },
+            // Nothing can be plugged into a runtime here; dropped, the safe side is taken.
+            Item::Ask(_) => arcp_item::empty(ARCP_ITEM_NONE, 0),
             Item::Token(request) => arcp_item {
                 token_request: give(arcp_token_request::new(request)),
                 ..arcp_item::empty(ARCP_ITEM_TOKEN, 0)

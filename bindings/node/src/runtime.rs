@@ -234,7 +234,7 @@ impl NativeVerifyRequest {
     /// The token is refused; `error` is the JSON of an `ErrorInfo`.
     #[napi]
     pub fn refuse(&mut self, error: String) {
-        self.request.answer(Err(from_json(&error)));
+        self.request.answer(Err::<String, _>(from_json(&error)));
     }
 }
 

@@ -103,10 +103,20 @@ impl Invocation {
         Ok(self.0.get(py)?.session_progress())
     }
 
-    /// What the submitting session negotiated.
+    /// The submitting session as JSON text, while there is one.
     #[getter]
-    fn session_features(&self, py: Python<'_>) -> PyResult<Option<Vec<String>>> {
-        Ok(self.0.get(py)?.session_features())
+    fn session(&self, py: Python<'_>) -> PyResult<Option<String>> {
+        Ok(self.0.get(py)?.session())
+    }
+
+    /// The job's credentials as JSON text, with their values.
+    #[getter]
+    fn credentials(&self, py: Python<'_>) -> PyResult<String> {
+        Ok(self.0.get(py)?.credentials())
+    }
+
+    fn rotate_credential(&self, py: Python<'_>, id: &str, value: String) -> PyResult<()> {
+        self.0.get(py)?.rotate_credential(id, value).or_raise(py)
     }
 
     /// Opens the result to be written in parts; its id.

@@ -37,11 +37,11 @@ mod _native {
     #[pymodule_export]
     use crate::port::Port;
     #[pymodule_export]
-    use crate::runtime::{Runtime, TokenVerifier, VerifyRequest};
+    use crate::runtime::{HostRequest, Runtime, TokenVerifier, VerifyRequest};
     #[pymodule_export]
     use crate::transport::{Frames, Listener, TransportHandle};
     #[pymodule_export]
-    use crate::{call_function, log_to};
+    use crate::{call_function, log_to, read_event_log};
 
     #[pymodule_export]
     const IMPL_VERSION: &str = arcp_bridge::IMPL_VERSION;
@@ -53,6 +53,12 @@ mod _native {
 #[pyfunction]
 fn call_function(py: Python<'_>, function: &str, arguments: &str) -> PyResult<String> {
     arcp_bridge::call_function(function, arguments).or_raise(py)
+}
+
+/// What a database keeps of a session after a number, as JSON texts, and the last number given.
+#[pyfunction]
+fn read_event_log(py: Python<'_>, db: &str, session_id: &str, after_seq: u64) -> PyResult<(Vec<String>, u64)> {
+    py.detach(|| arcp_bridge::read_event_log(db, session_id, after_seq)).or_raise(py)
 }
 
 /// Sends the core's logs from `level` (as `logging` counts) on to `port`.

@@ -18,7 +18,7 @@ use crate::client::{Job, TokenRequest};
 use crate::context::Invocation;
 use crate::core::Local;
 use crate::error::exception;
-use crate::runtime::VerifyRequest;
+use crate::runtime::{HostRequest, VerifyRequest};
 use crate::transport::{Listener, TransportHandle};
 
 /// Wakes a loop through a descriptor it watches, or, where a loop can watch none, through a callable.
@@ -152,6 +152,7 @@ fn tuple(py: Python<'_>, item: Item) -> PyResult<Bound<'_, PyTuple>> {
         }
         Item::Abandoned { invocation } => (intern!(py, "abandoned"), invocation).into_pyobject(py),
         Item::Verify(request) => (intern!(py, "verify"), VerifyRequest::new(request)).into_pyobject(py),
+        Item::Ask(request) => (intern!(py, "ask"), HostRequest::new(request)).into_pyobject(py),
         Item::Token(request) => (intern!(py, "token"), TokenRequest::new(request)).into_pyobject(py),
         Item::Log(record) => (intern!(py, "log"), record.level as u8, record.message).into_pyobject(py),
     }

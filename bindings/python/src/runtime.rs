@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use arcp_bridge::{ErrorInfo, ErrorKind, RuntimeOptions, VerifierChoice};
+use arcp_bridge::{ErrorInfo, ErrorKind, Identity, RuntimeOptions, VerifierChoice};
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 
@@ -55,6 +55,40 @@ impl Runtime {
         self.0.get(py)?.set_default_agent_version(name, version).or_raise(py)
     }
 
+    /// From now on `port` is asked who may list and follow which job.
+    fn set_policy(&self, py: Python<'_>, port: &Port) -> PyResult<()> {
+        self.0.get(py)?.set_policy(port.bridge(py)?).or_raise(py)
+    }
+
+    fn policy_changed(&self, py: Python<'_>) -> PyResult<()> {
+        self.0.get(py)?.policy_changed().or_raise(py)
+    }
+
+    /// `port` issues and revokes credentials, and with `revocation_log` writes down what it issued.
+    fn set_provisioner(&self, py: Python<'_>, port: &Port, revocation_log: bool) -> PyResult<()> {
+        self.0.get(py)?.set_provisioner(port.bridge(py)?, revocation_log).or_raise(py)
+    }
+
+    /// `port` is told of every numbered message.
+    fn set_event_log(&self, py: Python<'_>, port: &Port) -> PyResult<()> {
+        self.0.get(py)?.set_event_log(port.bridge(py)?).or_raise(py)
+    }
+
+    fn flush_event_log(&self, py: Python<'_>, port: &Port, call: u64, patience_sec: f64) -> PyResult<()> {
+        let patience = Duration::try_from_secs_f64(patience_sec).unwrap_or_default();
+        self.0.get(py)?.flush_event_log(port.bridge(py)?, call, patience).or_raise(py)
+    }
+
+    fn set_audit(&self, py: Python<'_>, path: &str) -> PyResult<()> {
+        let runtime = self.0.get(py)?;
+        py.detach(|| runtime.set_audit(path)).or_raise(py)
+    }
+
+    /// Completes with the URL of the metrics.
+    fn serve_metrics(&self, py: Python<'_>, port: &Port, call: u64, address: String) -> PyResult<()> {
+        self.0.get(py)?.serve_metrics(port.bridge(py)?, call, address).or_raise(py)
+    }
+
     fn agent_inventory(&self, py: Python<'_>) -> PyResult<String> {
         Ok(self.0.get(py)?.agent_inventory())
     }
@@ -93,14 +127,51 @@ impl VerifyRequest {
         Ok(self.0.get(py)?.lock().token().to_owned())
     }
 
-    fn accept(&self, py: Python<'_>, principal: String) -> PyResult<()> {
-        self.0.get(py)?.lock().answer(Ok(principal));
+    fn accept(&self, py: Python<'_>, principal: String, scopes: Vec<String>) -> PyResult<()> {
+        self.0.get(py)?.lock().answer(Ok(Identity { principal, scopes }));
         Ok(())
     }
 
     fn refuse(&self, py: Python<'_>, code: String, message: String, retryable: bool) -> PyResult<()> {
         let info = ErrorInfo { kind: ErrorKind::Protocol, code, message, retryable, details: None };
-        self.0.get(py)?.lock().answer(Err(info));
+        self.0.get(py)?.lock().answer(Err::<Identity, _>(info));
+        Ok(())
+    }
+}
+
+/// A question to something plugged into a runtime.
+#[pyclass(frozen, module = "arcp._native")]
+pub(crate) struct HostRequest(Local<Mutex<arcp_bridge::HostRequest>>);
+
+impl HostRequest {
+    pub(crate) fn new(request: arcp_bridge::HostRequest) -> Self {
+        HostRequest(Local::new(Mutex::new(request)))
+    }
+}
+
+#[pymethods]
+impl HostRequest {
+    /// `policy`, `issue`, `revoke`, `record`, `forget`, `outstanding` or `event_log`.
+    #[getter]
+    fn about(&self, py: Python<'_>) -> PyResult<&'static str> {
+        Ok(self.0.get(py)?.lock().about().as_str())
+    }
+
+    /// JSON text.
+    #[getter]
+    fn arguments(&self, py: Python<'_>) -> PyResult<String> {
+        Ok(self.0.get(py)?.lock().arguments().to_owned())
+    }
+
+    /// Answers with JSON text.
+    fn answer(&self, py: Python<'_>, answer: String) -> PyResult<()> {
+        self.0.get(py)?.lock().answer(Ok(answer));
+        Ok(())
+    }
+
+    fn fail(&self, py: Python<'_>, message: String) -> PyResult<()> {
+        let info = ErrorInfo::local(ErrorKind::Argument, message);
+        self.0.get(py)?.lock().answer(Err(ErrorInfo { retryable: true, ..info }));
         Ok(())
     }
 }
@@ -117,7 +188,7 @@ impl TokenVerifier {
         Ok(TokenVerifier(Local::new(arcp_bridge::TokenVerifier::new(&core(py)?, options).or_raise(py)?)))
     }
 
-    /// Completes with the principal.
+    /// Completes with JSON text: `principal` and `scopes`.
     fn verify(&self, py: Python<'_>, port: &Port, call: u64, token: String) -> PyResult<()> {
         self.0.get(py)?.verify(port.bridge(py)?, call, token).or_raise(py)
     }

@@ -13,10 +13,11 @@ pub use arcp_engine::transport::{
     pair_memory_transports,
 };
 pub use arcp_engine::{
-    Agent, AgentFuture, AuditFile, AuditLog, AuditSink, ChainVerifier, ChildHandle, Client, ConnectionState, Delegate,
-    Error, EventQueue, JobContext, JobHandle, JwksOptions, JwtKey, JwtOptions, JwtVerifier, ListenOptions, Listener,
-    Monitor, Observed, ResultData, ResultWriter, Runtime, StaticBearerVerifier, Subscription, Token, TokenSource,
-    TransportError, Verifier, VerifierError, VerifyFuture, Written,
+    Agent, AgentFuture, AskedPolicy, AuditFile, AuditLog, AuditSink, ChainVerifier, ChildHandle, Client,
+    ConnectionState, DecideFuture, Delegate, Error, EventQueue, JobContext, JobHandle, JwksOptions, JwtKey, JwtOptions,
+    JwtVerifier, ListenOptions, Listener, Mirror, Mirrored, Monitor, Observed, ResultData, ResultWriter, Runtime,
+    SessionView, StaticBearerVerifier, Subscription, Token, TokenSource, TransportError, Verifier, VerifierError,
+    VerifyFuture, Written,
 };
 pub use arcp_proto::agent_ref::AgentRef;
 pub use arcp_proto::budget::{Budget, parse_amount as parse_budget_amount};
@@ -29,9 +30,13 @@ pub use arcp_proto::lease::{self, Lease, authorize as validate_lease_op, is_subs
 pub use arcp_proto::machine::audit::AuditEntry;
 pub use arcp_proto::machine::client::{Backoff, ClientConfig, CloseStyle, JobEvent};
 pub use arcp_proto::machine::job::{Ending, JobStart, Outcome};
+pub use arcp_proto::machine::policy::{
+    Decision, JobFacts, ObservedJob, Observing, Policy, PolicyQuestion, SamePrincipal,
+};
 pub use arcp_proto::machine::provision::{IssueRequest, Issued, Revocation};
 pub use arcp_proto::machine::result_stream::{ResultCaps, ResultOptions};
 pub use arcp_proto::machine::runtime::{CancelPolicy, ProfileChoice, RuntimeConfig};
+pub use arcp_proto::machine::session::Identity;
 pub use arcp_proto::machine::stats::RuntimeStats;
 pub use arcp_proto::message::{
     self, JobStatus, LeaseConstraints, PeerInfo as ClientInfo, PeerInfo as RuntimeInfo, Submit, Subscribe,

@@ -1,9 +1,11 @@
 //! An agent that runs in the host.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arcp::{
-    Ending, JobContext, JobStart, Outcome, ProtocolError, RawJson, ResultData, ResultOptions, ResultWriter, Written,
+    Ending, Identity, JobContext, JobStart, Outcome, ProtocolError, RawJson, ResultData, ResultOptions, ResultWriter,
+    Written,
 };
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
@@ -12,6 +14,7 @@ use crate::core::Core;
 use crate::delegation::Children;
 use crate::error::ErrorInfo;
 use crate::port::{Item, Port, Value};
+use crate::runtime::Plugged;
 
 /// One job for an agent of the host. Dropped without an answer, it ends as `INTERNAL_ERROR`.
 pub struct Invocation {
@@ -22,6 +25,9 @@ pub struct Invocation {
     answer: Mutex<Option<oneshot::Sender<Outcome>>>,
     children: Children,
     result: Mutex<Option<ResultWriter>>,
+    /// How often each credential was replaced.
+    rotations: Mutex<HashMap<String, u64>>,
+    plugged: Arc<Plugged>,
 }
 
 impl Invocation {
@@ -31,6 +37,14 @@ impl Invocation {
 
     pub(crate) fn context(&self) -> &JobContext {
         &self.context
+    }
+
+    pub(crate) fn plugged(&self) -> &Plugged {
+        &self.plugged
+    }
+
+    pub(crate) fn rotations(&self) -> &Mutex<HashMap<String, u64>> {
+        &self.rotations
     }
 
     pub(crate) fn children(&self) -> &Children {
@@ -67,9 +81,26 @@ impl Invocation {
         self.context.session_progress()
     }
 
-    /// What the submitting session negotiated, in the client's order; `None` once it has ended.
-    pub fn session_features(&self) -> Option<Vec<String>> {
-        self.context.session_features()
+    /// The submitting session as JSON: `scopes`, `features`, `heartbeat_interval_sec` or null, `resume_window_sec`,
+    /// `accepted_at` or null, `event_seq`, `acked`; `None` once it is gone.
+    pub fn session(&self) -> Option<String> {
+        let session = self.context.session()?;
+        let accepted_at = Some(session.accepted_at).filter(|at| at.0 > 0);
+        let view = serde_json::json!({
+            "scopes": *session.scopes,
+            "features": session.features,
+            "heartbeat_interval_sec": session.heartbeat_interval.map(|interval| interval.as_secs().max(1)),
+            "resume_window_sec": session.resume_window.as_secs(),
+            "accepted_at": accepted_at.map(|at| at.to_string()),
+            "event_seq": session.event_seq,
+            "acked": session.acked,
+        });
+        Some(view.to_string())
+    }
+
+    /// The job's credentials as JSON, as its acceptance shows them: with their values, which are secret.
+    pub fn credentials(&self) -> String {
+        serde_json::to_string(&self.context.credentials()).unwrap_or_else(|_| "[]".into())
     }
 
     /// Emits an event whose body is JSON text and returns at once: whether to wait with [`Invocation::drained`] before
@@ -188,7 +219,13 @@ fn no_result() -> ProtocolError {
 }
 
 /// Runs one job in the host behind `port`.
-pub(crate) async fn run_in_host(core: Core, port: Port, input: RawJson, context: JobContext) -> Outcome {
+pub(crate) async fn run_in_host(
+    core: Core,
+    port: Port,
+    plugged: Arc<Plugged>,
+    input: RawJson,
+    context: JobContext,
+) -> Outcome {
     // The host's agent ends by itself after a cancellation.
     context.observe_cancellation();
     let (sender, answer) = oneshot::channel();
@@ -201,6 +238,8 @@ pub(crate) async fn run_in_host(core: Core, port: Port, input: RawJson, context:
         answer: Mutex::new(Some(sender)),
         children: Children::default(),
         result: Mutex::default(),
+        rotations: Mutex::default(),
+        plugged,
     };
     let abandoned = Abandon { port: &port, id: Some(id) };
     if !port.push(Item::Invoke(Arc::new(invocation))) {
@@ -251,11 +290,11 @@ fn describe(ending: Ending) -> (&'static str, String) {
 /// A token the host is asked about. Dropped without an answer, the hello is refused with `INTERNAL_ERROR`.
 pub struct VerifyRequest {
     token: String,
-    answer: Option<oneshot::Sender<Result<String, ProtocolError>>>,
+    answer: Option<oneshot::Sender<Result<Identity, ProtocolError>>>,
 }
 
 impl VerifyRequest {
-    pub(crate) fn new(token: String) -> (Self, oneshot::Receiver<Result<String, ProtocolError>>) {
+    pub(crate) fn new(token: String) -> (Self, oneshot::Receiver<Result<Identity, ProtocolError>>) {
         let (sender, answer) = oneshot::channel();
         (VerifyRequest { token, answer: Some(sender) }, answer)
     }
@@ -265,11 +304,11 @@ impl VerifyRequest {
         &self.token
     }
 
-    /// Answers with the principal, or with the error to send.
-    pub fn answer(&mut self, verdict: Result<String, ErrorInfo>) {
+    /// Answers with whose the token is, or with the error to send.
+    pub fn answer(&mut self, verdict: Result<impl Into<Identity>, ErrorInfo>) {
         if let Some(answer) = self.answer.take() {
             // The connection may be gone.
-            drop(answer.send(verdict.map_err(ErrorInfo::into_protocol)));
+            drop(answer.send(verdict.map(Into::into).map_err(ErrorInfo::into_protocol)));
         }
     }
 }

@@ -155,8 +155,8 @@ pub struct ConnectOptions {
     pub allow_cleartext: Option<String>,
 }
 
-/// Which signed tokens a runtime takes. JSON members have the same names; exactly one of `secret`, `public_key_pem` and
-/// `jwks_url` is given. The secret is one, so there is no `Debug`.
+/// Which signed tokens a runtime takes. JSON members have the same names; exactly one of `secret`, `public_key_pem`,
+/// `jwks` and `jwks_url` is given. The secret is one, so there is no `Debug`.
 #[derive(Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct JwtOptions {
@@ -169,6 +169,9 @@ pub struct JwtOptions {
     /// `https`, or `http` on this machine.
     #[serde(default)]
     pub jwks_url: Option<String>,
+    /// JSON text of a key set that never changes, with public keys or secrets.
+    #[serde(default, deserialize_with = "secret")]
+    pub jwks: Option<String>,
     /// PEM text of certificates to trust for `jwks_url` besides the platform's.
     #[serde(default)]
     pub ca_pem: Option<String>,
@@ -184,6 +187,9 @@ pub struct JwtOptions {
     /// `sub`.
     #[serde(default)]
     pub principal_claim: Option<String>,
+    /// `scope`.
+    #[serde(default)]
+    pub scopes_claim: Option<String>,
     /// Names such as `RS256`; all the keys allow.
     #[serde(default)]
     pub algorithms: Option<Vec<String>>,
@@ -353,11 +359,14 @@ impl JwtOptions {
         if self.ca_pem.is_some() && self.jwks_url.is_none() {
             return Err(ErrorInfo::argument("ca_pem goes with jwks_url"));
         }
-        let key = match (self.secret, self.public_key_pem, self.jwks_url) {
-            (Some(secret), None, None) => JwtKey::Secret(secret.into_bytes()),
-            (None, Some(pem), None) => JwtKey::PublicKeyPem(pem.into_bytes()),
-            (None, None, Some(url)) => JwtKey::Jwks(JwksOptions { url, ca_pem: self.ca_pem.map(String::into_bytes) }),
-            _ => return Err(ErrorInfo::argument("give exactly one of secret, public_key_pem and jwks_url")),
+        let key = match (self.secret, self.public_key_pem, self.jwks, self.jwks_url) {
+            (Some(secret), None, None, None) => JwtKey::Secret(secret.into_bytes()),
+            (None, Some(pem), None, None) => JwtKey::PublicKeyPem(pem.into_bytes()),
+            (None, None, Some(document), None) => JwtKey::JwksDocument(document),
+            (None, None, None, Some(url)) => {
+                JwtKey::Jwks(JwksOptions { url, ca_pem: self.ca_pem.map(String::into_bytes) })
+            }
+            _ => return Err(ErrorInfo::argument("give exactly one of secret, public_key_pem, jwks and jwks_url")),
         };
         let mut options = arcp::JwtOptions::new(key);
         options.algorithms = self.algorithms;
@@ -365,6 +374,7 @@ impl JwtOptions {
         options.issuer = self.issuer;
         set(&mut options.leeway, seconds("leeway_sec", self.leeway_sec)?);
         set(&mut options.principal_claim, self.principal_claim);
+        set(&mut options.scopes_claim, self.scopes_claim);
         JwtVerifier::new(options).map_err(|error| ErrorInfo::argument(error.to_string()))
     }
 }

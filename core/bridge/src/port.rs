@@ -9,6 +9,7 @@ use tokio::task::AbortHandle;
 
 use crate::client::TokenRequest;
 use crate::error::ErrorInfo;
+use crate::host_request::HostRequest;
 use crate::invocation::{Invocation, VerifyRequest};
 use crate::job::JobView;
 use crate::log::LogRecord;
@@ -70,6 +71,9 @@ pub enum Item {
     },
     /// Say who a token belongs to.
     Verify(VerifyRequest),
+    /// Ask something the host has plugged into a runtime. Dropped unanswered, the safe side is taken: a policy lets nobody
+    /// in, nothing is issued, what could not be revoked is tried again.
+    Ask(HostRequest),
     /// Give a client's token.
     Token(TokenRequest),
     /// For the host's own logging.

@@ -1,15 +1,23 @@
 //! A runtime whose agents and verifier may run in the host.
 
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use arcp::{Agent, AgentFuture, JobContext, ProtocolError, RawJson, StaticBearerVerifier, Verifier, VerifyFuture};
+use arcp::{
+    Agent, AgentFuture, AuditFile, JobContext, Mirror, Monitor, ProtocolError, Provisioner, RawJson,
+    StaticBearerVerifier, Verifier, VerifyFuture,
+};
+use parking_lot::Mutex;
 
 use crate::core::Core;
 use crate::error::ErrorInfo;
+use crate::event_log::HostMirror;
 use crate::invocation::{VerifyRequest, run_in_host};
 use crate::options::{JwtOptions, RuntimeOptions};
+use crate::policy::HostPolicy;
 use crate::port::{Item, Port, Value};
+use crate::provision::HostProvisioner;
 use crate::transport::{ListenerHandle, TransportHandle};
 
 /// Hosts agents and serves sessions. Cheap to clone; all clones are one runtime.
@@ -17,6 +25,15 @@ use crate::transport::{ListenerHandle, TransportHandle};
 pub struct Runtime {
     core: Core,
     runtime: arcp::Runtime,
+    plugged: Arc<Plugged>,
+}
+
+/// What the host has plugged in, and what it has asked to be served beside.
+#[derive(Default)]
+pub(crate) struct Plugged {
+    pub(crate) provisioner: OnceLock<Arc<HostProvisioner>>,
+    mirror: OnceLock<Arc<HostMirror>>,
+    monitor: Mutex<Option<Monitor>>,
 }
 
 /// Who verifies tokens.
@@ -45,7 +62,7 @@ impl Runtime {
         };
         // The store has threads of its own, and a full disk must be heard of.
         let runtime = core.reporting(|| arcp::Runtime::with_store(config, verifier, store))?;
-        Ok(Runtime { core: core.clone(), runtime })
+        Ok(Runtime { core: core.clone(), runtime, plugged: Arc::default() })
     }
 
     /// The runtime itself, for a program that serves it without a host.
@@ -65,8 +82,111 @@ impl Runtime {
         version: Option<&str>,
         restartable: bool,
     ) -> Result<(), ErrorInfo> {
-        let agent = HostAgent { core: self.core.clone(), port: port.clone() };
+        let (core, plugged) = (self.core.clone(), Arc::clone(&self.plugged));
+        let agent = HostAgent { core, port: port.clone(), plugged };
         Ok(self.runtime.register(name, version, Arc::new(agent), restartable)?)
+    }
+
+    /// Has the policy behind `port` asked who may list and follow which job ([`About::Policy`]); by default a principal
+    /// sees its own jobs. It is never asked about a cancel. To be called once, before the first session.
+    ///
+    /// # Errors
+    /// When there is one already, or the core is gone.
+    pub fn set_policy(&self, port: &Port) -> Result<(), ErrorInfo> {
+        let handle = self.core.handle()?;
+        let _inside = handle.enter();
+        Ok(self.runtime.set_asked_policy(Arc::new(HostPolicy { port: port.clone() }))?)
+    }
+
+    /// The policy's answers may have changed: it is asked anew about every subscription, and those it refuses end
+    ///
+    ///
+    /// # Errors
+    /// When the core is gone.
+    pub fn policy_changed(&self) -> Result<(), ErrorInfo> {
+        let handle = self.core.handle()?;
+        let _inside = handle.enter();
+        self.runtime.policy_changed();
+        Ok(())
+    }
+
+    /// Has credentials made and revoked behind `port` ([`About::Issue`], [`About::Revoke`]). With `revocation_log` the
+    /// host also writes down what is issued ([`About::Record`], [`About::Forget`]), and what it wrote down and did not
+    /// revoke ([`About::Outstanding`]) is revoked first. They are offered only with that or over a database. To be called
+    /// once, before the first session.
+    ///
+    /// # Errors
+    /// When there is one already, or the core is gone.
+    pub fn set_provisioner(&self, port: &Port, revocation_log: bool) -> Result<(), ErrorInfo> {
+        let handle = self.core.handle()?;
+        if revocation_log {
+            self.runtime.set_revocations_kept();
+        }
+        let provisioner = HostProvisioner::new(handle.clone(), port.clone(), revocation_log);
+        self.core.reporting(|| self.runtime.set_provisioner(Arc::clone(&provisioner) as Arc<dyn Provisioner>))?;
+        drop(self.plugged.provisioner.set(Arc::clone(&provisioner)));
+        if revocation_log {
+            let runtime = self.runtime.clone();
+            handle.spawn(async move { provisioner.settle_outstanding(&runtime).await });
+        }
+        Ok(())
+    }
+
+    /// Tells the event log behind `port` of every numbered message once it is stored ([`About::EventLog`]), in batches
+    /// and without ever waiting for it. To be called once, before the first session.
+    ///
+    /// # Errors
+    /// When there is one already, or the core is gone.
+    pub fn set_event_log(&self, port: &Port) -> Result<(), ErrorInfo> {
+        let handle = self.core.handle()?;
+        let mirror = self.core.reporting(|| HostMirror::start(&handle, port.clone()));
+        self.runtime.set_mirror(Arc::clone(&mirror) as Arc<dyn Mirror>)?;
+        drop(self.plugged.mirror.set(mirror));
+        Ok(())
+    }
+
+    /// Completes once the event log was told of everything so far, or after `patience`.
+    ///
+    /// # Errors
+    /// At once when the core is gone.
+    pub fn flush_event_log(&self, port: &Port, call: u64, patience: Duration) -> Result<(), ErrorInfo> {
+        let handle = self.core.handle()?;
+        let mirror = self.plugged.mirror.get().map(Arc::clone);
+        port.spawn(&handle, call, async move {
+            if let Some(mirror) = mirror {
+                mirror.flushed(patience).await;
+            }
+            Ok(Value::Nothing)
+        });
+        Ok(())
+    }
+
+    /// Appends an audit entry per line to this file from now on.
+    ///
+    /// # Errors
+    /// When the file cannot be appended to.
+    pub fn set_audit(&self, path: &str) -> Result<(), ErrorInfo> {
+        let file = self.core.reporting(|| AuditFile::open(Path::new(path)));
+        let file = file.map_err(|error| ErrorInfo::argument(format!("cannot append to {path}: {error}")))?;
+        self.runtime.set_audit(Arc::new(file));
+        Ok(())
+    }
+
+    /// Serves `/metrics`, `/health` and `/ready` at `HOST:PORT` for as long as the runtime lives; completes with the URL
+    /// of the metrics as JSON text.
+    ///
+    /// # Errors
+    /// At once when the core is gone; through the port when the address cannot be had.
+    pub fn serve_metrics(&self, port: &Port, call: u64, address: String) -> Result<(), ErrorInfo> {
+        let handle = self.core.handle()?;
+        let (runtime, plugged) = (self.runtime.clone(), Arc::clone(&self.plugged));
+        port.spawn(&handle, call, async move {
+            let monitor = Monitor::bind(&address, Arc::new(runtime)).await?;
+            let url = monitor.metrics_url();
+            *plugged.monitor.lock() = Some(monitor);
+            Ok(Value::Json(serde_json::Value::from(url).to_string()))
+        });
+        Ok(())
     }
 
     /// Sets the version a bare name means.
@@ -134,11 +254,13 @@ impl Runtime {
 struct HostAgent {
     core: Core,
     port: Port,
+    plugged: Arc<Plugged>,
 }
 
 impl Agent for HostAgent {
     fn run(&self, input: RawJson, ctx: JobContext) -> AgentFuture {
-        Box::pin(run_in_host(self.core.clone(), self.port.clone(), input, ctx))
+        let plugged = Arc::clone(&self.plugged);
+        Box::pin(run_in_host(self.core.clone(), self.port.clone(), plugged, input, ctx))
     }
 }
 

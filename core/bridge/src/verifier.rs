@@ -23,7 +23,7 @@ impl TokenVerifier {
         Ok(TokenVerifier { core: core.clone(), verifier: JwtOptions::from_json(options)?.into_verifier()? })
     }
 
-    /// Completes with the token's principal as JSON text.
+    /// Completes with whose the token is as JSON: `principal` and a list `scopes`.
     ///
     /// # Errors
     /// At once when the core is gone; else through the port: `UNAUTHENTICATED`, or `INTERNAL_ERROR` when the keys cannot be
@@ -32,8 +32,9 @@ impl TokenVerifier {
         let handle = self.core.handle()?;
         let verifier = self.verifier.clone();
         port.spawn(&handle, call, async move {
-            let principal = verifier.verify(&token).await?;
-            Ok(Value::Json(serde_json::Value::from(principal).to_string()))
+            let identity = verifier.verify(&token).await?;
+            let identity = serde_json::json!({"principal": identity.principal, "scopes": identity.scopes});
+            Ok(Value::Json(identity.to_string()))
         });
         Ok(())
     }

@@ -169,8 +169,7 @@ pub(crate) struct ServeArgs {
     pub(crate) cancel_policy: CancelPolicyArg,
     /// Host this Python runtime, which brings its own agents and tokens
     #[arg(long, value_name = "MODULE:ATTRIBUTE", value_parser = app,
-          conflicts_with_all = ["token", "token_file", "principal", "cancel_policy", "tokens", "jwt", "db_quota", "limits",
-                                "metrics", "audit"])]
+          conflicts_with_all = ["token", "token_file", "principal", "cancel_policy", "tokens", "jwt", "db_quota", "limits"])]
     pub(crate) app: Option<String>,
     #[command(flatten)]
     pub(crate) store: StoreArgs,

@@ -41,7 +41,8 @@ pub struct ServeApp {
     /// `module:attribute`, both non-empty; the attribute is a runtime.
     pub app: String,
     /// A JSON object of listen options: `host`, `port`, `path`; `allowed_hosts`, `cert_pem`, `key_pem` where given. Also
-    /// where given, what the runtime is to keep: `db`, a path or `"memory"`, and `synchronous`, `"normal"` or `"full"`.
+    /// where given, what the runtime is to keep: `db`, a path or `"memory"`, and `synchronous`, `"normal"` or `"full"`; `metrics`,
+    /// an address to serve figures on, and `audit`, a file to append to.
     pub options_json: String,
     /// Whether the listening line is wanted as JSON on stdout.
     pub output_json: bool,

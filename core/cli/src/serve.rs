@@ -35,6 +35,13 @@ impl ServeArgs {
             options["cert_pem"] = cert.into();
             options["key_pem"] = key.into();
         }
+        if let Some(address) = &self.metrics {
+            options["metrics"] = address.as_str().into();
+        }
+        if let Some(path) = &self.audit {
+            let path = path.to_str().ok_or_else(|| Failure::Usage("--audit: the path must be UTF-8".into()))?;
+            options["audit"] = path.into();
+        }
         self.store.tell_app(&mut options)?;
         Ok(Some(ServeApp {
             app: app.clone(),

@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use arcp_proto::event::{self, EventKind};
+use arcp_proto::feature::Feature;
 use arcp_proto::json::RawJson;
 use arcp_proto::machine::job::{Ending, JobStart};
 use arcp_proto::machine::result_stream::ResultOptions;
 use arcp_proto::machine::runtime::JobKey;
-use arcp_proto::message::SecretText;
+use arcp_proto::message::{Credential, SecretText};
+use arcp_proto::time::Timestamp;
 use arcp_proto::trace::TraceContext;
 use arcp_proto::{Error, ErrorCode};
 use serde::Serialize;
@@ -61,6 +64,25 @@ impl CancelSignal {
     }
 }
 
+/// The session that submitted a job, at one moment.
+#[derive(Clone, Debug)]
+pub struct SessionView {
+    /// What its token allows; empty after a restart, until the session is taken up.
+    pub scopes: Arc<[String]>,
+    /// What was negotiated, in the client's order.
+    pub features: Vec<String>,
+    /// `None` without heartbeats.
+    pub heartbeat_interval: Option<Duration>,
+    /// How long it can be taken up after its connection was lost.
+    pub resume_window: Duration,
+    /// When it was last welcomed; the epoch after a restart, until it is taken up.
+    pub accepted_at: Timestamp,
+    /// Highest number issued.
+    pub event_seq: u64,
+    /// Highest number its client has acknowledged.
+    pub acked: u64,
+}
+
 impl JobContext {
     pub(crate) fn new(
         shared: Arc<Shared>,
@@ -101,9 +123,27 @@ impl JobContext {
         self.shared.peek(|machine| machine.session_progress(self.job))
     }
 
-    /// What the submitting session negotiated, in the client's order; `None` once it has ended.
-    pub fn session_features(&self) -> Option<Vec<String>> {
-        self.shared.peek(|machine| machine.session_features(self.job))
+    /// The submitting session as it stands; `None` once it is gone.
+    pub fn session(&self) -> Option<SessionView> {
+        self.shared.peek(|machine| {
+            let (_, session) = machine.session_of_job(self.job)?;
+            let config = machine.config();
+            let heartbeat = config.heartbeat_interval.filter(|_| session.features().has(Feature::Heartbeat));
+            Some(SessionView {
+                scopes: Arc::clone(session.scopes()),
+                features: session.features().names().to_vec(),
+                heartbeat_interval: heartbeat,
+                resume_window: config.resume_window,
+                accepted_at: session.accepted_at(),
+                event_seq: session.issued(),
+                acked: session.acked(),
+            })
+        })
+    }
+
+    /// The credentials that were issued for this job, with their present values.
+    pub fn credentials(&self) -> Vec<Credential> {
+        self.shared.peek(|machine| machine.credentials_of(self.job))
     }
 
     /// Completes when the job is to give way, with the reason. Asking for it makes the agent responsible for ending
@@ -224,6 +264,14 @@ impl JobContext {
     /// job has no such credential; `INTERNAL_ERROR` while the store cannot keep what is needed to revoke it.
     pub fn rotate_credential(&self, id: &str, value: SecretText) -> Result<(), Error> {
         let handle = self.shared.handle_for(&value)?;
+        self.shared.act(|machine, now| machine.rotate(now, &self.start.job_id, id, value, handle))
+    }
+
+    /// As [`JobContext::rotate_credential`], for a value whose handle the caller knows.
+    ///
+    /// # Errors
+    /// As [`JobContext::rotate_credential`].
+    pub fn rotate_credential_with(&self, id: &str, value: SecretText, handle: RawJson) -> Result<(), Error> {
         self.shared.act(|machine, now| machine.rotate(now, &self.start.job_id, id, value, handle))
     }
 

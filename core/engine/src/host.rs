@@ -9,8 +9,10 @@ use arcp_proto::Error;
 use arcp_proto::json::RawJson;
 use arcp_proto::machine::RuntimeMachine;
 use arcp_proto::machine::job::{Job, JobStart, Outcome};
+use arcp_proto::machine::policy::PolicyQuestion;
 use arcp_proto::machine::provision::{IssueRequest, Revocation};
 use arcp_proto::machine::runtime::{ConnKey, JobKey, RuntimeEvent, Unrevoked};
+use arcp_proto::machine::session::Identity;
 use arcp_proto::message::SecretText;
 use arcp_proto::time::Now;
 use arcp_store::Store;
@@ -22,10 +24,12 @@ use tokio::task::AbortHandle;
 use tokio::time::{sleep_until, timeout};
 
 use crate::agent::Agent;
+use crate::asked_policy::AskedPolicy;
 use crate::clock::Clock;
 use crate::connection::Signal;
 use crate::context::{CancelSignal, JobContext};
 use crate::delegation::ChildOutcome;
+use crate::mirror::{Mirror, Mirrored};
 use crate::notes::Notes;
 use crate::provision::Provisioner;
 use crate::result_writer::write_value;
@@ -42,6 +46,8 @@ pub(crate) struct Shared {
     pub(crate) agents: RwLock<HashMap<String, Registered>>,
     pub(crate) verifier: Arc<dyn Verifier>,
     pub(crate) provisioner: OnceLock<Arc<dyn Provisioner>>,
+    pub(crate) policy: OnceLock<Arc<dyn AskedPolicy>>,
+    pub(crate) mirror: OnceLock<Arc<dyn Mirror>>,
     pub(crate) revocations: Semaphore,
     /// A revocation was answered.
     pub(crate) revoked: Notify,
@@ -80,6 +86,9 @@ pub(crate) struct RunningJob {
 
 /// A verifier that takes longer has failed.
 const VERIFY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A policy that takes longer lets nobody in.
+const POLICY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A provisioner that takes longer has failed.
 const REVOKE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -139,6 +148,14 @@ impl Shared {
                         running.cancel.set(ending);
                     }
                 }
+                // Under the lock, so that a mirror gets them in order.
+                Some(RuntimeEvent::Mirror { session_id, event_seq, frame }) => {
+                    self.mirror(Mirrored::Append { session_id, event_seq, frame: *frame });
+                }
+                Some(RuntimeEvent::MirrorRelease { session_id, through }) => {
+                    self.mirror(Mirrored::Release { session_id, through });
+                }
+                Some(RuntimeEvent::MirrorDrop(session_id)) => self.mirror(Mirrored::Drop(session_id)),
                 Some(event) => todo.push(event),
                 None => break,
             }
@@ -168,6 +185,7 @@ impl Shared {
             RuntimeEvent::Audit(entry) => self.notes.audit(&entry),
             RuntimeEvent::Drained(_) => self.drained.notify_waiters(),
             RuntimeEvent::Verify { conn, token } => self.verify(conn, &token.0),
+            RuntimeEvent::Judge { ticket, question } => self.judge(ticket, *question),
             RuntimeEvent::Start { job, start } => self.start(job, start),
             RuntimeEvent::Provision { job, request } => self.provision(job, *request),
             RuntimeEvent::Revoke { id, what } => self.revoke(id, what),
@@ -192,7 +210,11 @@ impl Shared {
                 }
             }
             // Done under the lock.
-            RuntimeEvent::Cancel { .. } | RuntimeEvent::ReadHistory { .. } => {}
+            RuntimeEvent::Cancel { .. }
+            | RuntimeEvent::ReadHistory { .. }
+            | RuntimeEvent::Mirror { .. }
+            | RuntimeEvent::MirrorRelease { .. }
+            | RuntimeEvent::MirrorDrop(_) => {}
         }
     }
 
@@ -215,6 +237,32 @@ impl Shared {
                 .await
                 .unwrap_or_else(|_| Err(Error::internal("the token could not be verified in time")));
             shared.verified(conn, verdict);
+        });
+    }
+
+    fn mirror(&self, mirrored: Mirrored) {
+        if let Some(mirror) = self.mirror.get() {
+            mirror.push(mirrored);
+        }
+    }
+
+    fn judge(self: &Arc<Self>, ticket: u64, question: PolicyQuestion) {
+        let Some(policy) = self.policy.get().map(Arc::clone) else {
+            let error = Err(Error::internal("this runtime has no policy to ask"));
+            return self.act(|machine, now| machine.handle_verdicts(now, ticket, error));
+        };
+        let shared = Arc::clone(self);
+        self.tokio().spawn(async move {
+            let decide = AssertUnwindSafe(async move { policy.decide(question).await }).catch_unwind();
+            let verdicts = match timeout(POLICY_TIMEOUT, decide).await {
+                Ok(Ok(verdicts)) => verdicts,
+                Ok(Err(_)) => Err(Error::internal("the runtime's policy panicked")),
+                Err(_) => Err(Error::internal("the runtime's policy gave no answer in time")),
+            };
+            if let Err(error) = &verdicts {
+                say(|| tracing::warn!(error = error.message, "the policy did not decide"));
+            }
+            shared.act(|machine, now| machine.handle_verdicts(now, ticket, verdicts));
         });
     }
 
@@ -269,7 +317,7 @@ impl Shared {
         });
     }
 
-    pub(crate) fn verified(self: &Arc<Self>, conn: ConnKey, verdict: Result<String, Error>) {
+    pub(crate) fn verified(self: &Arc<Self>, conn: ConnKey, verdict: Result<Identity, Error>) {
         self.notes.verified(self.clock.now().wall, &verdict);
         self.act(|machine, now| machine.handle_verified(now, conn, verdict));
     }

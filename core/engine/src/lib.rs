@@ -3,6 +3,7 @@
 
 mod accept;
 mod agent;
+mod asked_policy;
 mod audit;
 mod client;
 mod clock;
@@ -15,6 +16,7 @@ mod host;
 mod job;
 mod link;
 pub mod metrics;
+mod mirror;
 mod monitor;
 mod notes;
 pub mod provision;
@@ -32,13 +34,15 @@ mod verifier;
 pub use arcp_store as store;
 
 pub use agent::{Agent, AgentFuture};
+pub use asked_policy::{AskedPolicy, DecideFuture};
 pub use audit::{AuditFile, AuditLog, AuditSink, MAX_WAITING as MAX_WAITING_AUDIT_ENTRIES};
 pub use client::Client;
-pub use context::JobContext;
+pub use context::{JobContext, SessionView};
 pub use delegation::{ChildHandle, Delegate};
 pub use error::{Error, TransportError};
 pub use events::{Ended, EventQueue};
 pub use job::{JobHandle, Subscription};
+pub use mirror::{Mirror, Mirrored};
 pub use monitor::{Monitor, Observed};
 pub use result_writer::{ResultData, ResultWriter, Written};
 pub use runtime::Runtime;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use arcp_proto::Error;
 use arcp_proto::machine::audit::AuditEntry;
+use arcp_proto::machine::session::Identity;
 use arcp_proto::machine::stats::{RuntimeStats, Totals};
 use arcp_proto::message::JobStatus;
 use arcp_proto::time::Timestamp;
@@ -39,9 +40,9 @@ impl Notes {
     }
 
     /// What the verifier said about a token.
-    pub(crate) fn verified(&self, at: Timestamp, verdict: &Result<String, Error>) {
+    pub(crate) fn verified(&self, at: Timestamp, verdict: &Result<Identity, Error>) {
         self.audit(&match verdict {
-            Ok(principal) => AuditEntry::authenticated(at, principal),
+            Ok(identity) => AuditEntry::authenticated(at, &identity.principal),
             Err(error) => AuditEntry::authentication_refused(at, &error.code),
         });
     }

@@ -20,11 +20,13 @@ use tokio::time::timeout;
 
 use crate::accept::{ConnGuard, ServerEnd};
 use crate::agent::Agent;
+use crate::asked_policy::AskedPolicy;
 use crate::audit::AuditSink;
 use crate::clock::{Clock, OsEntropy};
 use crate::connection::{Signal, drive};
 use crate::host::{REVOCATIONS, Registered, Shared};
 use crate::metrics::CommitHistogram;
+use crate::mirror::Mirror;
 use crate::monitor::Observed;
 use crate::notes::Notes;
 use crate::provision::Provisioner;
@@ -86,6 +88,8 @@ impl Runtime {
             agents: RwLock::default(),
             verifier,
             provisioner: OnceLock::new(),
+            policy: OnceLock::new(),
+            mirror: OnceLock::new(),
             revocations: Semaphore::new(REVOCATIONS),
             revoked: Notify::new(),
             signals: Mutex::default(),
@@ -153,12 +157,23 @@ impl Runtime {
         first.map_err(|_| Error::invalid("this runtime has a provisioner already; set one only"))?;
         let mut machine = self.shared.machine.lock();
         machine.set_provisions();
-        if !machine.config().durable {
+        if !machine.config().durable && !machine.config().revocations_kept {
             say(|| {
                 tracing::warn!("credentials are not offered: the store does not outlive the process; use a durable one")
             });
         }
         Ok(())
+    }
+
+    /// The provisioner writes down elsewhere, in a log that outlives the process, what has to be revoked: credentials are
+    /// then offered without a durable store too. To be called before [`Runtime::set_provisioner`].
+    pub fn set_revocations_kept(&self) {
+        self.shared.machine.lock().set_revocations_kept();
+    }
+
+    /// Revokes what such a log says an earlier process issued and did not revoke, by job and handle (R-9.8.2.6).
+    pub fn revoke_outstanding(&self, outstanding: Vec<(Arc<str>, RawJson)>) {
+        self.shared.act(|machine, now| machine.revoke_outstanding(now, outstanding));
     }
 
     /// Replaces the value of a running job's credential: its client is told, then the old value is revoked (R-9.8.2.7).
@@ -188,7 +203,32 @@ impl Runtime {
         self.shared.act(|machine, _| machine.set_policy(Box::new(policy)));
     }
 
-    /// The policy's answers may have changed: subscriptions it no longer allows end at once.
+    /// Has this policy asked from now on who may watch which job; it is never asked about a cancel. To be called once,
+    /// inside a tokio runtime, before the first connection.
+    ///
+    /// # Errors
+    /// `INVALID_REQUEST` when there is one already.
+    pub fn set_asked_policy(&self, policy: Arc<dyn AskedPolicy>) -> Result<(), Error> {
+        let first = self.shared.policy.set(policy);
+        first.map_err(|_| Error::invalid("this runtime has a policy that is asked already; set one only"))?;
+        self.shared.tokio.get_or_init(Handle::current);
+        self.shared.act(|machine, _| machine.set_asked_policy());
+        Ok(())
+    }
+
+    /// Hands a copy of every numbered message from now on to this mirror, in order. To be called once, before the first
+    /// connection.
+    ///
+    /// # Errors
+    /// `INVALID_REQUEST` when there is one already.
+    pub fn set_mirror(&self, mirror: Arc<dyn Mirror>) -> Result<(), Error> {
+        let first = self.shared.mirror.set(mirror);
+        first.map_err(|_| Error::invalid("this runtime has a mirror already; set one only"))?;
+        self.shared.machine.lock().set_mirrored();
+        Ok(())
+    }
+
+    /// The policy's answers may have changed: subscriptions it no longer allows end, at once or with its answer.
     pub fn policy_changed(&self) {
         self.shared.act(|machine, _| machine.policy_changed());
     }

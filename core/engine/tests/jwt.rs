@@ -26,7 +26,7 @@ const BOUND: Duration = Duration::from_secs(20);
 const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
 
 async fn ask(verifier: &dyn Verifier, token: &str) -> Result<String, arcp_proto::Error> {
-    timeout(BOUND, verifier.verify(token)).await.unwrap()
+    timeout(BOUND, verifier.verify(token)).await.unwrap().map(|identity| identity.principal)
 }
 
 async fn accepts(verifier: &dyn Verifier, token: &str) {
@@ -248,7 +248,7 @@ async fn many_at_once_share_one_fetch() {
     let token = signer.sign(Algorithm::EdDSA, Some("k1"), &claims());
     let all: Vec<VerifyFuture> = (0..50).map(|_| verifier.verify(&token)).collect();
     for verdict in timeout(BOUND, futures_util::future::join_all(all)).await.unwrap() {
-        assert_eq!(verdict.as_deref(), Ok("me"));
+        assert_eq!(verdict.unwrap().principal, "me");
     }
     assert_eq!(site.asked(), 1);
 }
@@ -293,6 +293,41 @@ fn settings_that_cannot_hold_are_told() {
     }
     let shown = format!("{:?} {:?}", base(), verifier(secret()));
     assert!(!shown.contains("0123456789abcdef") && !shown.contains("48, 49, 50"), "{shown}");
+}
+
+#[tokio::test]
+async fn a_key_set_may_be_given_as_it_is() {
+    let (one, two) = (Signer::ed25519(), Signer::p256());
+    let document = |keys: &[serde_json::Value]| JwtKey::JwksDocument(json!({"keys": keys}).to_string());
+    let keys = verifier(document(&[one.jwk("k1"), two.jwk("k2")]));
+    accepts(&keys, &one.sign(Algorithm::EdDSA, Some("k1"), &claims())).await;
+    accepts(&keys, &two.sign(Algorithm::ES256, Some("k2"), &claims())).await;
+    accepts(&keys, &two.sign(Algorithm::ES256, None, &claims())).await;
+    refuses(&keys, &one.sign(Algorithm::EdDSA, Some("k2"), &claims())).await;
+    refuses(&keys, &Signer::ed25519().sign(Algorithm::EdDSA, Some("k1"), &claims())).await;
+    refuses(&keys, &Signer::secret(SECRET).sign(Algorithm::HS256, Some("k1"), &claims())).await;
+    for text in ["", "[]", "{}", r#"{"keys":[]}"#, r#"{"keys":[{"kty":"oct","k":"c2hvcnQ"}]}"#] {
+        let told = JwtVerifier::new(JwtOptions::new(JwtKey::JwksDocument(text.into()))).unwrap_err().0;
+        assert!(told.starts_with("jwks ") && !told.contains("c2hvcnQ"), "{told}");
+    }
+}
+
+#[tokio::test]
+async fn scopes_are_read_as_issuers_write_them() {
+    for (claim, expected) in [
+        (json!("read write"), vec!["read", "write"]),
+        (json!(["read", "write", 7]), vec!["read", "write"]),
+        (json!(""), vec![]),
+        (json!({"read": true}), vec![]),
+    ] {
+        let token = Signer::secret(SECRET).sign(Algorithm::HS256, None, &claims_with(json!({"permissions": claim})));
+        let options = JwtOptions { scopes_claim: "permissions".into(), ..JwtOptions::new(secret()) };
+        let identity = JwtVerifier::new(options).unwrap().verify(&token).await.unwrap();
+        assert_eq!(
+            (identity.principal.as_str(), identity.scopes),
+            ("me", expected.into_iter().map(Into::into).collect())
+        );
+    }
 }
 
 struct Broken;

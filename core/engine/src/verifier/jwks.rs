@@ -16,7 +16,7 @@ use serde::Deserialize;
 use tokio::time::{Instant, timeout};
 
 use super::VerifierError;
-use super::jwt::Key;
+use super::jwt::{Key, SHORTEST_SECRET};
 use crate::span::say;
 use crate::transport::{is_loopback, tls};
 
@@ -233,18 +233,66 @@ fn reason(error: reqwest::Error) -> String {
 
 /// Keys one by one: those that are of no use here do no harm to the others.
 #[derive(Deserialize)]
-struct Document {
+struct Set {
     keys: Vec<serde_json::Value>,
 }
 
 fn read(body: &[u8]) -> Result<Vec<NamedKey>, String> {
-    let document: Document = serde_json::from_slice(body)
+    let document: Set = serde_json::from_slice(body)
         .map_err(|_| "the answer is not a JSON Web Key Set, an object with a list \"keys\"".to_owned())?;
     let keys: Vec<_> = document.keys.into_iter().filter_map(usable).take(MOST_KEYS).collect();
     if keys.is_empty() {
         return Err("the key set holds no public key for signatures that is supported".into());
     }
     Ok(keys)
+}
+
+/// The keys of a set that its host gives as text.
+pub(super) struct Document(Vec<NamedKey>);
+
+impl Document {
+    pub(super) fn new(text: &str) -> Result<Self, VerifierError> {
+        let wrong = |why: &str| VerifierError(format!("jwks {why}"));
+        let document: Set = serde_json::from_str(text)
+            .map_err(|_| wrong("is not a JSON Web Key Set; give an object with a list \"keys\""))?;
+        let keys: Vec<_> = document.keys.into_iter().filter_map(given).take(MOST_KEYS).collect();
+        match keys.is_empty() {
+            true => Err(wrong("holds no key for signatures that is supported; secrets have at least 32 bytes")),
+            false => Ok(Document(keys)),
+        }
+    }
+
+    /// What these keys allow.
+    pub(super) fn algorithms(&self) -> Vec<Algorithm> {
+        let mut all: Vec<Algorithm> = Vec::new();
+        for algorithm in self.0.iter().flat_map(|named| &named.key.algorithms) {
+            if !all.contains(algorithm) {
+                all.push(*algorithm);
+            }
+        }
+        all
+    }
+
+    /// The keys for a token that names this one, or all for one that names none.
+    pub(super) fn matching(&self, kid: Option<&str>) -> Vec<Arc<Key>> {
+        let named = |key: &&NamedKey| kid.is_none() || key.kid.as_deref() == kid;
+        self.0.iter().filter(named).map(|key| Arc::clone(&key.key)).collect()
+    }
+}
+
+/// A key the host gives itself: besides public ones a secret, which nobody else can read there.
+fn given(value: serde_json::Value) -> Option<NamedKey> {
+    let jwk: Jwk = serde_json::from_value(value.clone()).ok()?;
+    let AlgorithmParameters::OctetKey(_) = &jwk.algorithm else { return usable(value) };
+    let mut algorithms = AlgorithmFamily::Hmac.algorithms().to_vec();
+    if let Some(pinned) = jwk.common.key_algorithm {
+        let pinned = Algorithm::try_from(pinned).ok()?;
+        algorithms.retain(|algorithm| *algorithm == pinned);
+    }
+    let key = DecodingKey::from_jwk(&jwk).ok()?;
+    let long_enough = key.try_get_as_bytes().is_ok_and(|secret| secret.len() >= SHORTEST_SECRET);
+    (long_enough && !algorithms.is_empty())
+        .then(|| NamedKey { kid: jwk.common.key_id, key: Arc::new(Key { key, algorithms }) })
 }
 
 /// A public key for signatures, with what it may verify. Its `alg` and curve settle that, never a token.

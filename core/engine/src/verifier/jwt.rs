@@ -6,14 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arcp_proto::Error;
+use arcp_proto::machine::session::Identity;
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, Validation};
 
-use super::jwks::{Jwks, JwksOptions};
+use super::jwks::{Document, Jwks, JwksOptions};
 use super::{Verifier, VerifierError, VerifyFuture, unauthenticated};
 use crate::span::say;
 
 /// A shorter secret can be guessed from one token.
-const SHORTEST_SECRET: usize = 32;
+pub(super) const SHORTEST_SECRET: usize = 32;
 /// More would let a token live on long after its end.
 const LONGEST_LEEWAY: Duration = Duration::from_secs(3600);
 /// A longer token is wrong without being read.
@@ -30,6 +31,8 @@ pub enum JwtKey {
     PublicKeyPem(Vec<u8>),
     /// A JSON Web Key Set kept at a URL: each of its public keys for what it is made for.
     Jwks(JwksOptions),
+    /// The JSON text of a key set, which never changes. Besides public keys it may hold secrets (`kty` of `oct`).
+    JwksDocument(String),
 }
 
 impl fmt::Debug for JwtKey {
@@ -38,6 +41,7 @@ impl fmt::Debug for JwtKey {
             JwtKey::Secret(_) => f.write_str("Secret"),
             JwtKey::PublicKeyPem(_) => f.write_str("PublicKeyPem"),
             JwtKey::Jwks(options) => f.debug_tuple("Jwks").field(options).finish(),
+            JwtKey::JwksDocument(_) => f.write_str("JwksDocument"),
         }
     }
 }
@@ -57,6 +61,8 @@ pub struct JwtOptions {
     pub leeway: Duration,
     /// The claim that names the principal, a text that is not empty; `sub`.
     pub principal_claim: String,
+    /// The claim that lists scopes, as a text with spaces between them or as a list of texts; `scope`.
+    pub scopes_claim: String,
 }
 
 impl JwtOptions {
@@ -69,6 +75,7 @@ impl JwtOptions {
             issuer: None,
             leeway: Duration::from_secs(30),
             principal_claim: "sub".into(),
+            scopes_claim: "scope".into(),
         }
     }
 }
@@ -85,6 +92,7 @@ pub struct JwtVerifier {
 enum Keys {
     Fixed(Arc<Key>),
     Jwks(Arc<Jwks>),
+    Document(Arc<Document>),
 }
 
 /// A key with the algorithms it may be used with.
@@ -99,6 +107,7 @@ struct Rules {
     /// Its `algorithms` are what was asked for; those of the key at hand narrow them.
     validation: Validation,
     principal_claim: String,
+    scopes_claim: String,
 }
 
 impl JwtVerifier {
@@ -114,6 +123,11 @@ impl JwtVerifier {
             JwtKey::Secret(secret) => fixed(secret_key(&secret)?),
             JwtKey::PublicKeyPem(pem) => fixed(pem_key(&pem)?),
             JwtKey::Jwks(jwks) => (Keys::Jwks(Arc::new(Jwks::new(jwks)?)), asymmetric()),
+            JwtKey::JwksDocument(text) => {
+                let document = Document::new(&text)?;
+                let possible = document.algorithms();
+                (Keys::Document(Arc::new(document)), possible)
+            }
         };
         let mut validation = Validation::new(Algorithm::HS256);
         validation.algorithms = chosen(options.algorithms, possible)?;
@@ -138,7 +152,8 @@ impl JwtVerifier {
         if options.principal_claim.is_empty() {
             return Err(VerifierError("principal_claim must not be empty text; leave it out for \"sub\"".into()));
         }
-        Ok(JwtVerifier { rules: Arc::new(Rules { validation, principal_claim: options.principal_claim }), keys })
+        let JwtOptions { principal_claim, scopes_claim, .. } = options;
+        Ok(JwtVerifier { rules: Arc::new(Rules { validation, principal_claim, scopes_claim }), keys })
     }
 }
 
@@ -170,6 +185,10 @@ impl Verifier for JwtVerifier {
         };
         match &self.keys {
             Keys::Fixed(key) => Box::pin(ready(self.rules.judge(token, header.alg, &[Arc::clone(key)]))),
+            Keys::Document(document) => {
+                let keys = document.matching(header.kid.as_deref());
+                Box::pin(ready(self.rules.judge(token, header.alg, &keys)))
+            }
             Keys::Jwks(jwks) => {
                 let (jwks, rules, token) = (Arc::clone(jwks), Arc::clone(&self.rules), token.to_owned());
                 Box::pin(async move {
@@ -184,16 +203,28 @@ impl Verifier for JwtVerifier {
     }
 }
 
+/// What a claim lists, as issuers write it: one text with spaces between, or a list of texts.
+fn scopes(claim: &serde_json::Value) -> Vec<String> {
+    match claim {
+        serde_json::Value::String(text) => text.split_whitespace().map(str::to_owned).collect(),
+        serde_json::Value::Array(list) => list.iter().filter_map(|name| name.as_str().map(str::to_owned)).collect(),
+        _ => Vec::new(),
+    }
+}
+
 impl Rules {
-    /// The principal of a token that one of these keys signed with `algorithm`, and whose claims hold.
-    fn judge(&self, token: &str, algorithm: Algorithm, keys: &[Arc<Key>]) -> Result<String, Error> {
+    /// Whose a token is that one of these keys signed with `algorithm`, and whose claims hold.
+    fn judge(&self, token: &str, algorithm: Algorithm, keys: &[Arc<Key>]) -> Result<Identity, Error> {
         let mut validation = self.validation.clone();
         validation.algorithms = vec![algorithm];
         keys.iter()
             .filter(|key| key.algorithms.contains(&algorithm))
             .find_map(|key| jsonwebtoken::decode::<serde_json::Value>(token, &key.key, &validation).ok())
-            .and_then(|token| token.claims.get(&self.principal_claim)?.as_str().map(str::to_owned))
-            .filter(|principal| !principal.is_empty())
+            .and_then(|token| {
+                let principal = token.claims.get(&self.principal_claim)?.as_str().filter(|name| !name.is_empty())?;
+                let scopes = token.claims.get(&self.scopes_claim).map(scopes).unwrap_or_default();
+                Some(Identity { principal: principal.to_owned(), scopes })
+            })
             .ok_or_else(unauthenticated)
     }
 }

@@ -8,6 +8,7 @@ mod static_bearer;
 use std::future::Future;
 use std::pin::Pin;
 
+use arcp_proto::machine::session::Identity;
 use arcp_proto::{Error, ErrorCode};
 
 pub use chain::ChainVerifier;
@@ -15,12 +16,12 @@ pub use jwks::JwksOptions;
 pub use jwt::{JwtKey, JwtOptions, JwtVerifier};
 pub use static_bearer::StaticBearerVerifier;
 
-/// A verifier's answer: the principal, or the error to send.
-pub type VerifyFuture = Pin<Box<dyn Future<Output = Result<String, Error>> + Send>>;
+/// A verifier's answer: whose the token is, or the error to send.
+pub type VerifyFuture = Pin<Box<dyn Future<Output = Result<Identity, Error>> + Send>>;
 
-/// Says which principal a token belongs to. The runtime bounds its time.
+/// Says which principal a token belongs to, and what the token allows. The runtime bounds its time.
 pub trait Verifier: Send + Sync + 'static {
-    /// The principal of `token`; `UNAUTHENTICATED` for a wrong one, `INTERNAL_ERROR` for the verifier's own failures.
+    /// Whose `token` is; `UNAUTHENTICATED` for a wrong one, `INTERNAL_ERROR` for the verifier's own failures.
     fn verify(&self, token: &str) -> VerifyFuture;
 }
 

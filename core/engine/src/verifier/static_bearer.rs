@@ -35,7 +35,7 @@ impl std::fmt::Debug for StaticBearerVerifier {
 
 impl Verifier for StaticBearerVerifier {
     fn verify(&self, token: &str) -> VerifyFuture {
-        let verdict = self.find(token).map(str::to_owned).ok_or_else(unauthenticated);
+        let verdict = self.find(token).map(Into::into).ok_or_else(unauthenticated);
         Box::pin(ready(verdict))
     }
 }

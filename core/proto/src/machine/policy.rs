@@ -1,5 +1,8 @@
 //! Who may watch and cancel which job: the hook a host widens or narrows the defaults with (R-7.6.12, D-22).
 
+use std::sync::Arc;
+
+use crate::message::JobStatus;
 use crate::time::Timestamp;
 
 /// What a policy is told about a job. None of it changes during the job's life, so a decision holds until the policy
@@ -29,6 +32,47 @@ pub enum Decision {
     Known,
     /// To it the job does not exist: `JOB_NOT_FOUND`.
     Hidden,
+}
+
+/// What a principal wants to do with a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Observing {
+    /// See it in a listing.
+    List,
+    /// Follow it, or go on following it.
+    Subscribe,
+}
+
+/// A job as a policy that answers later is told of it: [`JobFacts`] that outlive the lock, and how it fares.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObservedJob {
+    /// The job.
+    pub job_id: Arc<str>,
+    /// Who submitted it.
+    pub principal: Arc<str>,
+    /// The submitting session.
+    pub session_id: Arc<str>,
+    /// Agent name.
+    pub agent: String,
+    /// Resolved version, if the agent has one.
+    pub version: Option<String>,
+    /// When it was accepted.
+    pub created_at: Timestamp,
+    /// The delegating job.
+    pub parent_job_id: Option<Arc<str>>,
+    /// How it fares at this moment.
+    pub status: JobStatus,
+}
+
+/// What a policy that answers later is asked: one [`Decision`] for each of the jobs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyQuestion {
+    /// Who wants to.
+    pub principal: Arc<str>,
+    /// What for.
+    pub observing: Observing,
+    /// At most 1024.
+    pub jobs: Vec<ObservedJob>,
 }
 
 /// Decides visibility and cancel authority. It is asked under the machine's lock, so it must answer at once; when its

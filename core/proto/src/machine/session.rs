@@ -21,11 +21,30 @@ const KEPT_ANSWER_BYTES: usize = 4 << 20;
 /// Acceptances kept for a session without a connection; its jobs may go on delegating for the whole resume window.
 pub(super) const MAX_UNTOLD: usize = 1024;
 
+/// Whose a token is, and what it allows its bearer: the runtime knows principals, scopes are for agents to look at.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// Never empty.
+    pub principal: String,
+    /// As the verifier gives them.
+    pub scopes: Vec<String>,
+}
+
+impl<T: Into<String>> From<T> for Identity {
+    fn from(principal: T) -> Self {
+        Identity { principal: principal.into(), scopes: Vec::new() }
+    }
+}
+
 /// One session of a runtime.
 #[derive(Debug)]
 pub struct Session {
     pub(super) name: Arc<SessionName>,
     pub(super) principal: Arc<str>,
+    /// What the last token it was opened or taken up with allows; not kept by the store.
+    pub(super) scopes: Arc<[String]>,
+    /// When it was last welcomed.
+    pub(super) accepted_at: Timestamp,
     pub(super) features: FeatureSet,
     /// Of the resume token in force.
     pub(super) token: TokenHash,
@@ -142,6 +161,8 @@ impl Session {
         Session {
             name: Arc::new(name),
             principal,
+            scopes: Arc::default(),
+            accepted_at: Timestamp(0),
             features,
             token,
             resumed_by: None,
@@ -172,9 +193,29 @@ impl Session {
         &self.principal
     }
 
+    /// What the last token it was opened or taken up with allows; empty after a restart, until it is taken up.
+    pub fn scopes(&self) -> &Arc<[String]> {
+        &self.scopes
+    }
+
+    /// When it was last welcomed; the epoch after a restart, until it is taken up.
+    pub fn accepted_at(&self) -> Timestamp {
+        self.accepted_at
+    }
+
     /// What was negotiated.
     pub fn features(&self) -> &FeatureSet {
         &self.features
+    }
+
+    /// The highest number issued.
+    pub fn issued(&self) -> u64 {
+        self.event_seq
+    }
+
+    /// The highest number its application has taken.
+    pub fn acked(&self) -> u64 {
+        self.acked
     }
 
     /// As the store keeps it.

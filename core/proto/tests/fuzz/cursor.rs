@@ -50,7 +50,7 @@ impl Runtime {
         self.machine.handle_frame(start(), conn, message.to_string().as_bytes());
         while let Some(event) = self.machine.poll_event() {
             if let RuntimeEvent::Verify { conn, token } = event {
-                self.machine.handle_verified(start(), conn, Ok(token.0));
+                self.machine.handle_verified(start(), conn, Ok(token.0.into()));
             }
         }
         let mut frames = Vec::new();

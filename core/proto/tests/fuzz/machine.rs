@@ -142,7 +142,7 @@ impl Host {
             2..=16 => self.say(conn, op, which, what, text, damage),
             17 => {
                 let verdict = if what < 200 { Ok("alice".to_owned()) } else { Err(Error::internal("no")) };
-                machine.handle_verified(now, conn, verdict);
+                machine.handle_verified(now, conn, verdict.map(Into::into));
             }
             18 => self.now.mono += Duration::from_millis(u64::from(what) * 100),
             // The time of day goes where it will.

@@ -19,6 +19,7 @@ mod cuts;
 mod delegation;
 mod disk;
 mod healing;
+mod judging;
 mod listing;
 mod runtime;
 mod schedule;

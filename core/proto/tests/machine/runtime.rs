@@ -345,7 +345,7 @@ impl Game {
             Some(principal) => Ok(principal.to_owned()),
             None => Err(error_of(verdict)?),
         };
-        self.world.machine.handle_verified(self.world.clock.0, conn, verdict);
+        self.world.machine.handle_verified(self.world.clock.0, conn, verdict.map(Into::into));
         self.world.settle()
     }
 

@@ -9,7 +9,7 @@ use arcp_proto::json::RawJson;
 use arcp_proto::machine::RuntimeMachine;
 use arcp_proto::machine::frame::{Frame, Record};
 use arcp_proto::machine::job::{JobStart, Outcome};
-use arcp_proto::machine::policy::{Decision, JobFacts, Policy};
+use arcp_proto::machine::policy::{Decision, JobFacts, ObservedJob, Policy, PolicyQuestion};
 use arcp_proto::machine::result_stream::ResultOptions;
 use arcp_proto::machine::runtime::{
     BufferCap, CancelPolicy, ConnKey, Delegated, Delegation, JobKey, OpenedResult, ProfileChoice, RuntimeConfig,
@@ -67,6 +67,8 @@ pub(crate) struct World {
     tokens: BTreeMap<String, String>,
     verifier_waits: bool,
     history_waits: bool,
+    /// Whether a policy that is asked is answered by hand.
+    pub(crate) policy_waits: bool,
     pub(crate) unverified: VecDeque<ConnKey>,
     /// Questions for history, and what was kept when they were asked.
     pub(crate) unanswered: VecDeque<Question>,
@@ -178,7 +180,11 @@ impl World {
         }
         let policy = Arc::new(Mutex::new(given["policy"].clone()));
         if !given["policy"].is_null() {
-            machine.set_policy(Box::new(Table(Arc::clone(&policy))));
+            if given["policy_is_asked"] == true {
+                machine.set_asked_policy();
+            } else {
+                machine.set_policy(Box::new(Table(Arc::clone(&policy))));
+            }
         }
         let tokens = given["tokens"].as_object().unwrap_or(&none);
         let mut tokens: BTreeMap<String, String> =
@@ -203,6 +209,7 @@ impl World {
             tokens,
             verifier_waits: given["verifier"] == "waits",
             history_waits: given["history"] == "waits",
+            policy_waits: false,
             unverified: VecDeque::new(),
             unanswered: VecDeque::new(),
         })
@@ -230,7 +237,11 @@ impl World {
         let kept = self.store.reopen();
         self.machine.restore(self.clock.0, kept).map_err(|error| error.message)?;
         if !given["policy"].is_null() {
-            self.machine.set_policy(Box::new(Table(Arc::clone(&self.policy))));
+            if given["policy_is_asked"] == true {
+                self.machine.set_asked_policy();
+            } else {
+                self.machine.set_policy(Box::new(Table(Arc::clone(&self.policy))));
+            }
         }
         self.machine.recover(self.clock.0, |start| restartable.contains(&start.agent_ref()));
         self.settle()
@@ -357,9 +368,13 @@ impl World {
                 RuntimeEvent::Verify { conn, token } if !self.verifier_waits => {
                     let unknown = || Error::new(ErrorCode::Unauthenticated, "the token is not accepted");
                     let verdict = self.tokens.get(&token.0).cloned().ok_or_else(unknown);
-                    self.machine.handle_verified(self.clock.0, conn, verdict);
+                    self.machine.handle_verified(self.clock.0, conn, verdict.map(Into::into));
                 }
                 RuntimeEvent::Verify { conn, .. } => self.unverified.push_back(conn),
+                RuntimeEvent::Judge { ticket, question } if !self.policy_waits => {
+                    let verdicts = self.judge(&question);
+                    self.machine.handle_verdicts(self.clock.0, ticket, Ok(verdicts));
+                }
                 RuntimeEvent::ReadHistory { ticket, job_id, after_source_seq } => {
                     let kept = self.store.history(&job_id, after_source_seq);
                     self.unanswered.push_back(Question { ticket, job_id, after: after_source_seq, kept });
@@ -383,6 +398,23 @@ impl World {
                 event => self.asked.push_back(event),
             }
         }
+    }
+
+    /// What the table says to a policy's question.
+    pub(crate) fn judge(&self, question: &PolicyQuestion) -> Vec<Decision> {
+        let table = Table(Arc::clone(&self.policy));
+        let decide = |job: &ObservedJob| {
+            let facts = JobFacts {
+                job_id: &job.job_id,
+                principal: &job.principal,
+                session_id: &job.session_id,
+                agent: &job.agent,
+                version: job.version.as_deref(),
+                created_at: job.created_at,
+            };
+            table.may_observe(&question.principal, &facts)
+        };
+        question.jobs.iter().map(decide).collect()
     }
 
     /// Answers the oldest question with what was kept when it was asked, or `late`: with what is kept by now.

@@ -97,9 +97,11 @@ pub struct RuntimeConfig {
     pub limits: Limits,
     /// Whether events wait for `handle_stored` before they leave (D-18).
     pub durable: bool,
-    /// Whether there is somebody who issues credentials. They are offered only with `durable`, since what is not revoked
-    /// before the process ends must be afterwards (R-9.8.2.6).
+    /// Whether there is somebody who issues credentials. They are offered only with `durable` or `revocations_kept`, since
+    /// what is not revoked before the process ends must be afterwards (R-9.8.2.6).
     pub provisions: bool,
+    /// Whether whoever issues credentials writes down elsewhere, for good, what has to be revoked.
+    pub revocations_kept: bool,
     /// 30 s a provisioner has to issue a job's credentials before the submit is refused.
     pub provision_timeout: Duration,
     /// Whether a lease without `model.use` forbids every model; true. It is asked where models are gated, by agents'
@@ -152,6 +154,7 @@ impl RuntimeConfig {
             limits: Limits::default(),
             durable: false,
             provisions: false,
+            revocations_kept: false,
             provision_timeout: Duration::from_secs(30),
             forbid_unnamed_models: true,
         }

@@ -172,7 +172,21 @@ impl RuntimeMachine {
     /// Whether credentials may be offered over this connection: there is somebody who issues them, revocation outlives
     /// the process (R-9.8.2.6), and the way is safe (R-9.8.2.11).
     pub(super) fn offers_credentials(&self, conn: ConnKey) -> bool {
-        self.config.provisions && self.config.durable && self.conns.get(&conn).is_some_and(|entry| entry.secure)
+        self.config.provisions
+            && (self.config.durable || self.config.revocations_kept)
+            && self.conns.get(&conn).is_some_and(|entry| entry.secure)
+    }
+
+    /// The credentials of a job that has not ended, for its agent.
+    pub fn credentials_of(&self, job: JobKey) -> Vec<Credential> {
+        let entry = self.jobs.get(&job).and_then(|job| self.credentials.live.get(&job.start.job_id));
+        let live = entry.filter(|entry| !entry.ended).into_iter().flat_map(|entry| &entry.list);
+        live.map(|live| live.credential.clone()).collect()
+    }
+
+    /// Whether this is how a value that serves a job now would be revoked.
+    pub(super) fn serves(&self, handle: &RawJson) -> bool {
+        self.credentials.live.values().any(|entry| !entry.ended && entry.list.iter().any(|live| live.handle == *handle))
     }
 
     /// What was issued may be handed out: complete, and no value met before (R-9.8.2.3).

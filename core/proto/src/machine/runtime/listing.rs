@@ -29,6 +29,9 @@ const PAGE_BYTES: usize = 4 << 20;
 /// Jobs looked at for one page. A page that finds too few among them ends early, with a cursor.
 const MAX_LOOKED_AT: usize = 10_000;
 
+/// A policy that is asked is asked about so many jobs at once, if there are as many.
+const LEAST_ASKED: usize = 16;
+
 /// Where a job stands in a listing.
 pub(super) type Place = (Timestamp, Arc<str>);
 
@@ -193,42 +196,50 @@ impl RuntimeMachine {
 
     /// Answers once everything decided so far is stored, so that nothing is listed that a crash could undo (D-18).
     pub(super) fn list_jobs(&mut self, now: Now, conn: ConnKey, key: SessionKey, id: &str, asked: ListJobs) {
-        self.gate(now, Gated::List(Box::new(Listing { conn, session: key, request_id: id.to_owned(), asked })));
+        let verdicts = HashMap::new();
+        let listing = Listing { conn, session: key, request_id: id.to_owned(), asked, verdicts };
+        self.gate(now, Gated::List(Box::new(listing)));
     }
 
     /// Sends the page, or why there is none.
     pub(super) fn answer_listing(&mut self, now: Now, listing: Listing) {
-        let Listing { conn, session, request_id, asked } = listing;
+        let (conn, session) = (listing.conn, listing.session);
         if self.sessions.get(&session).is_none_or(|session| session.conn != Some(conn)) {
             return;
         }
-        match self.page(session, &request_id, asked) {
-            Ok(page) => {
-                self.answer(now, conn, kind::SESSION_JOBS, None, None, &page);
+        match self.page(&listing) {
+            Ok(Found::Page(page)) => {
                 let others = page.others;
+                self.answer(now, conn, kind::SESSION_JOBS, None, None, &page);
                 self.audit_listing(now, session, others);
             }
-            Err(error) => self.answer_error(now, conn, error, Some(request_id)),
+            Ok(Found::Unjudged(jobs)) => self.ask_for_page(now, listing, jobs),
+            Err(error) => self.answer_error(now, conn, error, Some(listing.request_id)),
         }
     }
 
-    fn page<'a>(&self, key: SessionKey, request_id: &'a str, asked: ListJobs) -> Result<Page<'a>, Error> {
+    /// The page, once everything on the way to its end is judged; a page is walked anew with each answer, since the jobs
+    /// on it may have ended or gone meanwhile.
+    fn page<'a>(&self, listing: &'a Listing) -> Result<Found<'a>, Error> {
+        let Listing { session: key, request_id, asked, verdicts, .. } = listing;
+        let key = *key;
         let session = self.sessions.get(&key).filter(|session| session.features.has(Feature::ListJobs));
         let Some(session) = session else {
             return Err(Error::invalid("list_jobs was not negotiated; the welcome lists what was"));
         };
         let principal = &session.principal;
-        let filter = Filter::new(asked.filter.unwrap_or_default());
+        let filter = Filter::new(asked.filter.clone().unwrap_or_default());
         let seal = filter.seal();
         let cursor = asked.cursor.as_deref().map(|text| self.cursor_key.read(text, principal, &seal)).transpose()?;
         let limit = asked.limit.unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT);
         let most = PAGE_BYTES.min(self.config.limits.max_bytes / 2);
         let mut page = Page { request_id, jobs: Vec::new(), next_cursor: None, others: 0 };
-        let own_only = self.policy.sees_own_only(principal);
+        let own_only = self.judge.sees_own_only(principal);
         let shelf = if own_only { self.index.by_principal.get(principal) } else { self.index.everybody.as_ref() };
-        let Some(shelf) = shelf else { return Ok(page) };
+        let Some(shelf) = shelf else { return Ok(Found::Page(page)) };
         let walk = if filter.asks_for_live_only() { &shelf.live } else { &shelf.kept };
         let (mut bytes, mut last) = (0, None);
+        let mut unjudged = Vec::new();
         for (looked_at, (place, job)) in walk.range((filter.start(cursor), Bound::Unbounded)).enumerate() {
             if filter.before.is_some_and(|before| place.0 >= before) {
                 break;
@@ -237,9 +248,23 @@ impl RuntimeMachine {
                 page.next_cursor = last.map(|last| self.cursor_key.write(last, principal, &seal));
                 break;
             }
-            let listed = self.jobs.get(job).filter(|job| {
-                filter.matches(job) && self.policy.may_observe(principal, &job.facts()) == Decision::Allowed
+            let decision = self.jobs.get(job).filter(|found| filter.matches(found)).map(|found| {
+                let decided = self.observes(key, principal, found);
+                (found, decided.or_else(|| verdicts.get(job).copied()))
             });
+            let listed = match decision {
+                Some((found, Some(Decision::Allowed))) => Some(found),
+                Some((_, None)) => {
+                    // Whatever may be on the page is asked for at once; then ever more, since most of it was not shown.
+                    unjudged.push(*job);
+                    let wanted = (limit as usize + 1).saturating_sub(page.jobs.len());
+                    if unjudged.len() >= wanted.max(verdicts.len()).max(LEAST_ASKED) {
+                        break;
+                    }
+                    None
+                }
+                Some((_, Some(Decision::Known | Decision::Hidden))) | None => None,
+            };
             if let Some(job) = listed {
                 // There is a next page only if something that may be shown is on it.
                 let full = page.jobs.len() as u64 == limit;
@@ -259,17 +284,26 @@ impl RuntimeMachine {
             }
             last = Some(place);
         }
-        Ok(page)
+        Ok(if unjudged.is_empty() { Found::Page(page) } else { Found::Unjudged(unjudged) })
     }
 }
 
 /// A request for a page that waits for the store.
 #[derive(Debug)]
 pub(super) struct Listing {
-    conn: ConnKey,
-    session: SessionKey,
-    request_id: String,
+    pub(super) conn: ConnKey,
+    pub(super) session: SessionKey,
+    pub(super) request_id: String,
     asked: ListJobs,
+    /// What a policy that is asked has said so far: at most as many as are looked at for a page.
+    pub(super) verdicts: HashMap<JobKey, Decision>,
+}
+
+/// What a walk came to.
+enum Found<'a> {
+    Page(Page<'a>),
+    /// The policy must say about these first.
+    Unjudged(Vec<JobKey>),
 }
 
 /// Never a credential.

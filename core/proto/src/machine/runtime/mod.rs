@@ -10,6 +10,7 @@ mod delegation;
 mod emission;
 mod flow;
 mod idempotency;
+mod judging;
 mod listing;
 mod requests;
 mod results;
@@ -34,12 +35,14 @@ use self::credentials::Credentials;
 use self::cursor::CursorKey;
 pub(super) use self::flow::Rate;
 use self::idempotency::Idempotency;
+use self::judging::{Judge, Judging};
 use self::listing::Index;
 use self::storage::Storage;
 use super::audit::{AuditEntry, SessionEnd};
+use super::frame::Frame;
 use super::job::{Ending, Job, JobStart};
 use super::kept::StoreOp;
-use super::policy::{Policy, SamePrincipal};
+use super::policy::PolicyQuestion;
 use super::provision::{IssueRequest, Revocation};
 use super::session::Session;
 use super::stats::{RuntimeStats, Totals};
@@ -93,6 +96,13 @@ pub enum RuntimeEvent {
         /// What to tell the agent.
         start: Arc<JobStart>,
     },
+    /// Ask the policy and answer with `handle_verdicts`.
+    Judge {
+        /// To be returned.
+        ticket: u64,
+        /// What is to be decided.
+        question: Box<PolicyQuestion>,
+    },
     /// Make the agent give way; it may still emit, and answers with `finish`.
     Cancel {
         /// The job.
@@ -133,6 +143,24 @@ pub enum RuntimeEvent {
     RevocationFailed(Unrevoked),
     /// For the audit log, and to be counted.
     Audit(AuditEntry),
+    /// For the copy that is kept elsewhere: a numbered message that was stored.
+    Mirror {
+        /// Whose.
+        session_id: Arc<str>,
+        /// Its number.
+        event_seq: u64,
+        /// The message.
+        frame: Box<Frame>,
+    },
+    /// For that copy: this session's messages up to the number are acknowledged.
+    MirrorRelease {
+        /// Whose.
+        session_id: Arc<str>,
+        /// The number.
+        through: u64,
+    },
+    /// For that copy: this session is forgotten.
+    MirrorDrop(Arc<str>),
     /// Read kept records and answer with `handle_history`.
     ReadHistory {
         /// To be returned.
@@ -174,7 +202,8 @@ pub struct RuntimeMachine {
     jobs_by_id: HashMap<Arc<str>, JobKey>,
     index: Index,
     cursor_key: CursorKey,
-    policy: Box<dyn Policy>,
+    judge: Judge,
+    judging: Judging,
     waiting: VecDeque<JobKey>,
     running: usize,
     /// Delegated jobs that have not ended; they take no slot (D-25).
@@ -193,6 +222,8 @@ pub struct RuntimeMachine {
     shutting_down: bool,
     /// Whether somebody reads what is noted.
     audited: bool,
+    /// Whether a copy of numbered messages is wanted.
+    mirrored: bool,
     totals: Totals,
 }
 
@@ -217,7 +248,8 @@ impl RuntimeMachine {
             jobs_by_id: HashMap::new(),
             index: Index::default(),
             cursor_key: CursorKey::new(cursor_key),
-            policy: Box::new(SamePrincipal),
+            judge: Judge::default(),
+            judging: Judging::default(),
             waiting: VecDeque::new(),
             running: 0,
             delegated: 0,
@@ -232,6 +264,7 @@ impl RuntimeMachine {
             next_key: 0,
             shutting_down: false,
             audited: false,
+            mirrored: false,
             totals: Totals::default(),
         }
     }
@@ -240,9 +273,22 @@ impl RuntimeMachine {
     /// [`RuntimeMachine::recover`].
     pub fn set_provisions(&mut self) {
         self.config.provisions = true;
-        if !self.config.features.iter().any(|name| name == Feature::ProvisionedCredentials.as_str()) {
-            self.config.features.push(Feature::ProvisionedCredentials.as_str().to_owned());
+        for feature in [Feature::ModelUse, Feature::ProvisionedCredentials] {
+            if !self.config.features.iter().any(|name| name == feature.as_str()) {
+                self.config.features.push(feature.as_str().to_owned());
+            }
         }
+    }
+
+    /// What is issued is also written down by whoever issues it, in a log that outlives the process: credentials are then
+    /// offered without a durable store too.
+    pub fn set_revocations_kept(&mut self) {
+        self.config.revocations_kept = true;
+    }
+
+    /// Hands on a copy of every numbered message from now on.
+    pub fn set_mirrored(&mut self) {
+        self.mirrored = true;
     }
 
     /// The settings.

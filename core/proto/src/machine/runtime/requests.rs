@@ -63,10 +63,19 @@ impl RuntimeMachine {
                     ClientMessage::Subscribe(subscribe) => Audited::Subscribe { job_id: subscribe.job_id.clone() },
                     _ => return,
                 };
+                let message = match message {
+                    ClientMessage::Subscribe(subscribe) if self.must_ask(key, &subscribe.job_id) => {
+                        match self.ask_about(conn, key, id, subscribe) {
+                            None => return,
+                            Some(error) => return self.refuse_subscribe(now, conn, key, id, &audited, error),
+                        }
+                    }
+                    message => message,
+                };
                 let done = match message {
                     ClientMessage::Submit(submit) => self.submit(now, conn, key, head, submit),
                     ClientMessage::Cancel(cancel) => self.cancel(now, conn, key, id, cancel),
-                    ClientMessage::Subscribe(subscribe) => self.subscribe(now, conn, key, id, subscribe),
+                    ClientMessage::Subscribe(subscribe) => self.subscribe(now, conn, key, id, subscribe, None),
                     _ => Ok(()),
                 };
                 self.audit_request(now, key, &audited, &done);
@@ -85,6 +94,10 @@ impl RuntimeMachine {
             session.ack(last_processed_seq);
             let (id, through) = (Arc::clone(session.id()), session.log.freed);
             if through > freed {
+                if self.mirrored {
+                    let session_id = Arc::clone(&id);
+                    self.events.push_back(RuntimeEvent::MirrorRelease { session_id, through });
+                }
                 self.keep_durable(|| StoreOp::Free { session: id, through });
             }
             self.events.push_back(RuntimeEvent::Drained(key));
@@ -125,7 +138,7 @@ impl RuntimeMachine {
     }
 
     fn cancel(&mut self, now: Now, conn: ConnKey, key: SessionKey, id: &str, cancel: Cancel) -> Result<(), Error> {
-        let job_key = self.visible_job(key, &cancel.job_id)?;
+        let job_key = self.visible_job(key, &cancel.job_id, None)?;
         let Some(job) = self.jobs.get(&job_key) else { return Ok(()) };
         if !self.may_cancel(key, job) {
             let message = "only the session that submitted a job may cancel it";

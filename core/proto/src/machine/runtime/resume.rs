@@ -15,7 +15,7 @@ use crate::machine::audit::{Actor, AuditEntry, ResumeRefusal, SessionEnd};
 use crate::machine::frame::{Frame, SessionName, WireProfile};
 use crate::machine::heartbeat::Heartbeat;
 use crate::machine::kept::{ResumedBy, StoreOp, TokenHash};
-use crate::machine::session::Session;
+use crate::machine::session::{Identity, Session};
 use crate::message::{Hello, Resume, RuntimeCapabilities, Welcome, kind};
 use crate::time::Now;
 
@@ -35,22 +35,23 @@ pub(super) fn hash(secret: &str) -> TokenHash {
 }
 
 impl RuntimeMachine {
-    /// The verifier's answer: the principal, or the error to send (R-6.1.9 leaves the code to the verifier's host).
-    pub fn handle_verified(&mut self, now: Now, conn: ConnKey, verdict: Result<String, Error>) {
+    /// The verifier's answer: whose the token is, or the error to send (R-6.1.9 leaves the code to the verifier's host).
+    pub fn handle_verified(&mut self, now: Now, conn: ConnKey, verdict: Result<Identity, Error>) {
         let Some(entry) = self.conns.get_mut(&conn) else { return };
         if !matches!(entry.state, ConnState::Verifying(_)) {
             // Too late: the connection was closed meanwhile.
             return;
         }
         let ConnState::Verifying(pending) = std::mem::replace(&mut entry.state, ConnState::AwaitHello) else { return };
-        let admitted = verdict.and_then(|principal| self.admit(now, conn, &pending, principal.into()));
+        let admitted = verdict.and_then(|identity| self.admit(now, conn, &pending, identity));
         if let Err(error) = admitted {
             self.answer_error(now, conn, error, Some(pending.id));
             self.close_conn(now, conn);
         }
     }
 
-    fn admit(&mut self, now: Now, conn: ConnKey, pending: &PendingHello, principal: Arc<str>) -> Result<(), Error> {
+    fn admit(&mut self, now: Now, conn: ConnKey, pending: &PendingHello, identity: Identity) -> Result<(), Error> {
+        let principal: Arc<str> = identity.principal.into();
         if self.shutting_down {
             return Err(Error::internal("the runtime is shutting down; connect again later"));
         }
@@ -90,6 +91,11 @@ impl RuntimeMachine {
             }
             None => self.open_session(now, pending, principal, features, &token),
         };
+        if let Some(session) = self.sessions.get_mut(&key) {
+            // A token shown at a resume may allow more or less than the one before.
+            session.scopes = identity.scopes.into();
+            session.accepted_at = now.wall;
+        }
         if let Some(entry) = self.conns.get_mut(&conn) {
             entry.state = ConnState::Welcoming(key);
         }
@@ -319,6 +325,9 @@ impl RuntimeMachine {
             }
         }
         self.abandon_held(key);
+        if self.mirrored {
+            self.events.push_back(RuntimeEvent::MirrorDrop(Arc::clone(session.id())));
+        }
         self.keep_durable(|| StoreOp::ForgetSession(Arc::clone(session.id())));
     }
 }

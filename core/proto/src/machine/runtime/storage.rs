@@ -170,6 +170,10 @@ impl RuntimeMachine {
         let Some(session) = self.sessions.get_mut(&key) else { return };
         let event_seq = session.log.highest() + 1;
         let frame = session.conn.map(|conn| (conn, session.frame(event_seq, &copied)));
+        if self.mirrored {
+            let (session_id, frame) = (Arc::clone(session.id()), Box::new(session.frame(event_seq, &copied)));
+            self.events.push_back(RuntimeEvent::Mirror { session_id, event_seq, frame });
+        }
         session.log.push(copied);
         if session.log.trim(self.config.buffer_cap) && self.config.durable {
             let (session, through) = (Arc::clone(session.id()), session.log.freed);

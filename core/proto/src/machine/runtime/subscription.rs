@@ -12,6 +12,7 @@ use crate::json::RawJson;
 use crate::machine::frame::{Receiver, Record};
 use crate::machine::job::{Held, Subscriber};
 use crate::machine::kept::{AskedBy, KeptFollow, StoreOp};
+use crate::machine::policy::Decision;
 use crate::machine::session::Copied;
 use crate::message::{Subscribe, Subscribed, kind};
 use crate::time::Now;
@@ -41,6 +42,7 @@ impl RuntimeMachine {
         });
     }
 
+    /// `verdict` is what a policy that is asked has said.
     pub(super) fn subscribe(
         &mut self,
         now: Now,
@@ -48,11 +50,12 @@ impl RuntimeMachine {
         key: SessionKey,
         id: &str,
         subscribe: Subscribe,
+        verdict: Option<Decision>,
     ) -> Result<(), Error> {
         if !self.sessions.get(&key).is_some_and(|session| session.features.has(Feature::Subscribe)) {
             return Err(Error::invalid("subscribe was not negotiated; the welcome lists what was"));
         }
-        let job_key = self.visible_job(key, &subscribe.job_id)?;
+        let job_key = self.visible_job(key, &subscribe.job_id, verdict)?;
         let ticket = self.fresh_key();
         let awaits_store = self.storage.holds_copies(key, &subscribe.job_id);
         let Some(job) = self.jobs.get_mut(&job_key) else { return Ok(()) };
@@ -187,5 +190,6 @@ impl RuntimeMachine {
     pub(super) fn unsubscribe(&mut self, key: SessionKey, job_id: &str) {
         let Some(job_key) = self.jobs_by_id.get(job_id).copied() else { return };
         self.unfollow(key, job_key);
+        self.withdraw_question(key, job_id);
     }
 }

@@ -7,7 +7,8 @@ use crate::error::{Error, ErrorCode};
 use crate::machine::frame::Receiver;
 use crate::machine::job::Job;
 use crate::machine::kept::StoreOp;
-use crate::machine::policy::{Decision, JobFacts, Policy};
+use crate::machine::policy::{Decision, JobFacts};
+use crate::machine::session::Session;
 
 impl Job {
     /// What a policy is told.
@@ -24,31 +25,6 @@ impl Job {
 }
 
 impl RuntimeMachine {
-    /// Replaces the policy, and ends what the new one does not allow.
-    pub fn set_policy(&mut self, policy: Box<dyn Policy>) {
-        self.policy = policy;
-        self.index.open_to_others(&self.jobs);
-        self.policy_changed();
-    }
-
-    /// The policy's answers may have changed: subscriptions it no longer allows end at once, without a word.
-    /// What was numbered for a subscriber before this call still arrives, since its numbers have no gaps.
-    pub fn policy_changed(&mut self) {
-        let mut withdrawn = Vec::new();
-        for (key, session) in &self.sessions {
-            let lost = session.subscriptions.iter().copied().filter(|job| {
-                let job = self.jobs.get(job);
-                job.is_none_or(|job| self.observes(*key, &session.principal, job) != Decision::Allowed)
-            });
-            withdrawn.extend(lost.map(|job| (*key, job)));
-        }
-        // In an order that does not depend on hashing, since the store is told.
-        withdrawn.sort();
-        for (session, job) in withdrawn {
-            self.unfollow(session, job);
-        }
-    }
-
     /// Ends a subscription, if there is one.
     pub(super) fn unfollow(&mut self, key: SessionKey, job_key: JobKey) {
         let mut job_id = None;
@@ -65,18 +41,21 @@ impl RuntimeMachine {
         }
     }
 
-    fn observes(&self, key: SessionKey, principal: &str, job: &Job) -> Decision {
-        if job.session == Some(key) { Decision::Allowed } else { self.policy.may_observe(principal, &job.facts()) }
-    }
-
-    /// A job this session may observe. One that is hidden from it looks like one that does not exist.
+    /// A job this session may observe, given what a policy that is asked has said. One that is hidden from it looks like
+    /// one that does not exist.
     ///
     /// # Errors
     /// `PERMISSION_DENIED` when it may only know that the job exists, `JOB_NOT_FOUND` otherwise.
-    pub(super) fn visible_job(&self, key: SessionKey, job_id: &str) -> Result<JobKey, Error> {
+    pub(super) fn visible_job(
+        &self,
+        key: SessionKey,
+        job_id: &str,
+        verdict: Option<Decision>,
+    ) -> Result<JobKey, Error> {
         let found = self.jobs_by_id.get(job_id).and_then(|job_key| {
             let (session, job) = (self.sessions.get(&key)?, self.jobs.get(job_key)?);
-            Some((*job_key, self.observes(key, &session.principal, job)))
+            let decision = self.observes(key, &session.principal, job).or(verdict);
+            Some((*job_key, decision.unwrap_or_else(|| unasked(session, *job_key, job))))
         });
         match found {
             Some((job_key, Decision::Allowed)) => Ok(job_key),
@@ -97,7 +76,7 @@ impl RuntimeMachine {
         let passed_on = job.session.is_none() || self.config.cancel_policy == CancelPolicy::Principal;
         job.session == Some(key)
             || (passed_on && session.principal == job.start.principal)
-            || self.policy.may_cancel(&session.principal, &job.facts())
+            || self.judge.may_cancel(&session.principal, &job.facts())
     }
 
     /// As whose copy this session gets the job's records.
@@ -108,4 +87,11 @@ impl RuntimeMachine {
         let same = self.sessions.get(&key).is_some_and(|session| session.principal == job.start.principal);
         if same { Receiver::Principal } else { Receiver::Onlooker }
     }
+}
+
+/// What holds where a policy is asked, but not about this: a cancel only has to tell a job that the session knows of
+/// already from one it does not.
+fn unasked(session: &Session, key: JobKey, job: &Job) -> Decision {
+    let knows = *session.principal == *job.start.principal || session.subscriptions.contains(&key);
+    if knows { Decision::Allowed } else { Decision::Hidden }
 }

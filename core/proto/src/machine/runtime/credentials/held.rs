@@ -125,8 +125,9 @@ impl RuntimeMachine {
             Held::Refused { conn, id, .. } if *id == request_id => Some(conn),
             _ => None,
         });
-        if let Some(conn) = waiting {
-            *conn = new_conn;
+        match waiting {
+            Some(conn) => *conn = new_conn,
+            None => self.judging.ask_again(key, request_id, new_conn),
         }
     }
 

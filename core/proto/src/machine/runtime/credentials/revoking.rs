@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::super::{RuntimeEvent, RuntimeMachine, Timer};
 use crate::error::Error;
+use crate::json::RawJson;
 use crate::machine::audit::AuditEntry;
 use crate::machine::kept::{KeptCredential, StoreOp};
 use crate::machine::provision::Revocation;
@@ -136,6 +137,19 @@ impl RuntimeMachine {
         entry.attempts = 0;
         self.ask_to_revoke(id);
         true
+    }
+
+    /// What somebody else wrote down as issued and not revoked: by job and handle. What serves a job now, or is being
+    /// revoked already, is left alone.
+    pub fn revoke_outstanding(&mut self, now: Now, outstanding: Vec<(Arc<str>, RawJson)>) {
+        for (job_id, handle) in outstanding {
+            let what = Revocation::Handle(handle.clone());
+            if self.serves(&handle) || self.credentials.revoking.values().any(|entry| entry.what == what) {
+                continue;
+            }
+            let id = self.keep_credential(now, &job_id, handle);
+            self.revoke(id, job_id, what);
+        }
     }
 
     /// Nothing an earlier process issued may go on working (R-9.8.2.6).
