@@ -44,6 +44,8 @@ Token = str | Callable[[], str | Awaitable[str]]
 
 T = TypeVar("T", default=Any)
 
+_NOTHING = (None,) * 6
+
 
 @dataclass(frozen=True, slots=True)
 class ReconnectOptions:
@@ -234,8 +236,10 @@ class ARCPClient:
         expect("agent", agent, str)
         if isinstance(input, BaseModel):
             input = input.model_dump(mode="json", by_alias=True)
-        request: dict[str, Any] = {"agent": agent, "input": input}
-        optional = {
+        optional = (lease_request, lease_constraints, idempotency_key, max_runtime_sec, trace_id, parent_job_id)
+        if optional == _NOTHING:
+            return JobHandle(await _ask(self._native.submit_plain, agent, input), result_type)
+        given = {
             "lease_request": expect_optional("lease_request", lease_request, Mapping),
             "expires_at": None if lease_constraints is None else lease_constraints.expires_at,
             "idempotency_key": expect_optional("idempotency_key", idempotency_key, str),
@@ -243,7 +247,8 @@ class ARCPClient:
             "trace_id": expect_optional("trace_id", trace_id, str),
             "parent_job_id": expect_optional("parent_job_id", parent_job_id, str),
         }
-        request |= {name: value for name, value in optional.items() if value is not None}
+        request: dict[str, Any] = {"agent": agent, "input": input}
+        request |= {name: value for name, value in given.items() if value is not None}
         job = await _ask(self._native.submit, _native.encode(request, "submit"))
         return JobHandle(job, result_type)
 
@@ -400,8 +405,11 @@ class JobHandle(Generic[T]):
     def __init__(self, job: _native.Job, result_type: type[T] | None = None) -> None:
         """Made by `ARCPClient`."""
         self._job = job
-        self._inbox = Inbox(job)
         self._result_type = result_type
+
+    @cached_property
+    def _inbox(self) -> Inbox:
+        return Inbox(self._job)
 
     def __repr__(self) -> str:
         return f"<JobHandle job_id={self.job_id!r}>"
@@ -543,7 +551,11 @@ class _Done:
         payload: Any = JobResultPayload
         if self._result_type is not None:
             payload = payload[self._result_type]
-        end: JobResultPayload[Any] = payload.model_validate_json(await _ask(self._job.result))
+        with _session_errors():
+            text = self._job.result_now()
+        if text is None:
+            text = await _ask(self._job.result)
+        end: JobResultPayload[Any] = payload.model_validate_json(text)
         return end
 
 
@@ -571,6 +583,8 @@ class _session_errors:  # noqa: N801
             raise TransportClosed(error.message, lost=True) from None
 
 
-async def _ask(start: Callable[..., None], *arguments: Any) -> Any:
-    with _session_errors():
+async def _ask(start: Callable[..., bool | None], *arguments: Any) -> Any:
+    try:
         return await port().call(start, *arguments)
+    except ConnectionError as error:
+        raise TransportClosed(error.message, lost=True) from None

@@ -168,8 +168,9 @@ impl Invocation {
         self.0.get(py)?.authorize(namespace, target).or_raise(py)
     }
 
-    fn complete(&self, py: Python<'_>, result: &str) -> PyResult<()> {
-        self.0.get(py)?.complete(result).or_raise(py)
+    /// The core hears of it with the next `Port.flush`; whether this is the first thing that waits for one.
+    fn complete(&self, py: Python<'_>, result: &str) -> PyResult<bool> {
+        self.0.get(py)?.complete_soon(result).or_raise(py)
     }
 
     fn fail(

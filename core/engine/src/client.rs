@@ -156,7 +156,7 @@ impl Client {
         self.submitted(self.ask(abandon, |machine, now| Ok(machine.submit_traced(now, submit, context))).await?)
     }
 
-    fn submitted(&self, answer: Answer) -> Result<JobHandle, Error> {
+    pub(crate) fn submitted(&self, answer: Answer) -> Result<JobHandle, Error> {
         match answer {
             Answer::Accepted(key, queue, accepted) => {
                 let job_id = accepted.job_id.clone();
@@ -309,7 +309,7 @@ impl Client {
     }
 }
 
-fn too_many() -> Error {
+pub(crate) fn too_many() -> Error {
     Error::Transport("the connection is lost and too many requests wait for the next one; try again later".into())
 }
 

@@ -24,7 +24,8 @@ use crate::asked_policy::AskedPolicy;
 use crate::audit::AuditSink;
 use crate::clock::{Clock, OsEntropy};
 use crate::connection::{Signal, drive};
-use crate::host::{REVOCATIONS, Registered, Shared};
+use crate::host::{REVOCATIONS, Registered, Runs, Shared};
+use crate::hosted::HostedAgent;
 use crate::metrics::CommitHistogram;
 use crate::mirror::Mirror;
 use crate::monitor::Observed;
@@ -131,6 +132,30 @@ impl Runtime {
         name: &str,
         version: Option<&str>,
         agent: Arc<dyn Agent>,
+        restartable: bool,
+    ) -> Result<(), Error> {
+        self.register_running(name, version, Runs::Here(agent), restartable)
+    }
+
+    /// As [`Runtime::register`], for an agent that runs in a host.
+    ///
+    /// # Errors
+    /// As [`Runtime::register_agent`].
+    pub fn register_hosted(
+        &self,
+        name: &str,
+        version: Option<&str>,
+        agent: Arc<dyn HostedAgent>,
+        restartable: bool,
+    ) -> Result<(), Error> {
+        self.register_running(name, version, Runs::Hosted(agent), restartable)
+    }
+
+    fn register_running(
+        &self,
+        name: &str,
+        version: Option<&str>,
+        agent: Runs,
         restartable: bool,
     ) -> Result<(), Error> {
         let reference = version.map_or_else(|| name.to_owned(), |version| format!("{name}@{version}"));
