@@ -7,6 +7,7 @@ Names are loaded on first use, so that importing the package costs next to nothi
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+import arcp._interpreter  # pyright: ignore[reportUnusedImport]  # noqa: F401  (before the core is loaded)
 from arcp._native import IMPL_VERSION, PROTOCOL_VERSION
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
     )
 
 __version__ = IMPL_VERSION
+"""The version of this package."""
 
 __all__ = [
     "ERROR_CODES",

@@ -2,11 +2,10 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
 from arcp import _native
-from arcp._native import JobEvent
 from arcp._port import BATCH, numbers, port
 from arcp.events import Event, ResultChunkBody
 
@@ -15,7 +14,7 @@ MAX_ITEMS = 10_000
 MAX_BYTES = 16 << 20
 """How many bytes of them."""
 
-Batch = tuple[Iterator[JobEvent], int, int]
+Batch = tuple[Iterator[Any], int, int]
 """Items that were not handed out, how many there were, and their bytes."""
 
 
@@ -28,7 +27,7 @@ class _Queue:
         self._items = 0
         self._bytes = 0
 
-    def put(self, items: list[JobEvent], size: int) -> None:
+    def put(self, items: Sequence[Any], size: int) -> None:
         if not items:
             return
         self.batches.append((iter(items), len(items), size))
@@ -73,7 +72,7 @@ class Inbox:
         self._job.leave_chunks()
         async for event in self._read(self._chunks, self._events):
             self._job.take_chunk(event)
-            yield event.body
+            yield event.value
         await port().call(self._job.finish_chunks)
 
     async def _read(self, own: _Queue, others: _Queue, *, whole: bool = False) -> AsyncIterator[Any]:

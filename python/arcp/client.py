@@ -13,7 +13,7 @@ from typing import Any, Generic, Literal, Self, cast, overload
 from pydantic import BaseModel, TypeAdapter
 from typing_extensions import TypeVar
 
-from arcp import _native
+from arcp import _native, _pump
 from arcp._check import expect, expect_optional, expect_range
 from arcp._inbox import Inbox
 from arcp._json import loads_decimal
@@ -36,7 +36,7 @@ from arcp.messages import (
     SessionWelcomePayload,
 )
 from arcp.negotiation import V1_1_FEATURES
-from arcp.transport import PUMP_END_SEC, Transport, pair_with_core
+from arcp.transport import Transport, pair_with_core
 
 __all__ = ["ARCPClient", "AutoAckOptions", "JobEvent", "JobHandle", "JobSubscription", "ReconnectOptions"]
 
@@ -122,6 +122,8 @@ class ARCPClient:
         self._welcome: SessionWelcomePayload | None = None
         self._negotiated: tuple[str, ...] = ()
         self._pump: asyncio.Task[None] | None = None
+        # That of a traced transport.
+        self._tracing: Any = None
         self.logger = default_logger if logger is None else logger
         self._tokens: str | _Tokens
         if isinstance(token, str):
@@ -174,10 +176,13 @@ class ARCPClient:
         except BaseException:
             if self._welcome is None:
                 self._native = _native.Client(self._options)
+            if pump is not None:
+                await _pump.stop(pump)
             if isinstance(tokens, _Tokens) and tokens.failure is not None:
                 raise tokens.failure from None
             raise
         self._pump = pump
+        self._tracing = getattr(transport, "_tracing", None)
         self._welcome = SessionWelcomePayload.model_validate_json(welcome)
         self._negotiated = tuple(name for name in self._features if native.has_feature(name))
         return self._welcome
@@ -237,8 +242,9 @@ class ARCPClient:
         if isinstance(input, BaseModel):
             input = input.model_dump(mode="json", by_alias=True)
         optional = (lease_request, lease_constraints, idempotency_key, max_runtime_sec, trace_id, parent_job_id)
-        if optional == _NOTHING:
+        if optional == _NOTHING and self._tracing is None:
             return JobHandle(await _ask(self._native.submit_plain, agent, input), result_type)
+        request: dict[str, Any] = {"agent": agent, "input": input}
         given = {
             "lease_request": expect_optional("lease_request", lease_request, Mapping),
             "expires_at": None if lease_constraints is None else lease_constraints.expires_at,
@@ -247,7 +253,8 @@ class ARCPClient:
             "trace_id": expect_optional("trace_id", trace_id, str),
             "parent_job_id": expect_optional("parent_job_id", parent_job_id, str),
         }
-        request: dict[str, Any] = {"agent": agent, "input": input}
+        if self._tracing is not None and trace_id is None and (place := self._tracing.current()) is not None:
+            given |= {"traceparent": place[0], "tracestate": place[1]}
         request |= {name: value for name, value in given.items() if value is not None}
         job = await _ask(self._native.submit, _native.encode(request, "submit"))
         return JobHandle(job, result_type)
@@ -324,8 +331,7 @@ class ARCPClient:
         """
         await port().call(self._native.close, reason)
         if self._pump is not None:
-            await asyncio.wait([self._pump], timeout=PUMP_END_SEC)
-            self._pump.cancel()
+            await _pump.finish(self._pump)
         if isinstance(self._tokens, _Tokens):
             self._tokens.port.release()
 

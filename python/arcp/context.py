@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from arcp import _native
 from arcp._check import expect, expect_optional, expect_range
 from arcp._port import Port
+from arcp._spellings import with_protocol_names
 from arcp.delegation import ChildJob
 from arcp.errors import ARCPError
 from arcp.lease import (
@@ -48,7 +49,7 @@ class SessionState:
     """The highest `event_seq` its client has acknowledged."""
     negotiated_features: tuple[str, ...] = ()
     heartbeat_interval_sec: int | None = None
-    """`None` unless `heartbeat` was negotiated."""
+    """`None` without heartbeats."""
     resume_window_sec: int = 0
     accepted_at: str | None = None
     """When it was last welcomed, RFC 3339 in UTC; `None` after a restart, until it is taken up."""
@@ -92,7 +93,7 @@ class SessionContext:
 
     @property
     def negotiated_features(self) -> tuple[str, ...]:
-        """What both sides have, in the client's order (R-6.2.3); empty once the session has ended."""
+        """What both sides have, in the client's order; empty once the session has ended."""
         return tuple(self._view().get("features", ()))
 
     def has_feature(self, name: str) -> bool:
@@ -198,8 +199,13 @@ class Job:
         return self._context._state
 
     def emit_event(self, kind: str, body: Any, *, ts: object = None) -> Awaitable[None]:
-        """As `JobContext.emit_event`. The runtime stamps the time; `ts` is accepted for older programs and not used."""
-        return self._context.emit_event(kind, body)
+        """As `JobContext.emit_event`, for programs written for the published SDK.
+
+        Members that are spelled as there (`tool_call_id`, `name`, `arguments`, `output`, `media_type`, `size_bytes`) go
+        out with the protocol's names beside them; so they do in the whole bodies that `tool_call`, `tool_result` and
+        `artifact_ref` take. The runtime stamps the time; `ts` is not used.
+        """
+        return self._context.emit_event(kind, with_protocol_names(kind, body))
 
 
 class JobContext(_native.JobContext):
@@ -482,4 +488,4 @@ def _body(kind: str, body: Mapping[str, Any] | None, members: dict[str, Any]) ->
         return given
     if given:
         raise TypeError(f"{kind} takes either a whole body or {', '.join(members)}")
-    return body
+    return with_protocol_names(kind, body)

@@ -229,7 +229,11 @@ ERROR_CODES: tuple[str, ...] = tuple(_CLASSES)
 
 
 def error_class_for(code: str) -> type[ARCPError]:
-    """The class of a code; `InternalError` for one this version does not know."""
+    """The class of a code; `InternalError` for one this version does not know.
+
+    >>> error_class_for("DUPLICATE_KEY")
+    <class 'arcp.errors.DuplicateKeyError'>
+    """
     return _CLASSES.get(code, InternalError)
 
 
@@ -237,6 +241,9 @@ def error_from_payload(payload: Mapping[str, Any]) -> ARCPError:
     """The exception for the payload of a `session.error` or `job.error`, or a `tool_result`'s `error`.
 
     A pinned `retryable` is corrected (R-12.2). `InvalidRequestError` when the payload is malformed.
+
+    >>> error_from_payload({"code": "ACME_QUOTA", "message": "later", "retryable": True}).code
+    'ACME_QUOTA'
     """
     arguments = _native.encode({"payload": payload}, "payload")
     read = json.loads(_native.call_function("error_from_payload", arguments))

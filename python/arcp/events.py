@@ -1,7 +1,8 @@
 """Events of a job, typed by their `kind`: one class per kind of event, one per kind of body.
 
-An event is a read-only mapping of `kind`, `body` and `ts`, and has them as attributes too. A body is a dict whose
-members are attributes as well, so `event["body"]["level"]` and `event.body.level` are the same:
+An event is a dict of `kind`, `body` and `ts`, and has them as attributes too; its body is read when somebody first
+looks. A body is a dict whose members are attributes as well, so `event["body"]["level"]` and `event.body.level` are the
+same:
 
     async for event in handle.events():
         match event:
@@ -16,20 +17,15 @@ that nobody knows comes through as a `VendorEvent` (R-8.2.2, R-8.2.3). `arcp.mes
 trusting.
 """
 
+import json
 from abc import ABCMeta
-from collections.abc import Mapping
+from collections.abc import ItemsView, Iterator, ValuesView
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar, cast, overload
 
-from arcp._native import JobEvent
+from arcp import _native
 
 if TYPE_CHECKING:
     from pydantic_core import CoreSchema
-
-    from arcp._native import JobEvent as _Typed
-else:
-
-    class _Typed:
-        """At run time all events are of one class, and of these only by `isinstance`."""
 
 
 __all__ = [
@@ -61,8 +57,6 @@ __all__ = [
     "VendorBody",
     "VendorEvent",
 ]
-
-cast(Any, Mapping).register(JobEvent)
 
 T = TypeVar("T")
 K = TypeVar("K", bound=str, covariant=True)
@@ -259,8 +253,142 @@ EVENT_KINDS: tuple[str, ...] = tuple(BODIES)
 """The ten kinds of the protocol."""
 
 
+class JobEvent(dict[str, Any]):
+    """One event of a job: a dict of `kind`, `body` and `ts`, with these as attributes.
+
+    The body of one that came from a runtime is read when it is first looked at, in whatever way. `json.dumps`, `dict`,
+    `==`, `copy` and `pickle` work as with any dict.
+    """
+
+    __slots__ = ("_data",)
+
+    # Stands for the body until that is read, so that what reads dicts from below fails instead of missing it.
+    _data: _native.EventData
+
+    def __init__(self, kind: str, body: Any, ts: str, event_seq: int = 0) -> None:
+        """One made by hand, for tests and for a copy from elsewhere. `TypeError` for a body JSON has no form for."""
+        data = _native.EventData(kind, body, ts, event_seq)
+        super().__init__(kind=data.kind, body=data, ts=data.ts)
+        self._data = data
+
+    @property
+    def kind(self) -> str:
+        """`log`, `progress`, ... or a vendor's kind."""
+        kind: str = dict.__getitem__(self, "kind")
+        return kind
+
+    @property
+    def ts(self) -> str:
+        """When the agent made it, RFC 3339 in UTC."""
+        ts: str = dict.__getitem__(self, "ts")
+        return ts
+
+    @property
+    def body(self) -> Any:
+        """What the kind carries.
+
+        The same object every time; of a known kind always a dict with attributes, an empty one where a peer sent no
+        object, so that looking into it never fails.
+        """
+        body = self["body"]
+        if isinstance(body, dict):
+            return cast(Any, body)
+        known = BODIES.get(self.kind)
+        return body if known is None else known()
+
+    @property
+    def event_seq(self) -> int:
+        """Its number in the session; not part of the dict."""
+        return self._data.event_seq
+
+    def to_json(self) -> str:
+        """The event as one JSON object, without a look into a body that nobody has read."""
+        untouched = dict.get(self, "body") is self._data
+        return self._data.to_json() if untouched else json.dumps(self, separators=(",", ":"), ensure_ascii=False)
+
+    def _read(self) -> None:
+        if dict.get(self, "body") is self._data:
+            dict.__setitem__(self, "body", self._data.value)
+
+    def __getitem__(self, key: str, /) -> Any:
+        value = dict.__getitem__(self, key)
+        if value is self._data:
+            value = self._data.value
+            dict.__setitem__(self, key, value)
+        return value
+
+    def get(self, key: str, default: Any = None, /) -> Any:
+        """As of a dict."""
+        if key == "body":
+            self._read()
+        return super().get(key, default)
+
+    def __iter__(self) -> Iterator[str]:
+        # An override, however plain, keeps `dict(event)` from copying from below.
+        return super().__iter__()
+
+    def items(self) -> ItemsView[str, Any]:  # type: ignore[override]
+        """As of a dict."""
+        self._read()
+        return super().items()
+
+    def values(self) -> ValuesView[Any]:  # type: ignore[override]
+        """As of a dict."""
+        self._read()
+        return super().values()
+
+    def copy(self) -> dict[str, Any]:
+        """A plain dict."""
+        self._read()
+        return super().copy()
+
+    def pop(self, *arguments: Any) -> Any:
+        """As of a dict."""
+        self._read()
+        return super().pop(*arguments)
+
+    def popitem(self) -> tuple[str, Any]:
+        """As of a dict."""
+        self._read()
+        return super().popitem()
+
+    def setdefault(self, key: str, default: Any = None, /) -> Any:
+        """As of a dict."""
+        self._read()
+        return super().setdefault(key, default)
+
+    def __or__(self, other: Any) -> Any:
+        self._read()
+        return super().__or__(other)
+
+    def __ror__(self, other: Any) -> Any:
+        self._read()
+        return super().__ror__(other)
+
+    def __eq__(self, other: object) -> bool:
+        self._read()
+        if isinstance(other, JobEvent):
+            other._read()
+        return super().__eq__(other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = None
+
+    def __repr__(self) -> str:
+        self._read()
+        return super().__repr__()
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        # What a program changed or added goes with it.
+        self._read()
+        data = self._data
+        return JobEvent, (data.kind, data.value, data.ts, data.event_seq), None, None, iter(super().items())
+
+
 class _Kind(ABCMeta):
-    """Makes `isinstance` look at the kind: every event is of one class, made by the core."""
+    """Makes `isinstance` look at the kind: at run time every event is a `JobEvent`."""
 
     _of: str | None = None
 
@@ -268,6 +396,14 @@ class _Kind(ABCMeta):
         if not isinstance(event, JobEvent):
             return False
         return event.kind not in BODIES if cls._of is None else event.kind == cls._of
+
+
+if TYPE_CHECKING:
+    _Typed = JobEvent
+else:
+
+    class _Typed:
+        """What the classes below have in common at run time, where no event is made of them."""
 
 
 class _Event(_Typed, Generic[K, B], metaclass=_Kind):

@@ -69,6 +69,11 @@ def validate_lease_op(
 
     `budget` is what remains per currency. Raises `LeaseExpiredError`, `PermissionDeniedError`, `BudgetExhaustedError`,
     or `InvalidRequestError` for a lease or target that cannot be read.
+
+    >>> validate_lease_op({"fs.read": ["/data/**"]}, LeaseOpContext("fs.read", "/data/a.txt"))
+    >>> validate_lease_op({"fs.read": ["/data/**"]}, LeaseOpContext("fs.read", "/data/../etc/passwd"))
+    Traceback (most recent call last):
+    arcp.errors.PermissionDeniedError: the lease does not cover fs.read "/etc/passwd"
     """
     call(
         "validate_lease_op",
@@ -92,7 +97,11 @@ def check_cost(cost: Mapping[str, Decimal], budget: Mapping[str, Decimal]) -> No
 
 
 def initial_budget_from_lease(lease: Mapping[str, Sequence[str]]) -> dict[str, Decimal]:
-    """The amounts of `cost.budget`, added up per currency (R-9.6.1)."""
+    """The amounts of `cost.budget`, added up per currency (R-9.6.1).
+
+    >>> initial_budget_from_lease({"cost.budget": ["USD:1.50", "USD:0.50", "EUR:1"]})
+    {'EUR': Decimal('1'), 'USD': Decimal('2')}
+    """
     budget = call("initial_budget_from_lease", lease=lease)["budget"]
     return {currency: Decimal(amount) for currency, amount in budget.items()}
 
@@ -105,7 +114,13 @@ def is_lease_subset(
     parent_constraints: "LeaseConstraints | None" = None,
     child_constraints: "LeaseConstraints | None" = None,
 ) -> bool:
-    """Whether every target the child's lease covers is covered by the parent's (R-9.4.1)."""
+    """Whether every target the child's lease covers is covered by the parent's (R-9.4.1).
+
+    >>> is_lease_subset({"fs.read": ["/data/a/*"]}, {"fs.read": ["/data/**"]})
+    True
+    >>> is_lease_subset({"fs.read": ["/data/**"]}, {"fs.read": ["/data/*"]})
+    False
+    """
     answer = _subset(child, parent, parent_budget_remaining, parent_constraints, child_constraints)
     return bool(answer["subset"])
 
@@ -128,7 +143,11 @@ def assert_lease_subset(
 
 
 def parse_budget_amount(amount: str) -> tuple[str, Decimal]:
-    """Splits `USD:5.00` into currency and amount. `ValueError` when malformed (R-9.6.1)."""
+    """Splits `USD:5.00` into currency and amount. `ValueError` when malformed (R-9.6.1).
+
+    >>> parse_budget_amount("USD:5.00")
+    ('USD', Decimal('5'))
+    """
     try:
         read = call("parse_budget_amount", text=amount)
     except InvalidRequestError as error:

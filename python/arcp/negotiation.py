@@ -22,7 +22,11 @@ V1_1_FEATURES: tuple[str, ...] = (
 
 
 def intersect_features(a: Iterable[str], b: Iterable[str]) -> tuple[str, ...]:
-    """What both have, in the order of `a`: give the client's first (R-6.2.3)."""
+    """What both have, in the order of `a`: give the client's first (R-6.2.3).
+
+    >>> intersect_features(("progress", "x-unknown", "ack"), V1_1_FEATURES)
+    ('progress', 'ack')
+    """
     return tuple(call("intersect_features", client=list(a), runtime=list(b))["features"])
 
 
@@ -32,7 +36,13 @@ def features_for_runtime(*, provisioner_configured: bool) -> tuple[str, ...]:
 
 
 def parse_agent_ref(ref: str) -> tuple[str, str | None]:
-    """Splits `name` or `name@version`; the version is `None` for a bare name. `ValueError` when malformed (R-7.5.1)."""
+    """Splits `name` or `name@version`; the version is `None` for a bare name. `ValueError` when malformed (R-7.5.1).
+
+    >>> parse_agent_ref("report@1.0.0")
+    ('report', '1.0.0')
+    >>> parse_agent_ref("report")
+    ('report', None)
+    """
     try:
         read = call("parse_agent_ref", text=ref)
     except InvalidRequestError as error:

@@ -5,10 +5,10 @@ import inspect
 import json
 import logging
 import os
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Literal, Self
 
-from arcp import _native
+from arcp import _native, _pump
 from arcp._check import expect, expect_range
 from arcp._plugged import Plugged
 from arcp._port import Port, port
@@ -41,7 +41,7 @@ from arcp.messages import AgentInventoryEntry, Capabilities, LeaseConstraints, R
 from arcp.negotiation import features_for_runtime
 from arcp.policy import AuthorizationContext, JobAuthorizationPolicy, ObservedJob, same_principal
 from arcp.result_stream import ResultStream
-from arcp.transport import PUMP_END_SEC, Transport, pair_with_core
+from arcp.transport import Transport, pair_with_core
 from arcp.verifier import BearerVerifier, Identity, JWTVerifier, StaticBearerVerifier
 
 __all__ = [
@@ -106,14 +106,6 @@ class ARCPRuntime:
     """How many jobs run at once."""
     chunk_size_cap: int
     """How many bytes a chunk of a result may have."""
-    policy: JobAuthorizationPolicy
-    """Says who may list and follow which job."""
-    event_log: EventLog | None
-    """Gets a copy of what sessions are sent."""
-    credential_provisioner: CredentialProvisioner | None
-    """Makes credentials for jobs."""
-    revocation_log: RevocationLog | None
-    """Remembers what is to be taken back."""
     db: str | None
     """The SQLite file that keeps what the runtime knows."""
     logger: logging.Logger
@@ -125,7 +117,7 @@ class ARCPRuntime:
         runtime: RuntimeInfo,
         bearer: BearerVerifier,
         capabilities: Capabilities | None = None,
-        features: Sequence[str] | None = None,
+        features: Iterable[str] | None = None,
         heartbeat_interval_sec: float | None = 30,
         resume_window_sec: float = 600,
         retention_sec: float = 600,
@@ -149,9 +141,9 @@ class ARCPRuntime:
         `bearer` says who a token belongs to. `heartbeat_interval_sec` of `None` turns heartbeats off. A session can be
         taken up for `resume_window_sec` after its connection ended, and an ended job be looked up for as long, or for
         `retention_sec` if that is more. A cancelled agent has `cancel_grace_sec` to end, one whose lease ended
-        `lease_expiry_grace_sec`. Jobs beyond `max_concurrent_jobs` wait. `features` are what is offered, as in
-        `capabilities`; the nine of version 1.1 when neither says so, and with a provisioner two more. A chunk of a
-        result has at most `chunk_size_cap` bytes (R-8.4.11).
+        `lease_expiry_grace_sec`. Jobs beyond `max_concurrent_jobs` wait. A chunk of a result has at most
+        `chunk_size_cap` decoded bytes. `features` is what is offered; by default all of version 1.1, and with a
+        provisioner two more.
 
         `job_authorization_policy` (also `authorization_policy`) says who may list and follow which job; without one a
         principal sees its own. `cancel_policy` says who may cancel: the submitting session alone, or every session of
@@ -203,22 +195,23 @@ class ARCPRuntime:
         self.resume_window_sec = resume_window_sec
         self.max_concurrent_jobs = max_concurrent_jobs
         self.chunk_size_cap = expect_range("chunk_size_cap", chunk_size_cap, 1, 2**53) or 0
-        self.policy = same_principal if policy is None else policy
+        self.policy: JobAuthorizationPolicy = same_principal if policy is None else policy
         self.event_log = event_log
         self.credential_provisioner = credential_provisioner
         self.revocation_log = revocation_log
         self.logger = default_logger if logger is None else logger
         if isinstance(features, str):
             raise TypeError('features must be a list of names, got a text; write ["progress"]')
-        if capabilities is not None and "features" in capabilities.model_fields_set:
-            features = capabilities.features
-        if features is None:
-            features = features_for_runtime(provisioner_configured=credential_provisioner is not None)
-        self.capabilities = Capabilities(features=tuple(features)) if capabilities is None else capabilities
+        offered = None if features is None else tuple(features)
+        if offered is None and capabilities is not None and "features" in capabilities.model_fields_set:
+            offered = capabilities.features
+        if offered is None:
+            offered = features_for_runtime(provisioner_configured=credential_provisioner is not None)
+        self.capabilities = Capabilities(features=offered) if capabilities is None else capabilities
         options: dict[str, Any] = {
             "name": runtime.name,
             "version": runtime.version,
-            "features": list(features),
+            "features": list(offered),
             "heartbeat_interval_sec": heartbeat_interval_sec or 0,
             "resume_window_sec": resume_window_sec,
             "retention_sec": retention_sec,
@@ -249,6 +242,8 @@ class ARCPRuntime:
         # What was asked of the core, to be asked again of another.
         self._registrations: list[Callable[[_native.Runtime], None]] = []
         self._attached = False
+        # That of the last traced transport.
+        self._tracing: Any = None
         self._closed = False
         self._running: dict[int, _Run] = {}
         # Tokens that are verified, and questions that are answered.
@@ -322,13 +317,16 @@ class ARCPRuntime:
     async def accept(self, transport: Transport) -> None:
         """Runs one whole session, until a `session.bye`, a close or a lost link; no peer can make it raise."""
         native = self.attach()
+        self._tracing = getattr(transport, "_tracing", self._tracing)
         handle, pump = pair_with_core(transport)
         try:
             await port().call(native.accept, handle)
+            if pump is not None:
+                # The last words, such as a refusal, are still on their way.
+                await _pump.finish(pump)
         finally:
             if pump is not None:
-                pump.cancel()
-                await asyncio.wait([pump], timeout=PUMP_END_SEC)
+                await _pump.stop(pump)
 
     def attach(self) -> _native.Runtime:
         """Has agents run on the running loop, unless another open loop has them."""
@@ -448,6 +446,8 @@ class _Run:
 
     async def _run(self, agent: Agent, on_loop: bool) -> None:
         context = self._context
+        if (tracing := self._runtime._tracing) is not None:
+            tracing.enter(self._invocation.trace_context)
         try:
             given = json.loads(self._invocation.input)
             value = await (agent(given, context) if on_loop else self._call(agent, given))
@@ -522,7 +522,7 @@ class _Run:
         self._context._state = state
 
 
-def _path(value: str | os.PathLike[str], name: str = "db") -> str:
+def _path(value: Any, name: str = "db") -> str:
     path = os.fspath(value)
     if not isinstance(path, str):
         raise TypeError(f"{name} must be a path as text, got {type(path).__name__}")

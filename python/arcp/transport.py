@@ -7,13 +7,13 @@ The native ones below never enter Python once a client or runtime has taken them
 import asyncio
 import os
 import sys
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol, Self, cast, runtime_checkable
 
-from arcp import _native, _port
+from arcp import _native, _port, _pump
 from arcp._check import expect, expect_range
-from arcp._json import loads_exact
 from arcp._port import BATCH, logger
 from arcp.errors import TransportClosed
 
@@ -33,13 +33,14 @@ __all__ = [
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 
-PUMP_END_SEC = 2.0
-"""How long a foreign transport may take to end with its session."""
-
 
 @runtime_checkable
 class Transport(Protocol):
-    """Messages as dicts of JSON values. `recv` raises `TransportClosed` at the end, `send` after it."""
+    """Messages as dicts of JSON values. `recv` raises `TransportClosed` at the end, `send` after it.
+
+    One of your own may also have an attribute `is_private`: `True` where secrets, such as provisioned credentials, may
+    travel over it.
+    """
 
     async def send(self, message: dict[str, Any]) -> None:
         """Sends one message."""
@@ -59,6 +60,9 @@ class Transport(Protocol):
 
 class _NativeTransport:
     """An end the core carries. By hand it can be used until a client or runtime has taken it."""
+
+    # The task that carries the messages, where the core does not.
+    _pump: asyncio.Task[None] | None = None
 
     def __init__(self, handle: _native.TransportHandle) -> None:
         self._handle = handle
@@ -82,10 +86,7 @@ class _NativeTransport:
                 self._closed = True
                 raise TransportClosed("the other side has closed the transport")
             self._received = batch[::-1]
-        message: Any = loads_exact(self._received.pop())
-        if not isinstance(message, dict):
-            raise TransportClosed(f"a message must be an object, got {type(message).__name__}")
-        return cast(dict[str, Any], message)
+        return _pump.read_message(self._received.pop())
 
     async def close(self) -> None:
         """Ends the connection without a word, also under a client or runtime, which see a lost link. Idempotent."""
@@ -99,6 +100,11 @@ class _NativeTransport:
     def is_closed(self) -> bool:
         """Whether it was closed on this side."""
         return self._closed
+
+    @property
+    def is_private(self) -> bool:
+        """Whether it is encrypted, or stays within this machine, so that secrets may travel over it (R-9.8.2.11)."""
+        return self._handle.is_private
 
     def _by_hand(self) -> _native.Frames:
         if self._closed:
@@ -135,7 +141,8 @@ class WebSocketTransport(_NativeTransport):
     ) -> Self:
         """Connects to `ws://` or `wss://`.
 
-        `ssl` adds the authorities of a context to those of the platform, `max_size` bounds a received message in bytes
+        `ssl` adds the authorities of a context to those of the platform, and nothing else of it: no certificate of the
+        client's own, and what would verify less or more is refused. `max_size` bounds a received message in bytes
         (16 MiB), `open_timeout` the wait in seconds (10). `arcp.ConnectionError` when there is no connection, the
         builtin `TimeoutError` when it takes too long, `ValueError` for an option that cannot be honoured.
         """
@@ -152,60 +159,112 @@ class WebSocketTransport(_NativeTransport):
 
 
 class StdioTransport(_NativeTransport):
-    """Newline-delimited JSON over standard input and output."""
+    """Newline-delimited JSON: over this process's standard streams, a child's pipes, or any pair of streams."""
+
+    def __init__(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        *,
+        max_size: int = MAX_MESSAGE_BYTES,
+        private: bool = False,
+    ) -> None:
+        """Takes both streams over, and closes `writer` at the end; made on the loop they belong to.
+
+        `max_size` bounds a line in bytes, whatever the reader's own limit. `private` says that secrets may travel over
+        them.
+        """
+        expect_range("max_size", max_size, 1, 2**53)
+        handle, frames = _native.TransportHandle.foreign(private)
+        super().__init__(handle)
+        self._pump = _pump.start(_Lines(reader, writer, max_size), frames)
+
+    @classmethod
+    async def from_process_pipes(
+        cls, process: asyncio.subprocess.Process, *, max_size: int = MAX_MESSAGE_BYTES
+    ) -> Self:
+        """Speaks with a child made by `asyncio.create_subprocess_exec` with pipes for `stdin` and `stdout`.
+
+        Closing ends the child's input, at which a runtime there ends its session. Waiting for the child is the
+        caller's, and so is its standard error. `ValueError` for a child without these pipes.
+        """
+        if process.stdin is None or process.stdout is None:
+            raise ValueError("the child has no pipes; start it with stdin=PIPE and stdout=PIPE")
+        return cls(process.stdout, process.stdin, max_size=max_size, private=True)
 
     @classmethod
     async def from_std_streams(cls, *, max_size: int = MAX_MESSAGE_BYTES) -> Self:
         """Takes this process's own streams; `max_size` bounds a line in bytes. What else it prints goes to
         standard error (Unix); elsewhere nothing else may print.
         """
-        return cls(_native.TransportHandle.std_streams(max_size))
+        transport = cls.__new__(cls)
+        _NativeTransport.__init__(transport, _native.TransportHandle.std_streams(max_size))
+        return transport
+
+
+class _Lines(_pump.TextTransport):
+    """Lines of text, as the core takes and gives them."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, max_size: int) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._max_size = max_size
+        self._begun = bytearray()
+        self._lines: deque[bytes] = deque()
+        self.is_closed = False
+
+    async def send_text(self, frame: str) -> None:
+        try:
+            self._writer.write(frame.encode() + b"\n")
+            await self._writer.drain()
+        except OSError:
+            raise TransportClosed("the other side has closed its end") from None
+
+    async def recv_text(self) -> str:
+        # Not `readline`, whose limit is the maker's of the reader.
+        while True:
+            while self._lines:
+                line = self._lines.popleft().strip()
+                if line:
+                    return line.decode()
+            part = await self._read()
+            *whole, rest = part.split(b"\n")
+            if len(self._begun) + len(whole[0] if whole else rest) > self._max_size:
+                raise ValueError(f"a line is over {self._max_size} bytes")
+            if whole:
+                self._lines.append(bytes(self._begun + whole[0]))
+                self._lines.extend(whole[1:])
+                self._begun.clear()
+            self._begun += rest
+
+    async def _read(self) -> bytes:
+        try:
+            part = await self._reader.read(65536)
+        except OSError:
+            part = b""
+        if not part:
+            raise TransportClosed("the other side has closed its end")
+        return part
+
+    async def close(self) -> None:
+        self.is_closed = True
+        self._writer.close()
+        with suppress(OSError):
+            await self._writer.wait_closed()
 
 
 def pair_with_core(transport: Transport) -> tuple[_native.TransportHandle, asyncio.Task[None] | None]:
     """The core's end of a transport, and the task that pumps it, for one the core cannot carry itself."""
     if type(transport) in (MemoryTransport, WebSocketTransport, StdioTransport):
         native = cast(_NativeTransport, transport)
-        if native._frames is None:
-            return native._handle, None
+        if native._frames is None and not {"send", "recv", "close"} & vars(native).keys():
+            return native._handle, native._pump
     elif not isinstance(transport, Transport):
         raise TypeError(
             f"transport must have async send, recv and close and is_closed; {type(transport).__name__} has not"
         )
-    handle, frames = _native.TransportHandle.foreign()
-    return handle, asyncio.get_running_loop().create_task(_pump(transport, frames))
-
-
-async def _pump(transport: Transport, frames: _native.Frames) -> None:
-    inward = asyncio.get_running_loop().create_task(_pump_in(transport, frames))
-    try:
-        while batch := await _port.port().call(frames.recv, BATCH):
-            for frame in batch:
-                await transport.send(loads_exact(frame))
-    except TransportClosed:
-        pass
-    except Exception:
-        logger.warning("the transport %s failed", type(transport).__name__, exc_info=True)
-    finally:
-        inward.cancel()
-        frames.close()
-        with suppress(Exception):
-            await transport.close()
-
-
-async def _pump_in(transport: Transport, frames: _native.Frames) -> None:
-    try:
-        while True:
-            frame = _native.encode(await transport.recv(), "message")
-            if not frames.try_send(frame):
-                await _port.port().call(frames.send, frame)
-    except TransportClosed:
-        pass
-    except Exception:
-        logger.warning("the transport %s failed", type(transport).__name__, exc_info=True)
-    finally:
-        # The core sees the end, and ends the other direction.
-        frames.close()
+    handle, frames = _native.TransportHandle.foreign(getattr(transport, "is_private", False) is True)
+    return handle, _pump.start(transport, frames)
 
 
 class _Socket:
@@ -340,6 +399,13 @@ def _authorities(context: "ssl.SSLContext") -> str:
         raise TypeError(f"ssl must be an ssl.SSLContext or None, got {type(context).__name__}")
     if context.verify_mode != ssl.CERT_REQUIRED or not context.check_hostname:
         raise ValueError("ssl must verify certificates and host names; load the server's authority into it instead")
+    crl_checks = ssl.VERIFY_CRL_CHECK_LEAF | ssl.VERIFY_CRL_CHECK_CHAIN
+    if context.verify_flags & crl_checks:
+        raise ValueError("ssl.verify_flags asks for revocation lists, which are not looked at; clear these flags")
+    if context.minimum_version > ssl.TLSVersion.TLSv1_2:
+        raise ValueError("ssl.minimum_version must be TLSv1_2 or lower: 1.2 and 1.3 are both offered")
+    if ssl.TLSVersion.MAXIMUM_SUPPORTED != context.maximum_version < ssl.TLSVersion.TLSv1_3:
+        raise ValueError("ssl.maximum_version must be TLSv1_3 or higher: 1.2 and 1.3 are both offered")
     return "".join(ssl.DER_cert_to_PEM_cert(der) for der in context.get_ca_certs(binary_form=True))
 
 

@@ -1,13 +1,23 @@
-"""Reads the public surface of the package: its modules' names, and the signatures and members behind them."""
+"""Reads the public surface of the package: its modules' names, and the signatures and members behind them.
+
+Run as a program, it prints what `surface_table.toml` would have to say about names that are not there yet.
+"""
 
 import importlib
 import inspect
+import json
 import pkgutil
+import tomllib
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
 import arcp
+
+TABLE = Path(__file__).parent / "surface_table.toml"
+DETAILED = ("arcp.client", "arcp.errors", "arcp.messages", "arcp.runtime", "arcp.transport")
+"""Modules whose classes and functions are described one by one."""
 
 # Private modules that programs written for the published SDK import.
 ALIASES = ("arcp._envelope", "arcp._errors", "arcp._messages", "arcp._ulid")
@@ -20,14 +30,14 @@ def modules() -> list[str]:
         private = any(part.startswith("_") for part in module.name.split(".")[1:])
         # What the parts of `arcp.messages` offer is offered there.
         part = module.name.startswith("arcp.messages.")
-        if module.name.startswith(ALIASES) or not (private or part):
+        if module.name.startswith(ALIASES) or not (private or part or not names(module.name)):
             found.append(module.name)
     return sorted(found)
 
 
 def names(module: str) -> set[str]:
     """What a module offers."""
-    return set(importlib.import_module(module).__all__)
+    return set(getattr(importlib.import_module(module), "__all__", ()))
 
 
 def signature(value: Any) -> str:
@@ -61,3 +71,32 @@ def members(cls: type) -> set[str]:
         if base.__module__.split(".")[0] == "arcp":
             found |= {name for name in (*vars(base), *inspect.get_annotations(base)) if not name.startswith("_")}
     return found
+
+
+def is_described(value: Any) -> bool:
+    """Whether the table has details of it."""
+    return inspect.isfunction(value) or (inspect.isclass(value) and not issubclass(value, Exception))
+
+
+def main() -> None:
+    table = tomllib.loads(TABLE.read_text())
+    for module in modules():
+        entry = table["modules"].get(module, {})
+        if more := names(module) - {*entry.get("contract", ()), *entry.get("more", ())}:
+            print(f"[modules.{json.dumps(module)}]\nmore = {json.dumps(sorted(more))}")
+    known = {
+        id(getattr(importlib.import_module(key.rpartition(".")[0]), key.rpartition(".")[2])) for key in table["details"]
+    }
+    for module in DETAILED:
+        for name in sorted(names(module)):
+            value = getattr(importlib.import_module(module), name)
+            if is_described(value) and id(value) not in known:
+                print(f"[details.{json.dumps(f'{module}.{name}')}]\ncall = {{ ours = {json.dumps(signature(value))} }}")
+                if inspect.isclass(value) and not issubclass(value, BaseModel):
+                    print(f"[details.{json.dumps(f'{module}.{name}')}.members]")
+                    for member in sorted(members(value)):
+                        print(f"{member} = {{ ours = {json.dumps(shape(value, member))} }}")
+
+
+if __name__ == "__main__":
+    main()

@@ -152,15 +152,19 @@ def test_a_cancelled_call_is_dropped() -> None:
 
 def test_closing_a_runtime_cancels_its_jobs() -> None:
     async def agent(value: Any, ctx: JobContext) -> None:
+        begun.set()
         try:
             await asyncio.Event().wait()
         finally:
             await ctx.log("info", "stopping")
 
+    begun = asyncio.Event()
+
     async def main() -> None:
         runtime = make_runtime({"agent": agent})
         async with session(runtime) as client:
             handle = await client.submit(agent="agent")
+            await begun.wait()
             await runtime.close()
             await runtime.close()
             with pytest.raises((arcp.CancelledError, arcp.TransportClosed)):

@@ -61,6 +61,7 @@ def test_an_agent_delegates_and_awaits_the_result() -> None:
         assert delegated["delegate_id"] == job.delegate_id == "mine"
         assert delegated["agent"] == job.agent_ref == "child"
         assert job.job_id.startswith("job_")
+        assert delegated["child_job_id"] == job.job_id
         assert job.trace_id == result["trace_id"]
         assert job.lease == result["lease"]
         assert job.accepted.parent_job_id is not None

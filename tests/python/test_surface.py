@@ -3,7 +3,6 @@
 import importlib
 import inspect
 import tomllib
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,8 +10,7 @@ from pydantic import BaseModel
 
 import surface_reader
 
-TABLE = tomllib.loads((Path(__file__).parent / "surface_table.toml").read_text())
-DETAILED = ("arcp.client", "arcp.errors", "arcp.messages", "arcp.runtime", "arcp.transport")
+TABLE = tomllib.loads(surface_reader.TABLE.read_text())
 
 
 def listed(entry: dict[str, list[str]]) -> set[str]:
@@ -87,11 +85,10 @@ def parameters(text: str) -> list[inspect.Parameter]:
 
 def test_classes_and_functions_of_the_main_modules_have_details() -> None:
     described = {id(value(key)) for key in TABLE["details"]}
-    for module in DETAILED:
+    for module in surface_reader.DETAILED:
         for name in surface_reader.names(module):
             found = value(f"{module}.{name}")
-            is_error = inspect.isclass(found) and issubclass(found, Exception)
-            if (inspect.isclass(found) or inspect.isfunction(found)) and not is_error:
+            if surface_reader.is_described(found):
                 assert id(found) in described, f"{module}.{name}: no details"
 
 

@@ -5,6 +5,7 @@ import ssl
 import subprocess
 import sys
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -238,11 +239,11 @@ def test_wrong_options_of_servers_and_connections() -> None:
     run(main)
 
 
-def test_stdio() -> None:
+def test_a_childs_pipes() -> None:
     """Rules: R-4.2"""
     child = f"""
 import asyncio, sys
-sys.path.insert(0, {str(__file__).rsplit("/", 1)[0]!r})
+sys.path.insert(0, {str(Path(__file__).parent)!r})
 from arcp import StdioTransport
 from conftest import make_runtime
 async def main():
@@ -251,42 +252,99 @@ async def main():
 asyncio.run(main())
 """
 
-    class Pipes:
-        """The parent's end: newline-delimited JSON over a child's pipes."""
-
-        is_closed = False
-
-        def __init__(self, process: asyncio.subprocess.Process) -> None:
-            self.process = process
-
-        async def send(self, message: dict[str, Any]) -> None:
-            assert self.process.stdin is not None
-            self.process.stdin.write(arcp._native.encode(message).encode() + b"\n")
-            await self.process.stdin.drain()
-
-        async def recv(self) -> dict[str, Any]:
-            assert self.process.stdout is not None
-            line = await self.process.stdout.readline()
-            if not line:
-                raise arcp.TransportClosed("the child has closed its end")
-            from arcp._json import loads_exact
-
-            message: dict[str, Any] = loads_exact(line.decode())
-            return message
-
-        async def close(self) -> None:
-            assert self.process.stdin is not None
-            self.process.stdin.close()
-
     async def main() -> None:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", child, stdin=subprocess.PIPE, stdout=subprocess.PIPE, limit=2**24
+            sys.executable, "-c", child, stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
-        async with make_client(token=TOKEN) as client:
-            await client.connect(Pipes(process))
+        transport = await arcp.StdioTransport.from_process_pipes(process)
+        assert transport.is_private
+        async with make_client() as client:
+            await client.connect(transport)
+            # Longer than the lines asyncio's streams take by themselves.
             value = "x" * 200_000
             assert (await (await client.submit(agent="echo", input=value)).done).result == {"echoed": value}
         assert await process.wait() == 0
+
+    run(main)
+
+
+def test_a_child_that_dies() -> None:
+    child = f"""
+import asyncio, os, sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from arcp import StdioTransport
+from conftest import make_runtime
+async def main():
+    runtime = make_runtime({{"die": lambda inp, ctx: os._exit(3)}})
+    await runtime.accept(await StdioTransport.from_std_streams())
+asyncio.run(main())
+"""
+
+    async def main() -> None:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", child, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        async with make_client() as client:
+            await client.connect(await arcp.StdioTransport.from_process_pipes(process))
+            with pytest.raises(arcp.TransportClosed):
+                await (await client.submit(agent="die")).done
+            assert await process.wait() == 3
+
+    run(main)
+
+
+def test_stdio_over_any_streams() -> None:
+    async def main() -> None:
+        connected: asyncio.Queue[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = asyncio.Queue()
+        server = await asyncio.start_server(lambda *streams: connected.put_nowait(streams), "127.0.0.1", 0)
+        async with server:
+            ours = arcp.StdioTransport(
+                *await asyncio.open_connection(*server.sockets[0].getsockname()[:2]), max_size=1000
+            )
+            reader, writer = await connected.get()
+            assert not ours.is_private
+            await ours.send({"n": 1})
+            assert await reader.readline() == b'{"n":1}\n'
+            # Blank lines and carriage returns are let pass, and a line may come in pieces.
+            writer.write(b'\n\r\n{"n":')
+            await writer.drain()
+            writer.write(b'2}\r\n{"n":3}\n')
+            assert [await ours.recv(), await ours.recv()] == [{"n": 2}, {"n": 3}]
+            await ours.close()
+            assert await reader.read() == b""
+            writer.close()
+            await writer.wait_closed()
+
+    run(main)
+
+
+@pytest.mark.parametrize("line", [b"x" * 2000 + b"\n", b"x" * 2000, b"\xff\n"], ids=["long", "endless", "not-text"])
+def test_a_line_that_cannot_be_taken(line: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        connected: asyncio.Queue[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = asyncio.Queue()
+        server = await asyncio.start_server(lambda *streams: connected.put_nowait(streams), "127.0.0.1", 0)
+        async with server:
+            ours = arcp.StdioTransport(
+                *await asyncio.open_connection(*server.sockets[0].getsockname()[:2]), max_size=1000
+            )
+            reader, writer = await connected.get()
+            writer.write(line)
+            with pytest.raises(arcp.TransportClosed):
+                await ours.recv()
+            assert await reader.read() == b""
+            writer.close()
+            await writer.wait_closed()
+
+    run(main)
+    assert "failed" in caplog.text
+
+
+def test_a_child_without_pipes() -> None:
+    async def main() -> None:
+        process = await asyncio.create_subprocess_exec(sys.executable, "-c", "")
+        with pytest.raises(ValueError, match="stdin=PIPE"):
+            await arcp.StdioTransport.from_process_pipes(process)
+        await process.wait()
 
     run(main)
 

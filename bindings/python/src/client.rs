@@ -9,7 +9,7 @@ use pyo3::types::PyList;
 
 use crate::core::{Local, core};
 use crate::error::OrRaise as _;
-use crate::event::JobEvent;
+use crate::event::{EventData, events};
 use crate::json::write_value;
 use crate::port::Port;
 use crate::transport::TransportHandle;
@@ -112,9 +112,9 @@ impl Client {
 
 type Batch<'py> = (Bound<'py, PyList>, usize, Bound<'py, PyList>, usize);
 
-fn list(py: Python<'_>, events: Vec<arcp_bridge::JobEvent>) -> PyResult<Bound<'_, PyList>> {
-    let events = events.into_iter().map(|event| Bound::new(py, JobEvent::new(event)));
-    PyList::new(py, events.collect::<PyResult<Vec<_>>>()?)
+fn list(py: Python<'_>, chunks: Vec<arcp_bridge::JobEvent>) -> PyResult<Bound<'_, PyList>> {
+    let chunks = chunks.into_iter().map(|event| Bound::new(py, EventData::new(event)));
+    PyList::new(py, chunks.collect::<PyResult<Vec<_>>>()?)
 }
 
 /// A submitted or followed job.
@@ -148,10 +148,10 @@ impl Job {
         if found == NextBatch::Ended {
             return Ok(None);
         }
-        let (chunks, events): (Vec<_>, Vec<_>) = batch.into_iter().partition(|event| event.kind() == "result_chunk");
+        let (chunks, others): (Vec<_>, Vec<_>) = batch.into_iter().partition(|event| event.kind() == "result_chunk");
         let size = |events: &[arcp_bridge::JobEvent]| events.iter().map(|event| event.body().len()).sum::<usize>();
-        let (events_size, chunks_size) = (size(&events), size(&chunks));
-        Ok(Some((list(py, events)?, events_size, list(py, chunks)?, chunks_size)))
+        let (events_size, chunks_size) = (size(&others), size(&chunks));
+        Ok(Some((events(py, others)?, events_size, list(py, chunks)?, chunks_size)))
     }
 
     /// Nobody reads the events any more, until the next `next_batch`.
@@ -166,7 +166,7 @@ impl Job {
         Ok(())
     }
 
-    fn take_chunk(&self, py: Python<'_>, event: &JobEvent) -> PyResult<()> {
+    fn take_chunk(&self, py: Python<'_>, event: &EventData) -> PyResult<()> {
         self.0.get(py)?.take_chunk(event.bridge()).or_raise(py)
     }
 

@@ -66,6 +66,13 @@ impl Invocation {
         Ok(&self.0.get(py)?.start().trace_id)
     }
 
+    /// `traceparent` and `tracestate` of the submit, if it had them.
+    #[getter]
+    fn trace_context(&self, py: Python<'_>) -> PyResult<Option<(String, Option<&str>)>> {
+        let context = self.0.get(py)?.start().trace_context.as_ref();
+        Ok(context.map(|context| (context.traceparent(), context.tracestate())))
+    }
+
     #[getter]
     fn parent_job_id(&self, py: Python<'_>) -> PyResult<Option<&str>> {
         Ok(self.0.get(py)?.start().parent_job_id.as_deref())

@@ -1,23 +1,20 @@
 //! An event as a client's `async for` sees it.
 
-use pyo3::exceptions::{PyKeyError, PyRecursionError, PyValueError};
+use pyo3::exceptions::{PyRecursionError, PyValueError};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyIterator, PyMapping, PyString, PyType};
-use pyo3::{IntoPyObjectExt as _, intern};
+use pyo3::types::{PyDict, PyList, PyString};
 
 use crate::json;
 
-const KEYS: [&str; 3] = ["kind", "body", "ts"];
-
-/// One event of a job: `kind`, `ts` and `body`, as attributes and as a read-only mapping. The body is parsed when it is
-/// first asked for. `dict(event)` gives a plain dict.
+/// What an event holds until somebody looks into it: its body as text.
 ///
 /// A body that is an object is a dict of the class that `arcp.events` has for its kind.
-#[pyclass(frozen, mapping, module = "arcp.events")]
-pub(crate) struct JobEvent {
+#[pyclass(frozen, module = "arcp._native")]
+pub(crate) struct EventData {
     event: arcp_bridge::JobEvent,
-    body: PyOnceLock<Py<PyAny>>,
+    value: PyOnceLock<Py<PyAny>>,
 }
 
 /// The class of each kind's body.
@@ -26,29 +23,34 @@ fn bodies(py: Python<'_>) -> PyResult<&Bound<'_, PyDict>> {
     BODIES.import(py, "arcp.events", "BODIES")
 }
 
-impl JobEvent {
+/// The events as objects of `arcp.events.JobEvent`: dicts whose body is read when it is first asked for.
+pub(crate) fn events(py: Python<'_>, events: Vec<arcp_bridge::JobEvent>) -> PyResult<Bound<'_, PyList>> {
+    static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    static NEW: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let class = CLASS.import(py, "arcp.events", "JobEvent")?;
+    // Past `__init__`, which is for events that are made by hand.
+    let new = NEW.get_or_try_init(py, || class.getattr("__new__").map(Bound::unbind))?.bind(py);
+    let (kind, body, ts) = (intern!(py, "kind"), intern!(py, "body"), intern!(py, "ts"));
+    let made = events.into_iter().map(|event| {
+        let data = Bound::new(py, EventData::new(event))?;
+        let made = new.call1((class,))?;
+        let members = made.cast::<PyDict>()?;
+        members.set_item(kind, data.get().kind(py))?;
+        members.set_item(body, &data)?;
+        members.set_item(ts, data.get().ts(py))?;
+        made.setattr(intern!(py, "_data"), data)?;
+        Ok(made)
+    });
+    PyList::new(py, made.collect::<PyResult<Vec<_>>>()?)
+}
+
+impl EventData {
     pub(crate) fn new(event: arcp_bridge::JobEvent) -> Self {
-        JobEvent { event, body: PyOnceLock::new() }
+        EventData { event, value: PyOnceLock::new() }
     }
 
     pub(crate) fn bridge(&self) -> &arcp_bridge::JobEvent {
         &self.event
-    }
-
-    /// The body as it came. What Python cannot hold, such as a number of thousands of digits, stays text.
-    fn value<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, PyAny>> {
-        let read = || {
-            let text = self.event.body();
-            let value = match json::decode(py, text) {
-                Ok(value) => value,
-                Err(error) if error.is_instance_of::<PyValueError>(py) => PyString::new(py, text).into_any(),
-                Err(error) if error.is_instance_of::<PyRecursionError>(py) => PyString::new(py, text).into_any(),
-                Err(error) => return Err(error),
-            };
-            let Ok(plain) = value.cast::<PyDict>() else { return Ok(value.unbind()) };
-            Ok(self.class(py)?.call1((plain,))?.unbind())
-        };
-        Ok(self.body.get_or_try_init(py, read)?.bind(py))
     }
 
     /// What a body of this kind is, if it is an object.
@@ -59,33 +61,14 @@ impl JobEvent {
             None => Ok(OTHER.import(py, "arcp.events", "VendorBody")?.clone()),
         }
     }
-
-    fn member<'py>(&self, py: Python<'py>, key: &str) -> PyResult<Option<Bound<'py, PyAny>>> {
-        Ok(Some(match key {
-            "kind" => self.kind(py).into_any(),
-            "body" => self.value(py)?.clone(),
-            "ts" => self.ts(py).into_any(),
-            _ => return Ok(None),
-        }))
-    }
-
-    fn dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let dict = PyDict::new(py);
-        for key in KEYS {
-            dict.set_item(key, self.member(py, key)?)?;
-        }
-        Ok(dict)
-    }
 }
 
 #[pymethods]
-impl JobEvent {
-    /// One made by hand, for tests and for a copy from elsewhere.
+impl EventData {
     #[new]
-    #[pyo3(signature = (kind, body, ts, event_seq = 0))]
     fn make(kind: String, body: &Bound<'_, PyAny>, ts: String, event_seq: u64) -> PyResult<Self> {
         let body = json::encode(body, "body")?;
-        Ok(JobEvent::new(arcp_bridge::JobEvent {
+        Ok(EventData::new(arcp_bridge::JobEvent {
             event_seq,
             position: event_seq,
             kind: kind.into(),
@@ -94,12 +77,6 @@ impl JobEvent {
         }))
     }
 
-    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyType>, Bound<'py, PyAny>)> {
-        let (py, event) = (slf.py(), slf.get());
-        let arguments = (event.kind(py), event.value(py)?, event.ts(py), event.event_seq());
-        Ok((slf.get_type(), arguments.into_bound_py_any(py)?))
-    }
-    /// `log`, `progress`, ... or a vendor's kind.
     #[getter]
     fn kind<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
         match self.event.kind() {
@@ -114,24 +91,27 @@ impl JobEvent {
         }
     }
 
-    /// When the agent made it, RFC 3339 in UTC.
     #[getter]
     fn ts<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
         PyString::new(py, self.event.ts())
     }
 
-    /// What the kind carries. The same object every time; of a known kind always a dict with attributes, an empty one
-    /// where a peer sent no object, so that looking into it never fails.
+    /// The body as it came, the same object every time. What Python cannot hold, such as a number of thousands of digits,
+    /// stays text.
     #[getter]
-    fn body<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let value = self.value(py)?;
-        if value.is_instance_of::<PyDict>() {
-            return Ok(value.clone());
-        }
-        match bodies(py)?.get_item(self.kind(py))? {
-            Some(class) => class.call0(),
-            None => Ok(value.clone()),
-        }
+    fn value<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, PyAny>> {
+        let read = || {
+            let text = self.event.body();
+            let value = match json::decode(py, text) {
+                Ok(value) => value,
+                Err(error) if error.is_instance_of::<PyValueError>(py) => PyString::new(py, text).into_any(),
+                Err(error) if error.is_instance_of::<PyRecursionError>(py) => PyString::new(py, text).into_any(),
+                Err(error) => return Err(error),
+            };
+            let Ok(plain) = value.cast::<PyDict>() else { return Ok(value.unbind()) };
+            Ok(self.class(py)?.call1((plain,))?.unbind())
+        };
+        Ok(self.value.get_or_try_init(py, read)?.bind(py))
     }
 
     /// The event as one JSON object, without a look into its body.
@@ -140,66 +120,8 @@ impl JobEvent {
         Ok(format!("{{\"kind\":{kind},\"body\":{},\"ts\":{ts}}}", self.event.body()))
     }
 
-    /// Its number in the session; not part of the mapping.
     #[getter]
     fn event_seq(&self) -> u64 {
         self.event.event_seq
-    }
-
-    fn __getitem__<'py>(&self, py: Python<'py>, key: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        let name = key.cast::<PyString>().ok().and_then(|name| name.to_str().ok());
-        let member = name.map_or(Ok(None), |name| self.member(py, name))?;
-        member.ok_or_else(|| PyKeyError::new_err(key.unbind()))
-    }
-
-    /// As of a dict.
-    #[pyo3(signature = (key, default = None))]
-    fn get<'py>(
-        &self,
-        py: Python<'py>,
-        key: &str,
-        default: Option<Bound<'py, PyAny>>,
-    ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        Ok(self.member(py, key)?.or(default))
-    }
-
-    fn __contains__(&self, key: &Bound<'_, PyAny>) -> bool {
-        key.cast::<PyString>().is_ok_and(|key| key.to_str().is_ok_and(|key| KEYS.contains(&key)))
-    }
-
-    fn __len__(&self) -> usize {
-        KEYS.len()
-    }
-
-    fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyIterator>> {
-        KEYS.into_bound_py_any(py)?.try_iter()
-    }
-
-    /// As of a dict.
-    fn keys<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.dict(py)?.call_method0("keys")
-    }
-
-    /// As of a dict.
-    fn values<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.dict(py)?.call_method0("values")
-    }
-
-    /// As of a dict.
-    fn items<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.dict(py)?.call_method0("items")
-    }
-
-    fn __eq__<'py>(&self, py: Python<'py>, other: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        let Ok(other) = other.cast::<PyMapping>() else {
-            return Ok(py.NotImplemented().into_bound(py));
-        };
-        let theirs = PyDict::new(py);
-        theirs.update(other)?;
-        self.dict(py)?.eq(theirs)?.into_bound_py_any(py)
-    }
-
-    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
-        Ok(self.dict(py)?.repr()?.to_string())
     }
 }

@@ -31,7 +31,7 @@ mod _native {
     #[pymodule_export]
     use crate::core::{after_fork, shutdown};
     #[pymodule_export]
-    use crate::event::JobEvent;
+    use crate::event::EventData;
     #[pymodule_export]
     use crate::json::encode;
     #[pymodule_export]

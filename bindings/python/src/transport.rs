@@ -44,16 +44,22 @@ impl TransportHandle {
         Ok(TransportHandle::new(Arc::new(transport)))
     }
 
-    /// A transport whose messages the caller carries itself.
+    /// A transport whose messages the caller carries itself; `private` where secrets may travel over it.
     #[staticmethod]
-    fn foreign() -> (Self, Frames) {
-        let (transport, frames) = arcp_bridge::TransportHandle::foreign();
+    fn foreign(private: bool) -> (Self, Frames) {
+        let (transport, frames) = arcp_bridge::TransportHandle::foreign(private);
         (TransportHandle::new(Arc::new(transport)), Frames(Local::new(frames)))
     }
 
     #[getter]
     fn is_used(&self, py: Python<'_>) -> PyResult<bool> {
         Ok(self.bridge(py)?.is_used())
+    }
+
+    /// Whether secrets may travel over it.
+    #[getter]
+    fn is_private(&self, py: Python<'_>) -> PyResult<bool> {
+        Ok(self.bridge(py)?.is_private())
     }
 
     fn close(&self, py: Python<'_>) -> PyResult<()> {

@@ -14,7 +14,7 @@ pub use arcp_engine::transport::{
 };
 pub use arcp_engine::{
     Agent, AgentFuture, AskedPolicy, AuditFile, AuditLog, AuditSink, ChainVerifier, ChildHandle, Client,
-    ConnectionState, DecideFuture, Delegate, Error, EventQueue, HostedAgent, HostedJob, JobContext, JobHandle, PendingSubmit, ResultWait, SubmitCall, JwksOptions, JwtKey, JwtOptions,
+    ConnectionState, DecideFuture, Delegate, Error, EventQueue, HostedAgent, HostedJob, JobContext, JobHandle, PendingSubmit, ResultWait, SubmitCall, SubmitTrace, JwksOptions, JwtKey, JwtOptions,
     JwtVerifier, ListenOptions, Listener, Mirror, Mirrored, Monitor, Observed, ResultData, ResultWriter, Runtime,
     SessionView, StaticBearerVerifier, Subscription, Token, TokenSource, TransportError, Verifier, VerifierError,
     VerifyFuture, Written,

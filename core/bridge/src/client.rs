@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use arcp::message::{JobFilter, JobStatus, ListJobs, Resume, Welcome};
 use arcp::{
-    Error, JobHandle, LeaseConstraints, RawJson, Submit, SubmitCall, Subscribe, Timestamp, Token, TokenSource,
+    Error, JobHandle, LeaseConstraints, RawJson, Submit, SubmitCall, SubmitTrace, Subscribe, Timestamp, Token, TokenSource,
+    TraceContext,
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -42,6 +43,10 @@ struct SubmitRequest<'a> {
     parent_job_id: Option<String>,
     #[serde(default)]
     trace_id: Option<String>,
+    #[serde(default)]
+    traceparent: Option<String>,
+    #[serde(default)]
+    tracestate: Option<String>,
 }
 
 /// A subscribe as hosts write it.
@@ -254,7 +259,8 @@ impl Client {
     }
 
     /// Submits a job; completes with [`Value::Job`] once it is accepted. `request` is JSON with `agent` and, optionally,
-    /// `input`, `lease_request`, `expires_at`, `idempotency_key`, `max_runtime_sec`, `parent_job_id`, `trace_id`.
+    /// `input`, `lease_request`, `expires_at`, `idempotency_key`, `max_runtime_sec`, `parent_job_id`, `trace_id`; or,
+    /// instead of the last, `traceparent` and `tracestate`, which ride along and are left out when malformed.
     ///
     /// # Errors
     /// At once for a request that cannot be read; else through the port.
@@ -282,7 +288,13 @@ impl Client {
             parent_job_id: request.parent_job_id,
             delegate_id: None,
         };
-        self.defer_submit(port, call, submit, request.trace_id)
+        let parent = request.traceparent.filter(|_| request.trace_id.is_none());
+        let context = parent.and_then(|parent| TraceContext::parse(&parent, request.tracestate.as_deref()));
+        let trace = match context {
+            Some(context) => Some(SubmitTrace::Context(context)),
+            None => request.trace_id.map(SubmitTrace::Id),
+        };
+        self.defer_submit(port, call, submit, trace)
     }
 
     /// As [`Client::submit_soon`], for a job that has nothing but an agent and an input, which is JSON text.
@@ -308,7 +320,7 @@ impl Client {
         port: &Port,
         call: u64,
         submit: Submit,
-        trace_id: Option<String>,
+        trace: Option<SubmitTrace>,
     ) -> Result<bool, ErrorInfo> {
         self.core.handle()?;
         let told = port.clone();
@@ -316,7 +328,7 @@ impl Client {
             let outcome = outcome.map_err(ErrorInfo::from);
             told.complete(call, outcome.map(|job| Value::Job(Arc::new(JobView::submitted(job)))));
         });
-        let submit = Box::new(SubmitCall { submit, trace_id, then });
+        let submit = Box::new(SubmitCall { submit, trace, then });
         Ok(port.defer(Deferred::Submit { call, client: self.client.clone(), submit }))
     }
 

@@ -22,6 +22,7 @@ use crate::port::{Port, Value};
 pub struct TransportHandle {
     transport: Mutex<Option<Box<dyn Transport>>>,
     cut: Arc<Cut>,
+    private: bool,
 }
 
 /// Cuts a transport that is in use: its user sees the end of the connection.
@@ -88,6 +89,38 @@ impl Transport for Used {
     }
 }
 
+/// A transport the host carries, and what it says of it.
+struct Carried {
+    ends: MemoryTransport,
+    private: bool,
+}
+
+impl Transport for Carried {
+    fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Received, TransportError>>> {
+        self.ends.poll_recv(cx)
+    }
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), TransportError>> {
+        self.ends.poll_ready(cx)
+    }
+
+    fn start_send(&mut self, frame: Bytes) -> Result<(), TransportError> {
+        self.ends.start_send(frame)
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), TransportError>> {
+        self.ends.poll_flush(cx)
+    }
+
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.ends.poll_close(cx)
+    }
+
+    fn is_private(&self) -> bool {
+        self.private
+    }
+}
+
 /// Connects a transport in use anew, until the host closes it.
 struct ReopenUsed {
     reopener: Arc<dyn Reopen>,
@@ -109,7 +142,8 @@ impl Reopen for ReopenUsed {
 
 impl TransportHandle {
     fn new(transport: impl Transport) -> Self {
-        TransportHandle { transport: Mutex::new(Some(Box::new(transport))), cut: Arc::default() }
+        let private = transport.is_private();
+        TransportHandle { transport: Mutex::new(Some(Box::new(transport))), cut: Arc::default(), private }
     }
 
     /// Connects a WebSocket; completes with [`Value::Transport`].
@@ -148,10 +182,16 @@ impl TransportHandle {
         Ok(TransportHandle::new(StdioTransport::from_std_streams(max_line_bytes)))
     }
 
-    /// A transport whose messages the host carries itself: what is sent on one side is received on the other.
-    pub fn foreign() -> (TransportHandle, Frames) {
+    /// A transport whose messages the host carries itself: what is sent on one side is received on the other. `private`
+    /// is the host's word that secrets may travel over it (R-9.8.2.11).
+    pub fn foreign(private: bool) -> (TransportHandle, Frames) {
         let (ours, theirs) = pair_memory_transports();
-        (TransportHandle::new(ours), Frames::new(theirs))
+        (TransportHandle::new(Carried { ends: ours, private }), Frames::new(theirs))
+    }
+
+    /// Whether it was encrypted, or within this machine, when it was made.
+    pub fn is_private(&self) -> bool {
+        self.private
     }
 
     /// Whether a client, runtime or [`Frames`] has taken it.

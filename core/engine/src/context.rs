@@ -138,10 +138,10 @@ impl JobContext {
         self.shared.peek(|machine| {
             let (_, session) = machine.session_of_job(self.job)?;
             let config = machine.config();
-            let heartbeat = config.heartbeat_interval.filter(|_| session.features().has(Feature::Heartbeat));
+            let heartbeat = config.heartbeat_interval.filter(|_| session.has(Feature::Heartbeat));
             Some(SessionView {
                 scopes: Arc::clone(session.scopes()),
-                features: session.features().names().to_vec(),
+                features: session.features().to_vec(),
                 heartbeat_interval: heartbeat,
                 resume_window: config.resume_window,
                 accepted_at: session.accepted_at(),

@@ -39,7 +39,7 @@ pub use agent::{Agent, AgentFuture};
 pub use asked_policy::{AskedPolicy, DecideFuture};
 pub use audit::{AuditFile, AuditLog, AuditSink, MAX_WAITING as MAX_WAITING_AUDIT_ENTRIES};
 pub use client::Client;
-pub use submitting::{PendingSubmit, SubmitCall, Told};
+pub use submitting::{PendingSubmit, SubmitCall, SubmitTrace, Told};
 pub use context::{JobContext, SessionView};
 pub use delegation::{ChildHandle, Delegate};
 pub use error::{Error, TransportError};

@@ -4,6 +4,7 @@ use std::sync::{Arc, Weak};
 
 use arcp_proto::machine::client::Ticket;
 use arcp_proto::message::{JobResult, Submit};
+use arcp_proto::trace::TraceContext;
 
 use crate::client::{Client, too_many};
 use crate::error::Error;
@@ -18,10 +19,18 @@ pub type Told<T> = Box<dyn FnOnce(Result<T, Error>) + Send>;
 pub struct SubmitCall {
     /// What is submitted.
     pub submit: Submit,
-    /// 32 hex digits or a whole `traceparent`.
-    pub trace_id: Option<String>,
+    /// The trace it is to be a part of; a new one when `None`.
+    pub trace: Option<SubmitTrace>,
     /// Told what [`Client::submit`] gives.
     pub then: Told<JobHandle>,
+}
+
+/// The trace of a submit.
+pub enum SubmitTrace {
+    /// 32 hex digits or a whole `traceparent`, as for [`Client::submit`].
+    Id(String),
+    /// It rides along for the agent, as for [`Client::submit_traced`].
+    Context(TraceContext),
 }
 
 /// A submit that was sent and not answered yet. Dropped, it goes on.
@@ -54,7 +63,7 @@ impl Client {
         let mut failed = Vec::new();
         let sent = self.shared.act_on_core(|core, now| {
             let mut sent = Vec::with_capacity(calls.len());
-            for SubmitCall { submit, trace_id, then } in calls {
+            for SubmitCall { submit, trace, then } in calls {
                 // Under the lock: whoever ends the session answers what is registered by then.
                 let refused = match self.shared.open() {
                     Ok(()) if core.machine.has_room() => None,
@@ -66,7 +75,11 @@ impl Client {
                     sent.push(None);
                     continue;
                 }
-                let ticket = core.machine.submit(now, &submit, trace_id.as_deref());
+                let ticket = match &trace {
+                    Some(SubmitTrace::Context(context)) => core.machine.submit_traced(now, &submit, context),
+                    Some(SubmitTrace::Id(id)) => core.machine.submit(now, &submit, Some(id)),
+                    None => core.machine.submit(now, &submit, None),
+                };
                 let client = self.clone();
                 let answered = move |answer| match answer {
                     Answer::Failed(error) => then(Err(error)),

@@ -9,5 +9,12 @@ class Payload(BaseModel):
     What was wrong with a value is said by its name and not by the value, which may be secret.
     """
 
-    # Built when first used, so that importing the package stays cheap.
-    model_config = ConfigDict(extra="allow", populate_by_name=True, hide_input_in_errors=True, defer_build=True)
+    model_config = ConfigDict(
+        extra="allow",
+        populate_by_name=True,
+        hide_input_in_errors=True,
+        # Built when first used, so that importing the package stays cheap.
+        defer_build=True,
+        # `model_use` is a member's name.
+        protected_namespaces=(),
+    )

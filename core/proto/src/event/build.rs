@@ -47,12 +47,14 @@ pub fn tool_result(call_id: &str, outcome: Result<Option<&RawJson>, &Error>) -> 
 }
 
 /// `delegate`: `lease_request` is an object of lists, `lease_constraints` an object with `expires_at` (D-131).
+/// `child_job_id` is what the child's job will be called, if it is granted.
 pub fn delegate(
     delegate_id: &str,
     agent: &str,
     input: &RawJson,
     lease_request: &RawJson,
     lease_constraints: Option<&RawJson>,
+    child_job_id: Option<&str>,
 ) -> Result<RawJson, Error> {
     let mut body = ObjectWriter::new();
     body.text("delegate_id", not_empty("delegate_id", delegate_id)?);
@@ -60,6 +62,7 @@ pub fn delegate(
     body.json("input", input.get());
     body.opt_json("lease_request", object("lease_request", Some(lease_request))?);
     body.opt_json("lease_constraints", object("lease_constraints", lease_constraints)?);
+    body.opt_text("child_job_id", child_job_id);
     let body = body.finish()?;
     super::check_emitted("delegate", &body)?;
     Ok(body)

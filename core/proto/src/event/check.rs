@@ -88,6 +88,12 @@ fn tool_result(fields: &Fields<'_>) -> Result<(), Error> {
 }
 
 fn delegate(fields: &Fields<'_>) -> Result<(), Error> {
+    if fields.value("delegate_id").is_none()
+        && fields.opt_non_empty("child_job_id", "the id of the child's job")?.is_some()
+    {
+        // It tells of a job its agent has submitted by other means, and asks for none.
+        return fields.non_empty("agent", "\"name\" or \"name@version\"").map(drop);
+    }
     fields.non_empty("delegate_id", "an id for this delegation")?;
     fields.non_empty("agent", "\"name\" or \"name@version\"")?;
     if let Some(lease) = fields.opt_object("lease_request")? {

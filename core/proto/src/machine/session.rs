@@ -203,9 +203,14 @@ impl Session {
         self.accepted_at
     }
 
-    /// What was negotiated.
-    pub fn features(&self) -> &FeatureSet {
-        &self.features
+    /// What was negotiated, in the client's order.
+    pub fn features(&self) -> &[String] {
+        self.features.names()
+    }
+
+    /// Whether this feature was negotiated.
+    pub fn has(&self, feature: Feature) -> bool {
+        self.features.has(feature)
     }
 
     /// The highest number issued.

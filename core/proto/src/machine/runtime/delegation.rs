@@ -59,6 +59,7 @@ impl RuntimeMachine {
             Some(delegate_id) => delegate_id.clone(),
             None => format!("d_{}", self.ids.ulid(now.wall)),
         };
+        let child = self.ids.job_id(now.wall);
         let constraints = delegation.lease_constraints.as_ref().map(RawJson::from_serialize).transpose()?;
         let body = event::delegate(
             &delegate_id,
@@ -66,21 +67,29 @@ impl RuntimeMachine {
             &delegation.input,
             &delegation.lease_request,
             constraints.as_ref(),
+            // So that who sees the event can follow the child from its beginning.
+            Some(&child),
         )?;
         if !self.takes_event(parent, &body)? {
             return Err(has_ended());
         }
-        self.announce_and_grant(now, parent, delegation, delegate_id, &body)
+        self.announce_and_grant(now, parent, delegation, delegate_id, Some(child), &body)
     }
 
     /// The same for an agent that writes the event itself.
     pub(super) fn emit_delegate(&mut self, now: Now, parent: JobKey, body: &RawJson) -> Result<(), Error> {
-        let EventBody::Delegate {
-            delegate_id: Some(delegate_id), agent, input, lease_request, lease_constraints, ..
-        } = EventBody::read("delegate", body.as_raw())
-        else {
-            return Err(Error::invalid("delegate needs delegate_id and agent"));
-        };
+        let (delegate_id, agent, input, lease_request, lease_constraints) =
+            match EventBody::read("delegate", body.as_raw()) {
+                EventBody::Delegate {
+                    delegate_id: Some(id), agent, input, lease_request, lease_constraints, ..
+                } => (id, agent, input, lease_request, lease_constraints),
+                // Tells of a job its agent has submitted by other means.
+                EventBody::Delegate { child_job_id: Some(_), .. } => {
+                    self.append_event(now, parent, "delegate", None, body);
+                    return Ok(());
+                }
+                _ => return Err(Error::invalid("delegate needs delegate_id and agent")),
+            };
         let expires_at = match lease_constraints {
             Some(constraints) => Fields::read("lease_constraints", constraints)?.opt_str("expires_at", "")?,
             None => None,
@@ -93,7 +102,7 @@ impl RuntimeMachine {
             delegate_id: None,
             detached: false,
         };
-        self.announce_and_grant(now, parent, &delegation, delegate_id.into_owned(), body).map(drop)
+        self.announce_and_grant(now, parent, &delegation, delegate_id.into_owned(), None, body).map(drop)
     }
 
     /// Makes a child give way, as its parent's agent may; nothing happens when it has ended.
@@ -107,6 +116,7 @@ impl RuntimeMachine {
         parent: JobKey,
         delegation: &Delegation,
         delegate_id: String,
+        child: Option<String>,
         body: &RawJson,
     ) -> Result<Delegated, Error> {
         if self.has_living_child(parent, &delegate_id) {
@@ -114,7 +124,7 @@ impl RuntimeMachine {
             return Err(Error::invalid(message));
         }
         self.append_event(now, parent, "delegate", None, body);
-        self.grant(now, parent, delegation, &delegate_id).or_else(|error| {
+        self.grant(now, parent, delegation, &delegate_id, child).or_else(|error| {
             let refusal = event::tool_result(&delegate_id, Err(&error))?;
             self.append_event(now, parent, "tool_result", None, &refusal);
             Err(error)
@@ -132,6 +142,7 @@ impl RuntimeMachine {
         parent: JobKey,
         delegation: &Delegation,
         delegate_id: &str,
+        child: Option<String>,
     ) -> Result<Delegated, Error> {
         // The name alone, and before anything tells which agents there are.
         let name = delegation.agent.split_once('@').map_or(&*delegation.agent, |(name, _)| name);
@@ -150,6 +161,7 @@ impl RuntimeMachine {
             max_runtime_sec: None,
             parent: Some(parent),
             delegate_id: Some(delegate_id),
+            job_id: child,
         };
         if self.delegated >= self.config.max_delegated_jobs {
             let cap = self.config.max_delegated_jobs;

@@ -341,11 +341,6 @@ impl RuntimeMachine {
         self.session_of_job(job).map(|(_, session)| (session.event_seq, session.acked))
     }
 
-    /// What a job's submitting session negotiated, in the client's order.
-    pub fn session_features(&self, job: JobKey) -> Option<Vec<String>> {
-        self.session_of_job(job).map(|(_, session)| session.features().names().to_vec())
-    }
-
     /// Current counters of a job's budget as a JSON object.
     pub fn budget_json(&self, job: JobKey) -> Option<RawJson> {
         self.jobs.get(&job)?.budget_json()

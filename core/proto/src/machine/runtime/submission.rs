@@ -36,6 +36,8 @@ pub(super) struct Order<'a> {
     /// The delegating job, whose lease and counters bound this one.
     pub(super) parent: Option<JobKey>,
     pub(super) delegate_id: Option<&'a str>,
+    /// What it is called, where somebody was told already.
+    pub(super) job_id: Option<String>,
 }
 
 impl RuntimeMachine {
@@ -151,6 +153,7 @@ impl RuntimeMachine {
             max_runtime_sec: submit.max_runtime_sec,
             parent,
             delegate_id: submit.delegate_id.as_deref().filter(|_| parent.is_some()),
+            job_id: None,
         };
         let job = self.make_job(now, order)?;
         let taken = self.running + self.waiting.len() + self.credentials.pending();
@@ -189,7 +192,7 @@ impl RuntimeMachine {
             ..Family::default()
         };
         let start = JobStart {
-            job_id: self.ids.job_id(now.wall).into(),
+            job_id: order.job_id.unwrap_or_else(|| self.ids.job_id(now.wall)).into(),
             session_id: order.session_id,
             principal: order.principal,
             agent,

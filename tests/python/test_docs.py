@@ -1,0 +1,154 @@
+"""Every block of Python in the guides, `docs/python` and `docs/03-features`, is run.
+
+After ```python stands how:
+
+    (nothing)  as a script in a folder of its own; a block ```output right behind it is what it prints
+    fragment   it is only compiled
+    pytest     as a file of tests
+    app        it makes `app`, an ASGI application, which is served; `echo` is run at /arcp with the token `tok`
+    server     as a script that serves on port 7777, where `echo` is run with the token `tok`
+
+Scripts find `cert.pem` and `key.pem`, a certificate of `localhost`, and `ca.pem`, its authority, in their folder.
+A block that speaks to ws://127.0.0.1:7777/arcp, and is no server, speaks to a runtime with `echo` and the token `tok`.
+"""
+
+import ast
+import json
+import re
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from subprocess import PIPE
+
+import pytest
+
+import arcp
+import arcp.sync
+from arcp.runtime import StaticBearerVerifier
+from arcp.testing import make_runtime, serve_in_thread
+
+DOCS = Path(__file__).parents[2] / "docs"
+PAGES = sorted(page for folder in ("python", "03-features") for page in (DOCS / folder).rglob("*.md"))
+TLS = Path(__file__).parent / "tls"
+URL = "ws://127.0.0.1:7777/arcp"
+BOUND_SEC = 60
+
+_FENCE = re.compile(
+    r"^```python[ \t]*(\w*)[ \t]*\n(.*?)^```[ \t]*\n(?:\s*^```output\n(.*?)^```)?", re.DOTALL | re.MULTILINE
+)
+_SHELL = re.compile(r"^```sh\n(.*?)^```", re.DOTALL | re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Block:
+    name: str
+    how: str
+    source: str
+    output: str | None
+
+
+def blocks() -> Iterator[Block]:
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for found in _FENCE.finditer(text):
+            line = text.count("\n", 0, found.start()) + 1
+            yield Block(f"{page.relative_to(DOCS)}:{line}", found[1], found[2], found[3])
+
+
+BLOCKS = list(blocks())
+
+
+def test_every_block_was_found() -> None:
+    opened = sum(page.read_text(encoding="utf-8").count("```python") for page in PAGES)
+    assert len(BLOCKS) == opened > 0
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.name)
+def test_a_block_does_what_it_says(block: Block, tmp_path: Path) -> None:
+    match block.how:
+        case "":
+            script(block, tmp_path)
+        case "fragment":
+            compile(block.source, block.name, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        case "pytest":
+            (tmp_path / "test_block.py").write_text(block.source)
+            plugins = ["-p", "no:arcp", "-p", "arcp.pytest_plugin", "-p", "no:cacheprovider"]
+            python(tmp_path, "-m", "pytest", "-q", "-W", "error", *plugins, "test_block.py")
+        case "app":
+            (tmp_path / "block.py").write_text(block.source)
+            echoes(tmp_path, "-m", "uvicorn", "block:app", "--ws", "wsproto", "--port")
+        case "server":
+            (tmp_path / "block.py").write_text("import sys\n" + block.source.replace("7777", "int(sys.argv[1])"))
+            echoes(tmp_path, "block.py")
+        case other:
+            pytest.fail(f"{block.name}: no way to run ```python {other}")
+
+
+def script(block: Block, folder: Path) -> None:
+    runtime = make_runtime(bearer=StaticBearerVerifier({"tok": "me@example.com"}))
+    runtime.register_agent("echo", lambda inp, ctx: {"echoed": inp})
+    with serve_in_thread(runtime) as served:
+        (folder / "block.py").write_text(block.source.replace(URL, served.url))
+        for pem in TLS.glob("*.pem"):
+            shutil.copy(pem, folder)
+        output = python(folder, "-W", "error", "block.py")
+    if block.output is not None:
+        assert output == block.output
+
+
+def python(folder: Path, *arguments: str) -> str:
+    done = subprocess.run([sys.executable, *arguments], cwd=folder, capture_output=True, text=True, timeout=BOUND_SEC)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
+    return done.stdout
+
+
+def echoes(folder: Path, *arguments: str) -> None:
+    """Starts a program with a free port as its last argument, and runs `echo` there."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    process = subprocess.Popen([sys.executable, *arguments, str(port)], cwd=folder, stderr=subprocess.PIPE, text=True)
+    try:
+        while True:
+            assert process.poll() is None, process.communicate()[1]
+            try:
+                value = arcp.sync.run(
+                    "echo", {"hi": 1}, url=URL.replace("7777", str(port)), token="tok", timeout=BOUND_SEC
+                )
+                break
+            except arcp.ConnectionError:
+                # It does not listen yet, and tells nobody when it does.
+                time.sleep(0.05)
+        assert value == {"echoed": {"hi": 1}}
+    finally:
+        process.terminate()
+        process.communicate(timeout=BOUND_SEC)
+
+
+def test_the_commands_of_the_quickstart(tmp_path: Path) -> None:
+    """The two lines of the program, with a free port; the module is the block above them."""
+    text = (DOCS / "python/quickstart.md").read_text(encoding="utf-8")
+    commands = [
+        shlex.split(line) for block in _SHELL.findall(text) for line in block.splitlines() if line.startswith("arcp ")
+    ]
+    assert [command[1] for command in commands] == ["serve", "submit"]
+    (module,) = (block.source for block in BLOCKS if block.source.startswith("# agents.py\n"))
+    (tmp_path / "agents.py").write_text(module)
+    serve, submit = ([sys.executable, "-m", "arcp", *command[1:]] for command in commands)
+    serve[serve.index("7777")] = "0"
+    server = subprocess.Popen([*serve, "--output", "json"], cwd=tmp_path, text=True, stdout=PIPE, stderr=PIPE)
+    try:
+        assert server.stdout is not None
+        line = server.stdout.readline()
+        assert line, server.communicate(timeout=BOUND_SEC)
+        submit[submit.index(URL)] = json.loads(line)["listening"]["url"]
+        done = subprocess.run(submit, capture_output=True, text=True, timeout=BOUND_SEC, check=True)
+        assert json.loads(done.stdout)["result"] == {"echoed": {"hi": 1}}
+    finally:
+        server.terminate()
+        server.communicate(timeout=BOUND_SEC)
