@@ -140,11 +140,15 @@ class Port:
 _ports: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Port] = weakref.WeakKeyDictionary()
 
 
-class _Recent(threading.local):
-    """The loop that this thread ran last, and its port: looking that up costs more than a call."""
+def _nothing() -> None:
+    return None
 
-    loop: Callable[[], asyncio.AbstractEventLoop | None] = staticmethod(lambda: None)
-    port: Port
+
+class _Recent(threading.local):
+    """The loop that this thread ran last, and its port: looking that up costs more than a call. Keeps neither alive."""
+
+    loop: Callable[[], asyncio.AbstractEventLoop | None] = staticmethod(_nothing)
+    port: Callable[[], Port | None] = staticmethod(_nothing)
 
 
 _recent = _Recent()
@@ -153,21 +157,21 @@ _recent = _Recent()
 def port() -> Port:
     """The running loop's port, made on first use."""
     loop = asyncio.get_running_loop()
-    if _recent.loop() is loop:
-        return _recent.port
+    if _recent.loop() is loop and (recent := _recent.port()) is not None:
+        return recent
     found = _ports.get(loop)
     if found is None:
         found = _ports[loop] = Port()
         found.adopt(loop)
         _native.log_to(found.native, logger.getEffectiveLevel())
-    _recent.loop, _recent.port = weakref.ref(loop), found
+    _recent.loop, _recent.port = weakref.ref(loop), weakref.ref(found)
     return found
 
 
 def _after_fork() -> None:
     _native.after_fork()
     _ports.clear()
-    _recent.loop = lambda: None
+    _recent.loop = _nothing
 
 
 atexit.register(_native.shutdown, 2.0)

@@ -169,8 +169,8 @@ impl Port {
         let mut queue = self.inner.queue.lock();
         if queue.closed {
             drop(queue);
-            // The loop that would flush is gone, and an answer counts nevertheless.
-            send(vec![deferred], |_| true, |_, _| {});
+            // The loop that would flush is gone: nobody waits for a submit, and an answer counts nevertheless.
+            send(vec![deferred], |_| false, |_, _| {});
             return false;
         }
         if let Deferred::Submit { call, .. } = &deferred {
