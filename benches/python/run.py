@@ -113,7 +113,9 @@ def main() -> None:
     parser.add_argument("words", nargs="*", help="only rows with one of these words in their names")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--write", action="store_true", help="write the table into README.md too")
-    parser.add_argument("--environments", type=Path, help="a folder to make the environments in, or to find them in again")
+    parser.add_argument(
+        "--environments", type=Path, help="a folder to make the environments in, or to find them in again"
+    )
     options = parser.parse_args()
     if options.write and options.words:
         parser.error("--write wants all rows; leave the words out")

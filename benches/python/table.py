@@ -45,7 +45,9 @@ def show(figure: float | None, unit: str) -> str:
         return ""
     if unit == "/s":
         return f"{figure / 1000:.0f} k/s" if figure >= 10_000 else f"{figure / 1000:.2f} k/s"
-    return f"{figure:.2f} {unit}" if figure < 10 else f"{figure:.0f} {unit}" if figure >= 100 else f"{figure:.1f} {unit}"
+    return (
+        f"{figure:.2f} {unit}" if figure < 10 else f"{figure:.0f} {unit}" if figure >= 100 else f"{figure:.1f} {unit}"
+    )
 
 
 def ratio(ours: float | None, theirs: float | None) -> str:
