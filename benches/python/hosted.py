@@ -1,4 +1,4 @@
-"""A runtime with the agents the rows need, in either package; the path of a database as the argument makes it durable."""
+"""A runtime with the agents the rows need, in either package; durable with the path of a database as its argument."""
 
 import asyncio
 import inspect

@@ -3,9 +3,8 @@
 import contextlib
 import os
 import subprocess
-import sys
 import venv
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,14 +23,13 @@ def install(folder: Path) -> dict[str, Package]:
     return {"ours": _install(folder / "ours", _build), "theirs": _install(folder / "theirs", _download)}
 
 
-def _install(folder: Path, fetch: object) -> Package:
+def _install(folder: Path, fetch: Callable[[Path, Path], None]) -> Package:
     python = folder / "bin" / "python"
     done = folder / "installed"
     if not done.exists():
         venv.create(folder, with_pip=True, clear=True)
         wheels = folder / "wheel"
         wheels.mkdir()
-        assert callable(fetch)
         fetch(python, wheels)
         _run(python, "-m", "pip", "install", "--quiet", *wheels.iterdir())
         done.touch()
@@ -83,9 +81,3 @@ def figure(python: Path, script: Path, *arguments: str, patience: float = 300) -
     if done.returncode != 0:
         raise RuntimeError(done.stderr or f"{script.name} ended with {done.returncode}")
     return float(done.stdout)
-
-
-__all__ = ["PUBLISHED", "Package", "clean", "figure", "hosted", "install"]
-
-if __name__ == "__main__":
-    sys.exit("run run.py")

@@ -74,7 +74,7 @@ async def serve() -> None:
         runtime=RuntimeInfo(name="scale", version="1"),
         bearer=StaticBearerVerifier(TOKENS),
         max_concurrent_jobs=1000,
-        # What has ended is soon forgotten, so that what is left can be compared; six windows of idling end a connection.
+        # What has ended is soon forgotten, so that what is left can be compared. Six idle windows end a connection.
         resume_window_sec=1,
         retention_sec=1,
     )
