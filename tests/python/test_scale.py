@@ -53,8 +53,8 @@ def test_a_long_job_that_is_read_slowly_fills_neither_process() -> None:
         seen = ask("read_slowly", url=url, server=server, events=events)
     assert seen["read"] == events
     assert seen["lagged"] >= 1, "the reader was not slow enough to see anything"
-    # At most 100 000 events and 64 MiB wait for a connection, its emitter waits at half of that (D-20), and a
-    # client holds what its runtime lets be unacknowledged.
+    # At most 100 000 events and 64 MiB wait for a connection, its emitter waits at half of that (D-20), and
+    # a client holds what its runtime lets be unacknowledged.
     assert seen["grew"]["server"] < 96 * MIB, seen
     assert seen["grew"]["client"] < 96 * MIB, seen
 
