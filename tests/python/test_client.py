@@ -48,7 +48,7 @@ def test_an_event_behaves_like_a_dict() -> None:
         assert event == dict(event)
         assert event != {"kind": "log"}
         assert event != 3
-        assert json.loads(json.dumps(dict(event))) == event
+        assert json.loads(json.dumps(event)) == event
         assert repr(event) == repr(dict(event))
         with pytest.raises(KeyError, match="nothing"):
             event["nothing"]

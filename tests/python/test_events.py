@@ -1,10 +1,11 @@
 """Events of a job: dicts to those who look at them so, typed to others, and never a surprise in the loop."""
 
+import ast
 import asyncio
 import copy
 import json
 import pickle
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -105,6 +106,47 @@ def test_a_body_is_a_dict() -> None:
         body.level = "warn"
     with pytest.raises(AttributeError):
         body.levle  # noqa: B018
+
+
+UNREAD: list[Callable[[JobEvent], Any]] = [
+    dict,
+    lambda event: {**event},
+    lambda event: json.loads(json.dumps(event)),
+    lambda event: json.loads(json.dumps(event, indent=1, sort_keys=True)),
+    lambda event: json.loads(event.to_json()),
+    lambda event: {} | event,
+    lambda event: event | {},
+    lambda event: event.copy(),
+    lambda event: copy.copy(event),
+    lambda event: copy.deepcopy(event),
+    lambda event: pickle.loads(pickle.dumps(event)),
+    lambda event: dict(event.items()),
+    lambda event: dict(zip(event.keys(), event.values(), strict=True)),
+    lambda event: {key: event[key] for key in event},
+    lambda event: {key: event.get(key) for key in event},
+    lambda event: {key: event.pop(key) for key in list(event)},
+    lambda event: dict(event.popitem() for _ in range(3)),
+    lambda event: {key: event.setdefault(key, None) for key in event},
+    lambda event: ast.literal_eval(repr(event)),
+]
+
+
+@pytest.mark.parametrize("read", UNREAD)
+def test_an_event_is_a_dict_however_it_is_first_read(read: Callable[[JobEvent], Any]) -> None:
+    assert read(event("log", {"level": "info"})) == {"kind": "log", "body": {"level": "info"}, "ts": TS}
+
+
+def test_an_event_may_be_changed() -> None:
+    changed = event("log", {"level": "info"})
+    changed["body"] = {"level": "warn"}
+    changed["seen"] = True
+    assert json.loads(json.dumps(changed)) == json.loads(changed.to_json())
+    assert changed == {"kind": "log", "body": {"level": "warn"}, "ts": TS, "seen": True}
+    assert pickle.loads(pickle.dumps(changed)) == changed
+    assert changed.event_seq == 7
+    assert event("log", {}) != changed
+    with pytest.raises(TypeError):
+        hash(changed)
 
 
 def test_both_spellings_of_a_member_are_read() -> None:

@@ -59,7 +59,8 @@ async def by_pattern(events: AsyncIterator[Event]) -> list[str]:
     seen: list[str] = []
     async for event in events:
         match event:
-            case LogEvent(body=body):
+            # Pyright takes keywords for wrong in patterns of any dict; they work.
+            case LogEvent(body=body):  # pyright: ignore[reportGeneralTypeIssues]
                 assert_type(body, LogBody)
                 seen.append(body.message)
             case ProgressEvent():

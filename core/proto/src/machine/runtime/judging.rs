@@ -201,10 +201,10 @@ impl RuntimeMachine {
     /// Takes back what was asked of the store for these subscriptions.
     fn take_owed(&mut self, followed: &[(SessionKey, JobKey)]) -> Vec<RuntimeEvent> {
         let events = std::mem::take(&mut self.events);
-        let (owed, others) = events.into_iter().partition(|event| {
+        let (owed, others): (Vec<_>, Vec<_>) = events.into_iter().partition(|event| {
             self.owed_to(event).is_some_and(|subscription| followed.binary_search(&subscription).is_ok())
         });
-        self.events = others;
+        self.events = others.into();
         owed
     }
 
