@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use arcp::message::{JobFilter, JobStatus, ListJobs, Resume, Welcome};
 use arcp::{
-    Error, JobHandle, LeaseConstraints, RawJson, Submit, SubmitCall, SubmitTrace, Subscribe, Timestamp, Token, TokenSource,
-    TraceContext,
+    Error, JobHandle, LeaseConstraints, RawJson, Submit, SubmitCall, SubmitTrace, Subscribe, Timestamp, Token,
+    TokenSource, TraceContext,
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;

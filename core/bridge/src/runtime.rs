@@ -4,10 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use arcp::{
-    Agent, AgentFuture, AuditFile, JobContext, Mirror, Monitor, ProtocolError, Provisioner, RawJson,
-    StaticBearerVerifier, Verifier, VerifyFuture,
-};
+use arcp::{AuditFile, Mirror, Monitor, ProtocolError, Provisioner, StaticBearerVerifier, Verifier, VerifyFuture};
 use parking_lot::Mutex;
 
 use crate::core::Core;

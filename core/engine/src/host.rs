@@ -229,7 +229,7 @@ impl Shared {
             }
             RuntimeEvent::Cancel { job, .. } => self.cancel_hosted(job),
             // Done under the lock.
-             RuntimeEvent::ReadHistory { .. }
+            RuntimeEvent::ReadHistory { .. }
             | RuntimeEvent::Mirror { .. }
             | RuntimeEvent::MirrorRelease { .. }
             | RuntimeEvent::MirrorDrop(_) => {}

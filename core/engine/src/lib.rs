@@ -39,19 +39,19 @@ pub use agent::{Agent, AgentFuture};
 pub use asked_policy::{AskedPolicy, DecideFuture};
 pub use audit::{AuditFile, AuditLog, AuditSink, MAX_WAITING as MAX_WAITING_AUDIT_ENTRIES};
 pub use client::Client;
-pub use submitting::{PendingSubmit, SubmitCall, SubmitTrace, Told};
 pub use context::{JobContext, SessionView};
 pub use delegation::{ChildHandle, Delegate};
 pub use error::{Error, TransportError};
 pub use events::{Ended, EventQueue};
 pub use hosted::{HostedAgent, HostedJob};
-pub use job::{JobHandle, ResultWait, Subscription};
+pub use job::{JobHandle, Subscription};
 pub use mirror::{Mirror, Mirrored};
 pub use monitor::{Monitor, Observed};
 pub use result_writer::{ResultData, ResultWriter, Written};
 pub use runtime::Runtime;
 pub use server::{ListenOptions, Listener};
 pub use session::ConnectionState;
+pub use submitting::{PendingSubmit, ResultWait, SubmitCall, SubmitTrace, Told};
 pub use token::{Token, TokenSource};
 pub use verifier::{
     ChainVerifier, JwksOptions, JwtKey, JwtOptions, JwtVerifier, StaticBearerVerifier, Verifier, VerifierError,

@@ -151,13 +151,7 @@ impl Runtime {
         self.register_running(name, version, Runs::Hosted(agent), restartable)
     }
 
-    fn register_running(
-        &self,
-        name: &str,
-        version: Option<&str>,
-        agent: Runs,
-        restartable: bool,
-    ) -> Result<(), Error> {
+    fn register_running(&self, name: &str, version: Option<&str>, agent: Runs, restartable: bool) -> Result<(), Error> {
         let reference = version.map_or_else(|| name.to_owned(), |version| format!("{name}@{version}"));
         self.shared.machine.lock().register_agent(name, version)?;
         self.shared.agents.write().insert(reference, Registered { agent, restartable });
