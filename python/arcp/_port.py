@@ -73,16 +73,24 @@ class Port:
 
         `start` says whether to flush, if it leaves something for that.
         """
-        number = next(numbers)
-        future = self._future()
-        self._calls[number] = future
+        number, future = self.begin()
         try:
             if start(self.native, number, *args, **kwargs):
                 self.flush_soon()
             return await future
         finally:
-            if self._calls.pop(number, None) is not None:
-                self.native.cancel_call(number)
+            self.end(number)
+
+    def begin(self) -> tuple[int, asyncio.Future[Any]]:
+        """A number for a call that is started by hand, and what its outcome will be in; `end` must follow."""
+        number = next(numbers)
+        future = self._calls[number] = self._future()
+        return number, future
+
+    def end(self, number: int) -> None:
+        """Drops the work of a call, unless it is done."""
+        if self._calls.pop(number, None) is not None:
+            self.native.cancel_call(number)
 
     def flush_soon(self) -> None:
         """Sends what this turn of the loop leaves to be sent, once all that is ready has run."""

@@ -221,11 +221,8 @@ class JobContext(_native.JobContext):
     logger: logging.Logger
     """The runtime's logger."""
 
-    def __new__(cls, invocation: _native.Invocation, runtime: "ARCPRuntime", port: Port) -> "JobContext":
-        """Made by the runtime."""
-        return super().__new__(cls, invocation)
-
     def __init__(self, invocation: _native.Invocation, runtime: "ARCPRuntime", port: Port) -> None:
+        """Made by the runtime."""
         self._invocation = invocation
         self._port = port
         self._thread = threading.get_ident()

@@ -386,12 +386,14 @@ class ARCPRuntime:
             self._port.release()
 
     def _handle(self, item: tuple[Any, ...]) -> None:
+        if item[0] == "invoke":
+            invocation = item[1]
+            reference = invocation.agent_ref
+            run = _Run(self, invocation, JobContext(invocation, self, self._port))
+            self._running[run.number] = run
+            run.start(self._agents[reference], on_loop=reference in self._coroutines)
+            return
         match item:
-            case ("invoke", invocation):
-                reference = invocation.agent_ref
-                run = _Run(self, invocation, JobContext(invocation, self, self._port))
-                self._running[run.number] = run
-                run.start(self._agents[reference], on_loop=reference in self._coroutines)
             case ("cancel", number, _, _) if number in self._running:
                 self._running[number].cancel()
             case ("abandoned", number) if number in self._running:
@@ -415,6 +417,9 @@ class ARCPRuntime:
         except Exception:
             self.logger.exception("the bearer verifier failed")
             request.refuse("INTERNAL_ERROR", "the token could not be verified", True)
+
+
+_DECODER = json.JSONDecoder()
 
 
 class _Run:
@@ -449,7 +454,7 @@ class _Run:
         if (tracing := self._runtime._tracing) is not None:
             tracing.enter(self._invocation.trace_context)
         try:
-            given = json.loads(self._invocation.input)
+            given, _ = _DECODER.raw_decode(self._invocation.input)
             value = await (agent(given, context) if on_loop else self._call(agent, given))
             result = _native.encode(value, "result")
         except asyncio.CancelledError:

@@ -186,7 +186,8 @@ impl Job {
     }
 
     fn result(&self, py: Python<'_>, port: &Port, call: u64) -> PyResult<()> {
-        self.0.get(py)?.result(&core(py)?, port.bridge(py)?, call).or_raise(py)
+        self.0.get(py)?.tell_result(port.bridge(py)?, call);
+        Ok(())
     }
 }
 

@@ -265,13 +265,14 @@ impl Client {
     /// # Errors
     /// At once for a request that cannot be read; else through the port.
     pub fn submit(&self, port: &Port, call: u64, request: &str) -> Result<(), ErrorInfo> {
+        self.core.handle()?;
         self.submit_soon(port, call, request)?;
         port.flush();
         Ok(())
     }
 
     /// As [`Client::submit`], but it leaves with the next [`Port::flush`], together with others; whether it is the first
-    /// thing that waits for one.
+    /// thing that waits for one. For hosts that see by themselves that their process was not forked.
     ///
     /// # Errors
     /// As [`Client::submit`].
@@ -322,7 +323,6 @@ impl Client {
         submit: Submit,
         trace: Option<SubmitTrace>,
     ) -> Result<bool, ErrorInfo> {
-        self.core.handle()?;
         let told = port.clone();
         let then = Box::new(move |outcome: Result<JobHandle, Error>| {
             let outcome = outcome.map_err(ErrorInfo::from);

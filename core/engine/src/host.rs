@@ -18,6 +18,7 @@ use arcp_proto::time::Now;
 use arcp_store::Store;
 use futures_util::FutureExt;
 use parking_lot::{Mutex, RwLock};
+use rustc_hash::FxHashMap;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::AbortHandle;
@@ -52,8 +53,8 @@ pub(crate) struct Shared {
     pub(crate) revocations: Semaphore,
     /// A revocation was answered.
     pub(crate) revoked: Notify,
-    pub(crate) signals: Mutex<HashMap<ConnKey, Arc<Signal>>>,
-    pub(crate) jobs: Mutex<HashMap<JobKey, RunningJob>>,
+    pub(crate) signals: Mutex<FxHashMap<ConnKey, Arc<Signal>>>,
+    pub(crate) jobs: Mutex<FxHashMap<JobKey, RunningJob>>,
     /// Delegated children whose end is waited for.
     pub(crate) children: Mutex<HashMap<JobKey, watch::Sender<ChildOutcome>>>,
     pub(crate) drained: Notify,

@@ -54,7 +54,7 @@ const LAST_WRITES: Duration = Duration::from_secs(10);
 impl Runtime {
     /// A runtime that keeps its records in memory.
     pub fn new(config: RuntimeConfig, verifier: impl Verifier) -> Self {
-        let machine = RuntimeMachine::new(config, Box::new(OsEntropy));
+        let machine = RuntimeMachine::new(config, Box::new(OsEntropy::new()));
         Runtime::around(machine, Clock::new(), Arc::new(verifier), Box::new(MemoryStore::default()))
     }
 
@@ -72,7 +72,7 @@ impl Runtime {
         let link = Arc::new(StoreLink::default());
         let kept = store.open(Arc::clone(&link) as Arc<dyn StoreSink>)?;
         let clock = Clock::new();
-        let mut machine = RuntimeMachine::new(config, Box::new(OsEntropy));
+        let mut machine = RuntimeMachine::new(config, Box::new(OsEntropy::new()));
         machine.restore(clock.now(), kept).map_err(|error| StoreError(error.message))?;
         let runtime = Runtime::around(machine, clock, verifier, store);
         // Nothing was applied yet, so nothing can have been answered before.

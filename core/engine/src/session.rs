@@ -1,6 +1,5 @@
 //! What a client's callers and its task share, and how what the machine tells reaches them.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::Context;
@@ -14,6 +13,7 @@ use arcp_proto::{Error as ProtocolError, ErrorCode};
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
 use tokio::sync::{oneshot, watch};
 
 use crate::clock::{Clock, OsEntropy};
@@ -59,8 +59,8 @@ pub(crate) struct Shared {
 
 pub(crate) struct Core {
     pub(crate) machine: ClientMachine,
-    pub(crate) requests: HashMap<Ticket, Asker>,
-    pub(crate) handles: HashMap<HandleKey, Arc<EventQueue>>,
+    pub(crate) requests: FxHashMap<Ticket, Asker>,
+    pub(crate) handles: FxHashMap<HandleKey, Arc<EventQueue>>,
 }
 
 /// How it stands with a client's session.
@@ -133,9 +133,9 @@ impl Shared {
     /// What a client that is not connected shares.
     pub(crate) fn new(config: ClientConfig) -> Self {
         let core = Core {
-            machine: ClientMachine::new(config, Box::new(OsEntropy)),
-            requests: HashMap::new(),
-            handles: HashMap::new(),
+            machine: ClientMachine::new(config, Box::new(OsEntropy::new())),
+            requests: FxHashMap::default(),
+            handles: FxHashMap::default(),
         };
         Shared {
             core: Mutex::new(core),
