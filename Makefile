@@ -19,16 +19,17 @@ C_TESTS := $(patsubst tests/c/%.c,target/c/%,$(wildcard tests/c/*.c))
 # `python`, `ruff`, `maturin` and `arcp` below are those of .venv.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help demo test lint interop bench bench-python fuzz clean test-rust test-mutations test-corpus test-python test-node test-c test-faults
+.PHONY: help demo test lint interop bench bench-python fuzz clean wheel sdist test-rust test-mutations test-corpus test-python test-wheel test-node test-c test-faults
 
 help: ## list these words
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s%s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s%s\n", $$1, $$2 }' Makefile
 
 demo: $(STAMPS)/python ## an agent reads this source tree under a lease; a client watches it
 	cargo build -p arcp-cli
 	python examples/demo/run.py
 
-test: lint test-rust test-mutations test-corpus test-python test-node test-c test-faults interop demo ## everything a change must pass
+# `test-wheel` plays all of `test-python`, from where users have it.
+test: lint test-rust test-mutations test-corpus test-wheel test-node test-c test-faults interop demo ## everything a change must pass
 
 lint: $(STAMPS)/python ## formats, lints, types, generated files
 	cargo fmt --all --check
@@ -38,6 +39,7 @@ lint: $(STAMPS)/python ## formats, lints, types, generated files
 	ruff check .
 	mypy
 	pyright
+	python -m mypy.stubtest arcp._native --allowlist tests/python/stubtest.allow
 
 # The two bindings left out are loaded by their hosts and tested there; the harness needs every shim built, the faults
 # the program.
@@ -54,6 +56,12 @@ test-corpus: $(STAMPS)/python $(STAMPS)/node target/shims/c ## the shared cases,
 test-python: $(STAMPS)/python ## the Python package
 	cargo build -p arcp-cli
 	python -m pytest
+
+# What is tried is how it installs and what it holds, so a build without optimisation will do; `make wheel` and
+# `make test-wheel WHEEL=dist/arcp-...whl` try the one that ships.
+test-wheel: $(STAMPS)/python ## the wheel in clean environments outside the tree; WHEEL=... names one
+	@[ -n "$(WHEEL)" ] || { rm -rf target/wheel; maturin build --profile dev --out target/wheel; }
+	python -m pytest tests/wheel --wheel "$${WHEEL:-$$(ls target/wheel/*.whl)}"
 
 test-node: $(STAMPS)/node ## the npm package
 	npm test --prefix node
@@ -80,8 +88,17 @@ bench-python: $(STAMPS)/python-release ## our Python package beside the publishe
 fuzz: $(STAMPS)/tools ## an hour of random input; ARCP_FUZZ_SECONDS is the work of all targets together
 	ARCP_FUZZ_SECONDS=$${ARCP_FUZZ_SECONDS:-3600} cargo test -p arcp-proto --test fuzz --test machine -- --nocapture
 
+wheel: $(STAMPS)/venv ## the wheel that ships, for this machine, in dist/; 12 MB at most
+	rm -f dist/arcp-*.whl
+	maturin build --profile dist --out dist
+	@[ -z "$$(find dist -name 'arcp-*.whl' -size +12000000c)" ] || { ls -l dist >&2; echo "the wheel has more than 12 MB" >&2; exit 1; }
+
+sdist: $(STAMPS)/venv ## the source distribution, in dist/
+	rm -f dist/arcp-*.tar.gz
+	maturin sdist --out dist
+
 clean: ## remove all that was built
-	rm -rf target .venv node/node_modules node/dist node/*.node python/arcp/_native*.so
+	rm -rf target dist .venv node/node_modules node/dist node/*.node python/arcp/_native*.so
 
 $(STAMPS)/tools:
 	@cargo --version >/dev/null 2>&1 || { echo "Rust is missing: see https://rustup.rs" >&2; exit 1; }

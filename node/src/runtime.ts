@@ -38,6 +38,11 @@ export interface RuntimeOptions {
   db?: string;
   /** What `db` survives: `normal` the end of the process, `full` a power loss too; `normal`. */
   synchronous?: "normal" | "full";
+  /**
+   * Path of a file with the key that encrypts what `db` keeps: 32 bytes as they are, in hexadecimal or in Base64, readable
+   * by this user alone (`arcp db key` makes one). A database is made with a key or without one, and opens so alone.
+   */
+  dbKeyFile?: string;
   caps?: {
     /** Jobs that run at once; 100. */
     maxConcurrentJobs?: number;
@@ -126,6 +131,7 @@ export class ARCPRuntime {
       inline_result_cap: options.caps?.maxInlineResultBytes,
       db: options.db,
       synchronous: options.synchronous,
+      db_key_file: options.dbKeyFile,
     };
     const { bearer } = options;
     if (typeof bearer !== "object" || bearer === null) {

@@ -7,6 +7,8 @@ import json
 import os
 import signal
 import sys
+import threading
+from collections.abc import Generator
 from typing import TYPE_CHECKING, NoReturn
 
 from arcp import _native
@@ -19,27 +21,45 @@ __all__ = ["main"]
 
 def main() -> NoReturn:
     """Runs the program with this process's arguments and leaves with its status."""
-    status, app = _native.run_cli(["arcp", *sys.argv[1:]])
+    with _interruptible():
+        status, app = _native.run_cli(["arcp", *sys.argv[1:]])
     if app is not None:
         status = _serve_app(*app)
     sys.exit(status)
 
 
+@contextlib.contextmanager
+def _interruptible() -> Generator[None]:
+    """Ctrl-C does to the program what it does to any: Python's own handler would wait for Python code to run."""
+    python_handles = (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    )
+    if not python_handles:
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def _serve_app(app: str, options_json: str, output_json: bool) -> int:
     options = json.loads(options_json)
-    db, synchronous = options.pop("db", None), options.pop("synchronous", None)
+    db, synchronous, key_file = (options.pop(name, None) for name in ("db", "synchronous", "db_key_file"))
     metrics, audit = options.pop("metrics", None), options.pop("audit", None)
     try:
         runtime = _load(app)
         if db is not None:
-            _keep_in(runtime, db, synchronous)
+            _keep_in(runtime, db, synchronous, key_file)
         if audit is not None:
             _audit_to(runtime, audit)
         asyncio.run(_serve(runtime, json.dumps(options), output_json, metrics))
     except _Unusable as error:
-        return _native.report_failure(str(error))
+        return _native.report_failure(str(error), output_json)
     except (OSError, ValueError) as error:
-        return _native.report_failure(f"cannot listen: {error}")
+        return _native.report_failure(f"cannot listen: {error}", output_json)
     except KeyboardInterrupt:
         return 0
     return 0
@@ -80,9 +100,9 @@ def _load(app: str) -> "ARCPRuntime":
     return found
 
 
-def _keep_in(runtime: "ARCPRuntime", db: str, synchronous: str | None) -> None:
+def _keep_in(runtime: "ARCPRuntime", db: str, synchronous: str | None, key_file: str | None) -> None:
     try:
-        runtime.keep_in(db, synchronous)
+        runtime.keep_in(db, synchronous, key_file)
     except ValueError as error:
         raise _Unusable(f"--db {db}: {error}") from None
 

@@ -31,8 +31,8 @@ def intersect_features(a: Iterable[str], b: Iterable[str]) -> tuple[str, ...]:
 
 
 def features_for_runtime(*, provisioner_configured: bool) -> tuple[str, ...]:
-    """What a runtime offers; two more features with a credential provisioner."""
-    return V1_1_FEATURES + (("model.use", "provisioned_credentials") if provisioner_configured else ())
+    """What a runtime offers: the nine and `model.use`, and `provisioned_credentials` with a credential provisioner."""
+    return (*V1_1_FEATURES, "model.use", *(("provisioned_credentials",) if provisioner_configured else ()))
 
 
 def parse_agent_ref(ref: str) -> tuple[str, str | None]:

@@ -134,6 +134,7 @@ class ARCPRuntime:
         revocation_log: RevocationLog | None = None,
         db: str | os.PathLike[str] | None = None,
         synchronous: Literal["normal", "full"] = "normal",
+        db_key_file: str | os.PathLike[str] | None = None,
         logger: logging.Logger | None = None,
     ) -> None:
         """A runtime without agents. All times are in seconds.
@@ -143,7 +144,7 @@ class ARCPRuntime:
         `retention_sec` if that is more. A cancelled agent has `cancel_grace_sec` to end, one whose lease ended
         `lease_expiry_grace_sec`. Jobs beyond `max_concurrent_jobs` wait. A chunk of a result has at most
         `chunk_size_cap` decoded bytes. `features` is what is offered; by default all of version 1.1, and with a
-        provisioner two more.
+        provisioner `provisioned_credentials`.
 
         `job_authorization_policy` (also `authorization_policy`) says who may list and follow which job; without one a
         principal sees its own. `cancel_policy` says who may cancel: the submitting session alone, or every session of
@@ -157,10 +158,13 @@ class ARCPRuntime:
 
         `db` is a SQLite file that belongs to this runtime alone until it is closed: sessions, jobs, events and
         idempotency keys are back when a later runtime opens it. `None` keeps them in memory. What was said counts as
-        kept when it survives the process, with `synchronous` of `full` a power loss too.
+        kept when it survives the process, with `synchronous` of `full` a power loss too. `db_key_file` names a file
+        with 32 random bytes, as they are, in hexadecimal or in Base64 (`arcp db key` makes one): with it the database
+        is made encrypted, and opens with the same key alone (R-14.9).
 
         `InvalidRequestError` for a provisioner whose credentials could not be taken back after a restart; `ValueError`
-        for an option that is wrong, and for a database that another process has or that cannot be used.
+        for an option that is wrong, for a database that another process has or that cannot be used, and for a key file
+        that cannot be read, that other users can read too, or that is not the database's.
         """
         if not isinstance(bearer, BearerVerifier):
             raise TypeError(f"bearer must have an async verify(token); {type(bearer).__name__} has not")
@@ -223,6 +227,7 @@ class ARCPRuntime:
             "cancel_grace_sec": cancel_grace_sec,
             "db": None if db is None else _path(db),
             "synchronous": synchronous,
+            "db_key_file": None if db_key_file is None else _path(db_key_file, "db_key_file"),
         }
         self.db = options["db"]
         self._plugged = Plugged(
@@ -261,13 +266,14 @@ class ARCPRuntime:
         jwt = bearer._options if type(bearer) is JWTVerifier else None
         return _native.Runtime(_native.encode(self._options, "options"), self._port.native, tokens, jwt)
 
-    def keep_in(self, db: str, synchronous: str | None) -> None:
+    def keep_in(self, db: str, synchronous: str | None, db_key_file: str | None = None) -> None:
         """Keeps things in this database; for `arcp serve --app`, which has one for a runtime without."""
         if self.db is not None:
             raise ValueError("the app names its own database; leave --db out, or db= in ARCPRuntime")
         if self._attached:
             raise ValueError("the app has begun to serve already; name the database as ARCPRuntime(db=...)")
-        self._options |= {"db": db} | ({} if synchronous is None else {"synchronous": synchronous})
+        given = {"db": db, "synchronous": synchronous, "db_key_file": db_key_file}
+        self._options |= {name: value for name, value in given.items() if value is not None}
         native = self._open()
         for register in self._registrations:
             register(native)

@@ -114,6 +114,38 @@ def test_a_later_runtime_knows_what_an_earlier_one_kept(tmp_path: Path) -> None:
     run(main)
 
 
+def test_a_database_with_a_key_opens_with_it_alone(tmp_path: Path) -> None:
+    """Rules: R-14.9"""
+    db, key = tmp_path / "arcp.db", tmp_path / "arcp.key"
+    key.write_bytes(os.urandom(32))
+    key.chmod(0o600)
+
+    def kept() -> bytes:
+        return b"".join(path.read_bytes() for path in tmp_path.glob("arcp.db*"))
+
+    async def main() -> None:
+        runtime = make_runtime({"echo": echo}, db=db, db_key_file=key)
+        async with session(runtime) as client:
+            first = await client.submit(agent="echo", input="findable", idempotency_key="once")
+            await first.done
+        assert b"findable" not in kept()
+        assert b"echo started" not in kept()
+        await runtime.close()
+        with pytest.raises(ValueError, match=r"arcp\.db is encrypted; name its key"):
+            make_runtime(db=db)
+        runtime = make_runtime({"echo": echo}, db=db, db_key_file=str(key))
+        async with session(runtime) as client:
+            second = await client.submit(agent="echo", input="findable", idempotency_key="once")
+            assert (await second.done).result == {"echoed": "findable"}
+            assert second.job_id == first.job_id
+        await runtime.close()
+        key.chmod(0o644)
+        with pytest.raises(ValueError, match="run chmod 600"):
+            make_runtime(db=db, db_key_file=key)
+
+    run(main)
+
+
 def test_a_database_has_one_owner(tmp_path: Path) -> None:
     path = tmp_path / "arcp.db"
 
@@ -180,6 +212,9 @@ def test_a_forked_child_may_not_use_the_database(tmp_path: Path) -> None:
         ({"db": 3}, "int"),
         ({"db": "x.db", "synchronous": "never"}, "synchronous"),
         ({"db": "."}, "folder"),
+        ({"db_key_file": "x.key"}, "db_key_file is about a database file"),
+        ({"db": "x.db", "db_key_file": "/nowhere/x.key"}, "x.key cannot be read"),
+        ({"db": "x.db", "db_key_file": b"x"}, "db_key_file must"),
     ],
 )
 def test_what_a_database_option_refuses(options: dict[str, Any], named: str) -> None:

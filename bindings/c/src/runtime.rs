@@ -33,7 +33,8 @@ pub struct arcp_token {
 /// `principal`; `session`), `wire_profile` (`auto`, `draft` or `py-1.1`; `auto`), `result_chunk_cap` (1 MiB, of one chunk of
 /// a result), `result_cap` (256 MiB, of a result in chunks), `inline_result_cap` (1 MiB, of a result that is sent whole),
 /// `db` (path of a SQLite file that keeps sessions, jobs and events; `memory`), `synchronous` (`normal` survives the
-/// process, `full` a power loss too; `normal`).
+/// process, `full` a power loss too; `normal`), `db_key_file` (path of a file with the key that encrypts what `db` keeps:
+/// 32 bytes as they are, in hexadecimal or in Base64, readable by this user alone).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn arcp_runtime_new(
     core: *const arcp_core,

@@ -15,8 +15,8 @@ pub(crate) fn run_cli(py: Python<'_>, argv: Vec<OsString>) -> (Option<i32>, Opti
     }
 }
 
-/// Reports a failure on stderr as the program does; the status to leave with.
+/// Reports a failure as the program does, on stderr and with `output_json` on stdout too; the status to leave with.
 #[pyfunction]
-pub(crate) fn report_failure(message: &str) -> i32 {
-    arcp_cli::report_failure(message)
+pub(crate) fn report_failure(message: &str, output_json: bool) -> i32 {
+    arcp_cli::report_failure(message, output_json)
 }

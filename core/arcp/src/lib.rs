@@ -6,7 +6,9 @@ pub use arcp_engine::provision::{
     IssueFuture, LiteLlmOptions, LiteLlmProvisioner, Provisioner, RevokeFuture,
     is_for_endpoint as is_credential_for_endpoint, upstream_error,
 };
-pub use arcp_engine::store::{self, MemoryStore, SqliteOptions, SqliteStore, Store, StoreError, Synchronous};
+pub use arcp_engine::store::{
+    self, AesGcmSealer, MemoryStore, SealError, Sealer, SqliteOptions, SqliteStore, Store, StoreError, Synchronous,
+};
 pub use arcp_engine::transport;
 pub use arcp_engine::transport::{
     AllowCleartext, ConnectOptions, MemoryTransport, Reopen, Reopening, StdioTransport, Transport, WebSocketTransport,

@@ -1,11 +1,12 @@
 //! Settings as hosts write them: every member optional, absent means the core's default.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use arcp::message::PeerInfo;
 use arcp::{
-    AllowCleartext, Backoff, CancelPolicy, ClientConfig, CloseStyle, JwksOptions, JwtKey, JwtVerifier, MemoryStore,
-    ProfileChoice, RuntimeConfig, SqliteOptions, SqliteStore, Store, Synchronous,
+    AesGcmSealer, AllowCleartext, Backoff, CancelPolicy, ClientConfig, CloseStyle, JwksOptions, JwtKey, JwtVerifier,
+    MemoryStore, ProfileChoice, RuntimeConfig, SqliteOptions, SqliteStore, Store, Synchronous,
 };
 use serde::Deserialize;
 
@@ -123,6 +124,9 @@ pub struct RuntimeOptions {
     /// `normal` (survives the process) or `full` (survives a power loss too); `normal`.
     #[serde(default)]
     pub synchronous: Option<String>,
+    /// Path of a file with the key that encrypts what is kept in `db`: 32 bytes as they are, in hexadecimal or in Base64.
+    #[serde(default)]
+    pub db_key_file: Option<String>,
 }
 
 /// Settings of one agent. JSON members have the same names.
@@ -280,11 +284,19 @@ impl RuntimeOptions {
             Some("full") => Synchronous::Full,
             Some(other) => return Err(choice("synchronous", other, "normal, full")),
         };
-        Ok(match self.db.as_deref() {
-            None | Some("memory") => Box::new(MemoryStore::default()),
+        let path = match self.db.as_deref() {
+            None | Some("memory") if self.db_key_file.is_some() => {
+                return Err(ErrorInfo::argument("db_key_file is about a database file: name one with db"));
+            }
+            None | Some("memory") => return Ok(Box::new(MemoryStore::default())),
             Some("") => return Err(ErrorInfo::argument("db must be a path or \"memory\"")),
-            Some(path) => Box::new(SqliteStore::new(path, SqliteOptions { synchronous, ..SqliteOptions::default() })),
-        })
+            Some(path) => path,
+        };
+        let mut options = SqliteOptions { synchronous, ..SqliteOptions::default() };
+        if let Some(file) = &self.db_key_file {
+            options.sealer = Some(Arc::new(AesGcmSealer::from_key_file(file)?));
+        }
+        Ok(Box::new(SqliteStore::new(path, options)))
     }
 
     pub(crate) fn into_config(self) -> Result<RuntimeConfig, ErrorInfo> {

@@ -69,7 +69,7 @@ impl Command {
             Command::Jobs(args) => args.output,
             Command::Sessions(args) => args.file.output,
             Command::Replay(args) => args.file.output,
-            Command::Db(args) => args.command.file().output,
+            Command::Db(args) => args.command.output(),
             Command::Completions(_) => OutputForm::Text,
         }
     }

@@ -4,8 +4,9 @@ use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use arcp::StoreError;
+use arcp::store::seal::make_key_file;
 use arcp::store::sqlite::{CheckReport, Inspector, SessionSummary, vacuum};
+use arcp::{SqliteOptions, StoreError};
 use serde_json::json;
 
 use crate::args::{DbCommand, DbFileArgs, OutputForm, ReplayArgs, SessionsArgs};
@@ -34,16 +35,20 @@ impl DbFileArgs {
 
     fn open(&self) -> Result<(PathBuf, Inspector), Failure> {
         let path = self.path()?;
-        let inspector = Inspector::open(&path).map_err(failed)?;
+        let inspector = Inspector::open_with(&path, &self.options()?).map_err(failed)?;
         Ok((path, inspector))
     }
 
-    /// One line: for people, or for programs.
-    fn tell(&self, text: &str, name: &str, value: &serde_json::Value) -> Result<(), Failure> {
-        match self.output {
-            OutputForm::Text => print(&shown(text)),
-            OutputForm::Json => print(&member(name, &value.to_string())),
-        }
+    fn options(&self) -> Result<SqliteOptions, Failure> {
+        Ok(SqliteOptions { sealer: self.key.sealer()?, ..SqliteOptions::default() })
+    }
+}
+
+/// One line: for people, or for programs.
+fn tell(form: OutputForm, text: &str, name: &str, value: &serde_json::Value) -> Result<(), Failure> {
+    match form {
+        OutputForm::Text => print(&shown(text)),
+        OutputForm::Json => print(&member(name, &value.to_string())),
     }
 }
 
@@ -131,6 +136,7 @@ pub(crate) fn run(command: &DbCommand) -> Result<(), Failure> {
         DbCommand::Backup { file, to } => backup(file, to),
         DbCommand::Check { file } => check(file),
         DbCommand::Vacuum { file } => give_back(file),
+        DbCommand::Key { to, output } => make_key(to, *output),
     }
 }
 
@@ -138,7 +144,7 @@ fn backup(file: &DbFileArgs, to: &Path) -> Result<(), Failure> {
     let (path, inspector) = file.open()?;
     inspector.backup(to).map_err(failed)?;
     let (db, to) = (path.to_string_lossy(), to.to_string_lossy());
-    file.tell(&format!("copied {db} to {to}"), "backup", &json!({"db": db, "to": to}))
+    tell(file.output, &format!("copied {db} to {to}"), "backup", &json!({"db": db, "to": to}))
 }
 
 fn check(file: &DbFileArgs) -> Result<(), Failure> {
@@ -152,7 +158,7 @@ fn check(file: &DbFileArgs) -> Result<(), Failure> {
     let report = json!({
         "db": db, "sessions": sessions, "jobs": jobs, "records": records, "numbers": numbers, "problems": problems,
     });
-    file.tell(&read, "check", &report)?;
+    tell(file.output, &read, "check", &report)?;
     match problems.len() {
         0 => Ok(()),
         found => Err(Failure::Other(format!("the database {db} is damaged ({found} found); restore a backup"))),
@@ -167,9 +173,15 @@ fn give_back(file: &DbFileArgs) -> Result<(), Failure> {
     // What a killed process left may still be in the log.
     let size = || bytes(&path) + bytes(Path::new(&log));
     let before = size();
-    vacuum(&path).map_err(failed)?;
+    vacuum(&path, &file.options()?).map_err(failed)?;
     let after = size();
     let db = path.to_string_lossy();
     let report = json!({"db": db, "bytes_before": before, "bytes_after": after});
-    file.tell(&format!("{db}: {before} bytes before, {after} now"), "vacuum", &report)
+    tell(file.output, &format!("{db}: {before} bytes before, {after} now"), "vacuum", &report)
+}
+
+fn make_key(to: &Path, form: OutputForm) -> Result<(), Failure> {
+    make_key_file(to).map_err(failed)?;
+    let file = to.to_string_lossy();
+    tell(form, &format!("made the key file {file}; keep a copy apart from the database"), "key", &json!({"file": file}))
 }

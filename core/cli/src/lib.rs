@@ -41,8 +41,8 @@ pub struct ServeApp {
     /// `module:attribute`, both non-empty; the attribute is a runtime.
     pub app: String,
     /// A JSON object of listen options: `host`, `port`, `path`; `allowed_hosts`, `cert_pem`, `key_pem` where given. Also
-    /// where given, what the runtime is to keep: `db`, a path or `"memory"`, and `synchronous`, `"normal"` or `"full"`; `metrics`,
-    /// an address to serve figures on, and `audit`, a file to append to.
+    /// where given, what the runtime is to keep: `db`, a path or `"memory"`, `synchronous`, `"normal"` or `"full"`, and
+    /// `db_key_file`, a path; `metrics`, an address to serve figures on, and `audit`, a file to append to.
     pub options_json: String,
     /// Whether the listening line is wanted as JSON on stdout.
     pub output_json: bool,
@@ -74,9 +74,10 @@ pub fn run(args: Vec<OsString>) -> Outcome {
     }
 }
 
-/// Reports a failure outside [`run`] in the program's own form; the status to leave with.
-pub fn report_failure(message: &str) -> i32 {
-    Failure::Other(message.to_owned()).report(OutputForm::Text)
+/// Reports a failure outside [`run`] in the program's own form, with `output_json` on stdout too; the status to leave with.
+pub fn report_failure(message: &str, output_json: bool) -> i32 {
+    let form = if output_json { OutputForm::Json } else { OutputForm::Text };
+    Failure::Other(message.to_owned()).report(form)
 }
 
 fn run_command(cli: Cli) -> Result<(), Failure> {

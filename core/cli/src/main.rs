@@ -10,13 +10,14 @@ fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
     let status = match run(args.clone()) {
         Outcome::Exit(status) => status,
-        Outcome::ServeApp(_) => serve_with_python(&args[1..]),
+        Outcome::ServeApp(app) => serve_with_python(&args[1..], app.output_json),
     };
     ExitCode::from(u8::try_from(status).unwrap_or(1))
 }
 
 /// Hands the same arguments to the program inside the Python package, which can host Python runtimes.
-fn serve_with_python(args: &[OsString]) -> i32 {
+fn serve_with_python(args: &[OsString], output_json: bool) -> i32 {
+    let report_failure = |message: &str| report_failure(message, output_json);
     let looked_for = Command::new("python3")
         .args(["-c", "import importlib.util as u; raise SystemExit(u.find_spec('arcp') is None)"])
         .stdout(Stdio::null())

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use arcp::{Runtime, RuntimeConfig, SqliteOptions, SqliteStore, Synchronous, Verifier};
+use arcp::{AesGcmSealer, Runtime, RuntimeConfig, Sealer, SqliteOptions, SqliteStore, Synchronous, Verifier};
 use clap::{Args, ValueEnum};
 
 use crate::exit::Failure;
@@ -24,6 +24,42 @@ pub(crate) struct StoreArgs {
     /// until something is forgotten [default: no bound]
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     db_quota: Option<u64>,
+    #[command(flatten)]
+    key: KeyArgs,
+}
+
+/// The key file is also taken from the environment variable ARCP_DB_KEY_FILE.
+#[derive(Args)]
+#[group(id = "key")]
+pub(crate) struct KeyArgs {
+    /// Encrypt what the database keeps of inputs, events and results with the key in this file, which no other user may
+    /// read: 32 bytes as they are, in hexadecimal or in Base64, as "arcp db key" makes it. A database is made with a key or
+    /// without [default: the file the environment variable ARCP_DB_KEY_FILE names]
+    #[arg(long, value_name = "FILE")]
+    db_key_file: Option<PathBuf>,
+}
+
+const KEY_VARIABLE: &str = "ARCP_DB_KEY_FILE";
+
+impl KeyArgs {
+    /// The file, and what named it.
+    fn path(&self) -> Option<(&'static str, PathBuf)> {
+        match &self.db_key_file {
+            Some(path) => Some(("--db-key-file", path.clone())),
+            None => {
+                std::env::var_os(KEY_VARIABLE).filter(|path| !path.is_empty()).map(|path| (KEY_VARIABLE, path.into()))
+            }
+        }
+    }
+
+    /// What encrypts the database, if anything does.
+    pub(crate) fn sealer(&self) -> Result<Option<Arc<dyn Sealer>>, Failure> {
+        let Some((source, path)) = self.path() else { return Ok(None) };
+        let sealer = AesGcmSealer::from_key_file(path);
+        sealer
+            .map(|sealer| Some(Arc::new(sealer) as Arc<dyn Sealer>))
+            .map_err(|error| Failure::Usage(format!("{source}: {error}")))
+    }
 }
 
 /// What `--db` names.
@@ -70,6 +106,7 @@ impl StoreArgs {
                 Some(SynchronousArg::Normal) | None => Synchronous::Normal,
             },
             quota_bytes: self.db_quota,
+            sealer: self.key.sealer()?,
             ..SqliteOptions::default()
         };
         let store = Box::new(SqliteStore::new(&path, options));
@@ -96,11 +133,21 @@ impl StoreArgs {
         if let Some(synchronous) = self.synchronous {
             options["synchronous"] = synchronous.word().into();
         }
+        if let Some((source, path)) = self.key.path().filter(|_| self.db != Some(Database::Memory)) {
+            let Some(text) = path.to_str() else {
+                return Err(Failure::Usage(format!("{source}: with --app, {} must be Unicode", path.display())));
+            };
+            options["db_key_file"] = text.into();
+        }
         Ok(())
     }
 
     fn only_with_a_file(&self, remedy: &str) -> Result<(), Failure> {
-        let given = [("--synchronous", self.synchronous.is_some()), ("--db-quota", self.db_quota.is_some())];
+        let given = [
+            ("--synchronous", self.synchronous.is_some()),
+            ("--db-quota", self.db_quota.is_some()),
+            ("--db-key-file", self.key.db_key_file.is_some()),
+        ];
         match given.iter().find(|(_, given)| *given) {
             Some((option, _)) => Err(Failure::Usage(format!("{option} is about a database file: {remedy}"))),
             None => Ok(()),

@@ -388,6 +388,8 @@ async fn an_app_is_told_what_it_was_given() {
     let given = told(&["arcp", "serve", "--app", "a:b", "--db", "x.db", "--synchronous", "full"]);
     assert_eq!((&given["db"], &given["synchronous"]), (&json!("x.db"), &json!("full")));
     assert_eq!(told(&["arcp", "serve", "--app", "a:b", "--db", "memory"])["db"], "memory");
+    let sealed = told(&["arcp", "serve", "--app", "a:b", "--db", "x.db", "--db-key-file", "x.key"]);
+    assert_eq!((&sealed["db_key_file"], given.get("db_key_file")), (&json!("x.key"), None));
 }
 
 #[tokio::test]

@@ -6,8 +6,7 @@ mod check;
 
 use std::borrow::Cow;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64_simd::STANDARD;
 use serde_json::value::RawValue;
 
 use crate::error::Error;
@@ -145,7 +144,7 @@ impl ResultChunk {
         let data = match fields.opt_str("encoding", "\"utf8\" or \"base64\"")?.as_deref() {
             None | Some("utf8") => data.into_owned().into_bytes(),
             Some("base64") => STANDARD
-                .decode(&*data)
+                .decode_to_vec(data.as_bytes())
                 .map_err(|_| fields.fault("data", "base64 with padding", "encoding \"utf8\" for plain text"))?,
             Some(_) => return Err(fields.fault("encoding", "utf8 or base64", "one of the two")),
         };

@@ -1,6 +1,6 @@
 //! Appends to a SQLite store as fast as it takes them, and prints how many it kept per second.
 //!
-//! `cargo run --release -p arcp-store --example append -- [EVENTS] [JOBS] [PAYLOAD_BYTES]`
+//! `cargo run --release -p arcp-store --example append -- [EVENTS] [JOBS] [PAYLOAD_BYTES] [sealed]`
 
 use std::error::Error;
 use std::io::Write;
@@ -10,7 +10,7 @@ use std::time::Instant;
 use arcp_proto::machine::frame::{Record, RecordKind, WireProfile};
 use arcp_proto::machine::kept::{KeptSession, StoreOp};
 use arcp_proto::time::Timestamp;
-use arcp_store::{SqliteOptions, SqliteStore, Store, StoreSink};
+use arcp_store::{AesGcmSealer, Sealer, SqliteOptions, SqliteStore, Store, StoreSink};
 use bytes::Bytes;
 
 /// How many operations may wait, as the machine bounds them.
@@ -43,12 +43,15 @@ impl StoreSink for Progress {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let mut numbers = std::env::args().skip(1).map(|text| text.parse::<u64>());
+    let sealed = std::env::args().any(|text| text == "sealed");
+    let mut numbers = std::env::args().skip(1).filter(|text| text != "sealed").map(|text| text.parse::<u64>());
     let mut next = |default| numbers.next().unwrap_or(Ok(default));
     let (events, jobs, bytes) = (next(2_000_000)?, next(1)?.max(1), next(100)?);
 
     let folder = tempfile::tempdir()?;
-    let store = SqliteStore::new(folder.path().join("append.db"), SqliteOptions::default());
+    let sealer = if sealed { Some(Arc::new(AesGcmSealer::new(&[7; 32])?) as Arc<dyn Sealer>) } else { None };
+    let options = SqliteOptions { sealer, ..SqliteOptions::default() };
+    let store = SqliteStore::new(folder.path().join("append.db"), options);
     let progress = Arc::new(Progress::default());
     store.open(Arc::clone(&progress) as Arc<dyn StoreSink>)?;
 

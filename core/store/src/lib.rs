@@ -1,6 +1,7 @@
 //! What ARCP remembers: the traits a store answers to, and the stores behind them.
 
 mod memory;
+pub mod seal;
 pub mod sqlite;
 
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use arcp_proto::machine::frame::Record;
 use arcp_proto::machine::kept::{Kept, StoreOp};
 
 pub use memory::{MemoryStore, PerJobCap};
+pub use seal::{AesGcmSealer, SealError, Sealer};
 pub use sqlite::{SqliteOptions, SqliteStore, Synchronous};
 
 /// Why a store cannot be opened: one sentence with the remedy.

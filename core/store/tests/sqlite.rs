@@ -17,14 +17,21 @@ use arcp_proto::time::Timestamp;
 use arcp_proto::trace::TraceContext;
 use arcp_store::sqlite::{Inspector, vacuum};
 use arcp_store::{PerJobCap, SqliteOptions, Store, Synchronous};
-use common::{Open, follow, job, json, places, record, record_of, session};
+use common::{Open, follow, job, json, places, record, record_of, refused_with, sealed, session};
 
 fn folder() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
 }
 
+/// Rules
 #[test]
 fn everything_applied_comes_back_as_it_was() {
+    for options in [SqliteOptions::default(), sealed(7)] {
+        everything_comes_back(&options);
+    }
+}
+
+fn everything_comes_back(options: &SqliteOptions) {
     let folder = folder();
     let path = folder.path().join("arcp.db");
     let mut whole_session = session("sess_1");
@@ -71,7 +78,7 @@ fn everything_applied_comes_back_as_it_was() {
         issued_at: Timestamp(12),
     };
 
-    let mut first = Open::new(&path);
+    let mut first = Open::with(&path, options.clone());
     assert!(first.store.is_durable());
     assert_eq!(first.kept.epoch, 1);
     first.apply(StoreOp::SaveSession(Box::new(session("sess_1"))));
@@ -108,7 +115,7 @@ fn everything_applied_comes_back_as_it_was() {
     first.store.close();
     first.store.close();
 
-    let kept = Open::new(&path).kept;
+    let kept = Open::with(&path, options.clone()).kept;
     assert_eq!(kept.epoch, 2);
     let [one, two] = &kept.sessions[..] else { panic!("{:?}", kept.sessions) };
     assert_eq!(one.session, whole_session);
@@ -148,12 +155,15 @@ fn a_file_of_version_1_is_brought_up_to_date() {
         ("subscription", "owed_after"),
         ("job", "traceparent"),
         ("job", "tracestate"),
+        ("meta", "proof"),
     ];
     for (table, column) in later {
         old.execute_batch(&format!("ALTER TABLE {table} DROP COLUMN {column}")).unwrap();
     }
     old.execute_batch("PRAGMA user_version = 1").unwrap();
     drop(old);
+    let plain = refused_with(&path, sealed(7));
+    assert!(plain.contains("is not encrypted"), "{plain}");
 
     let mut next = Open::new(&path);
     let [of_old] = &next.kept.sessions[0].follows[..] else { panic!("{:?}", next.kept.sessions) };
@@ -321,7 +331,7 @@ fn an_inspector_reads_while_the_owner_writes() {
     let path = folder.path().join("arcp.db");
     let missing = Inspector::open(&path).unwrap_err().to_string();
     assert!(missing.contains("there is no database at") && !path.exists(), "{missing}");
-    assert!(vacuum(&path).is_err() && !path.exists());
+    assert!(vacuum(&path, &SqliteOptions::default()).is_err() && !path.exists());
 
     let mut open = Open::new(&path);
     open.apply(StoreOp::SaveSession(Box::new(session("sess_1"))));
@@ -374,9 +384,14 @@ fn an_inspector_reads_while_the_owner_writes() {
     inspector.backup(&copy).unwrap();
     assert!(inspector.backup(&copy).unwrap_err().to_string().contains("exists"));
     assert_eq!(Open::new(&copy).kept.sessions.len(), 2);
-    assert!(vacuum(&path).unwrap_err().to_string().contains(&format!("pid {}", std::process::id())));
+    assert!(
+        vacuum(&path, &SqliteOptions::default())
+            .unwrap_err()
+            .to_string()
+            .contains(&format!("pid {}", std::process::id()))
+    );
     open.store.close();
-    vacuum(&path).unwrap();
+    vacuum(&path, &SqliteOptions::default()).unwrap();
     assert_eq!(inspector.sessions().unwrap(), sessions);
 }
 

@@ -117,7 +117,7 @@ fn a_second_process_is_refused_with_the_pid_of_the_first_until_that_dies() {
         let error = refused(&folder.path().join(name));
         assert!(error.contains(&holder), "{error}");
     }
-    assert!(vacuum(&path).unwrap_err().to_string().contains(&holder));
+    assert!(vacuum(&path, &SqliteOptions::default()).unwrap_err().to_string().contains(&holder));
     assert_eq!(Inspector::open(&path).unwrap().sessions().unwrap(), []);
     child.kill().unwrap();
     child.wait().unwrap();

@@ -14,8 +14,9 @@ use arcp_proto::machine::kept::{
 };
 use arcp_proto::message::JobStatus;
 use arcp_proto::time::Timestamp;
+use arcp_store::SqliteOptions;
 use arcp_store::sqlite::Inspector;
-use common::{Open, follow, job, json, session};
+use common::{Open, follow, job, json, sealed, session};
 use proptest::prelude::*;
 
 /// One step; the numbers choose among few names, so that operations meet.
@@ -313,11 +314,15 @@ fn shown(mut kept: Kept) -> String {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
 
+    /// Rules
     #[test]
-    fn a_reopened_store_agrees_with_its_model(steps in proptest::collection::vec(step(), 1..160)) {
+    fn a_reopened_store_agrees_with_its_model(
+        steps in proptest::collection::vec(step(), 1..160),
+        options in prop_oneof![Just(SqliteOptions::default()), Just(sealed(7))],
+    ) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("arcp.db");
-        let mut open = Open::new(&path);
+        let mut open = Open::with(&path, options.clone());
         let mut model = Model::default();
         let mut epoch = 1;
         for (at, step) in steps.iter().chain([&Step::Reopen, &Step::Reopen]).enumerate() {
@@ -339,7 +344,7 @@ proptest! {
                 Step::Reopen => {
                     drop(open);
                     epoch += 1;
-                    open = Open::new(&path);
+                    open = Open::with(&path, options.clone());
                     let kept = std::mem::take(&mut open.kept);
                     prop_assert!(kept.jobs.is_sorted_by_key(|job| job.job.created_at));
                     prop_assert_eq!(shown(kept), shown(model.expected(epoch)));
@@ -347,7 +352,7 @@ proptest! {
                 _ => {}
             }
         }
-        let problems = Inspector::open(&path).unwrap().check().unwrap().problems;
+        let problems = Inspector::open_with(&path, &options).unwrap().check().unwrap().problems;
         prop_assert!(problems.is_empty(), "{:?}", problems);
     }
 }

@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 
 use super::OutputForm;
 use crate::exit::EXIT_STATUS;
+use crate::store::KeyArgs;
 
 /// Which database, and how to tell of it.
 #[derive(Args)]
@@ -14,6 +15,8 @@ pub(crate) struct DbFileArgs {
     /// The database file of an `arcp serve` [default: arcp.db in this user's state folder]
     #[arg(long, value_name = "PATH")]
     pub(crate) db: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) key: KeyArgs,
     /// Form of what stdout gets
     #[arg(long, value_enum, default_value = "text")]
     pub(crate) output: OutputForm,
@@ -64,7 +67,8 @@ pub(crate) struct ReplayArgs {
     "Examples:
   arcp db backup --db arcp.db copy.db
   arcp db check --db arcp.db
-  arcp db vacuum --db arcp.db\n\n{EXIT_STATUS}"
+  arcp db vacuum --db arcp.db
+  arcp db key arcp.key\n\n{EXIT_STATUS}"
 ))]
 pub(crate) struct DbArgs {
     #[command(subcommand)]
@@ -73,7 +77,7 @@ pub(crate) struct DbArgs {
 
 #[derive(Subcommand)]
 pub(crate) enum DbCommand {
-    /// Copy a database as it is at this moment, also while a runtime uses it
+    /// Copy a database as it is at this moment, also while a runtime uses it; of an encrypted one the copy is too
     #[command(after_help = format!(
         "Example:\n  arcp db backup --db arcp.db copy.db\n\nLines of --output json: {{\"backup\":{{db,to}}}}.\n\n{EXIT_STATUS}"
     ))]
@@ -106,12 +110,30 @@ Lines of --output json: {{\"vacuum\":{{db,bytes_before,bytes_after}}}}.\n\n{EXIT
         #[command(flatten)]
         file: DbFileArgs,
     },
+    /// Make a file with a new random key for --db-key-file, readable by you alone
+    ///
+    /// Keep a copy where the database is not: without its key nobody can read it.
+    #[command(after_help = format!(
+        "Example:
+  arcp db key arcp.key
+  arcp serve --token tok --db arcp.db --db-key-file arcp.key
+
+Lines of --output json: {{\"key\":{{file}}}}.\n\n{EXIT_STATUS}"
+    ))]
+    Key {
+        /// The file to make; it must not exist
+        to: PathBuf,
+        /// Form of what stdout gets
+        #[arg(long, value_enum, default_value = "text")]
+        output: OutputForm,
+    },
 }
 
 impl DbCommand {
-    pub(crate) fn file(&self) -> &DbFileArgs {
+    pub(crate) fn output(&self) -> OutputForm {
         match self {
-            DbCommand::Backup { file, .. } | DbCommand::Check { file } | DbCommand::Vacuum { file } => file,
+            DbCommand::Backup { file, .. } | DbCommand::Check { file } | DbCommand::Vacuum { file } => file.output,
+            DbCommand::Key { output, .. } => *output,
         }
     }
 }

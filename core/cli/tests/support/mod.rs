@@ -30,6 +30,7 @@ pub(crate) fn arcp<'a>(args: impl IntoIterator<Item = &'a str>) -> Command {
     command
         .args(args)
         .env_remove("ARCP_TOKEN")
+        .env_remove("ARCP_DB_KEY_FILE")
         .env("HOME", NOWHERE)
         .env_remove("XDG_STATE_HOME")
         .stdin(Stdio::null())

@@ -1,7 +1,6 @@
 //! A result on its way out in parts (section 8.4): how it is cut, and what the parts of one job must keep to.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64_simd::{Out, STANDARD};
 
 use super::runtime::details;
 use crate::error::Error;
@@ -133,8 +132,7 @@ impl ResultCutter {
         let start = payload.len();
         payload.resize(start + size, 0);
         // The room was made to measure.
-        let written = STANDARD.encode_slice(head, &mut payload[start..]).unwrap_or_default();
-        payload.truncate(start + written);
+        let _ = STANDARD.encode(head, Out::from_slice(&mut payload[start..]));
         payload.push(b'"');
         (self.end(payload, "base64", head.len(), size), rest)
     }

@@ -38,6 +38,8 @@ struct Run {
     /// Events each job has emitted.
     emitted: BTreeMap<JobKey, u64>,
     follows: BTreeSet<(String, String)>,
+    /// The most that any job has said so far.
+    longest: usize,
     /// Whether frames wait for their connection only: a durable store may release any number at once.
     bounded: bool,
 }
@@ -45,7 +47,14 @@ struct Run {
 impl Run {
     fn new(durable: bool) -> Self {
         let world = World::new(&given(durable)).unwrap();
-        Run { world, jobs: Vec::new(), emitted: BTreeMap::new(), follows: BTreeSet::new(), bounded: !durable }
+        Run {
+            world,
+            jobs: Vec::new(),
+            emitted: BTreeMap::new(),
+            follows: BTreeSet::new(),
+            longest: 0,
+            bounded: !durable,
+        }
     }
 
     fn is_open(&mut self, name: &str) -> bool {
@@ -169,8 +178,9 @@ impl Run {
 
     /// Reads what arrived: the witness has seen it already.
     fn look(&mut self) -> Result<()> {
-        // A replay is bounded by what its job has said.
-        let longest = usize::try_from(self.emitted.values().copied().max().unwrap_or(0)).unwrap_or(usize::MAX);
+        // A replay is bounded by what its job has said, of whatever kind.
+        self.longest = self.longest.max(self.world.store.longest_history());
+        let longest = self.longest;
         for (name, peer) in &mut self.world.peers {
             if self.bounded && peer.inbox.len() > BUFFER_CAP + 2 + longest {
                 return Err(format!("{} frames waited for {name}", peer.inbox.len()));

@@ -106,6 +106,11 @@ impl Store {
         through.filter(|_| met >= records)
     }
 
+    /// How many records the job has that has most of them.
+    pub(crate) fn longest_history(&self) -> usize {
+        self.jobs.values().map(Vec::len).max().unwrap_or(0)
+    }
+
     /// A store reads through its own queue: what was handed to it before the question is in the answer.
     pub(crate) fn history(&self, job_id: &str, after_source_seq: u64) -> Vec<Arc<Record>> {
         let kept = self.jobs.get(job_id).map(Vec::as_slice).unwrap_or_default();

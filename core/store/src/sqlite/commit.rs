@@ -3,6 +3,7 @@
 use rusqlite::{Connection, params};
 
 use super::batch::{Batch, Index, JobState, StagedJob, StagedSession};
+use super::payload::{Payloads, Place};
 use super::segment::{encode_one, status_code};
 use crate::PerJobCap;
 use arcp_proto::machine::frame::WireProfile;
@@ -15,6 +16,7 @@ pub(super) type Settled = Vec<(i64, JobState)>;
 /// Writes everything staged, and commits. Nothing staged is consumed, so that a failed commit can be repeated.
 pub(super) fn commit(
     conn: &mut Connection,
+    payloads: &Payloads,
     batch: &mut Batch,
     index: &Index,
     cap: PerJobCap,
@@ -38,7 +40,7 @@ pub(super) fn commit(
     let mut settled = Vec::with_capacity(batch.jobs.len());
     for (key, staged) in &mut batch.jobs {
         let state = index.states.get(key).cloned().unwrap_or_default();
-        settled.push((*key, write_job(&transaction, *key, staged, state, cap)?));
+        settled.push((*key, write_job(&transaction, payloads, *key, staged, state, cap)?));
     }
     for (session, job) in &batch.settled_histories {
         let sql = "UPDATE subscription SET owed_after = NULL WHERE session = ?1 AND job = ?2";
@@ -46,7 +48,7 @@ pub(super) fn commit(
     }
     for ((session, job), follow) in &batch.subscriptions {
         match follow {
-            Some(follow) => write_follow(&transaction, *session, *job, follow)?,
+            Some(follow) => write_follow(&transaction, payloads, *session, *job, follow)?,
             None => {
                 let sql = "DELETE FROM subscription WHERE session = ?1 AND job = ?2";
                 transaction.prepare_cached(sql)?.execute([session, job])?;
@@ -55,7 +57,7 @@ pub(super) fn commit(
     }
     for ((principal, name), kept) in &batch.keys {
         match kept {
-            Some(kept) => write_key(&transaction, kept)?,
+            Some(kept) => write_key(&transaction, payloads, kept)?,
             None => {
                 let sql = "DELETE FROM idempotency_key WHERE principal = ?1 AND key = ?2";
                 transaction.prepare_cached(sql)?.execute(params![principal, name])?;
@@ -64,7 +66,7 @@ pub(super) fn commit(
     }
     for (id, kept) in &batch.credentials {
         match kept {
-            Some(kept) => write_credential(&transaction, kept)?,
+            Some(kept) => write_credential(&transaction, payloads, kept)?,
             None => {
                 transaction.prepare_cached("DELETE FROM credential WHERE id = ?1")?.execute([id])?;
             }
@@ -74,7 +76,13 @@ pub(super) fn commit(
     Ok(settled)
 }
 
-fn write_follow(conn: &Connection, session: i64, job: i64, follow: &KeptFollow) -> rusqlite::Result<()> {
+fn write_follow(
+    conn: &Connection,
+    payloads: &Payloads,
+    session: i64,
+    job: i64,
+    follow: &KeptFollow,
+) -> rusqlite::Result<()> {
     let sql = "INSERT OR REPLACE INTO subscription (session, job, request_id, asked_by, answer, owed_after) \
                VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
     let asked_by = match follow.asked_by {
@@ -82,7 +90,9 @@ fn write_follow(conn: &Connection, session: i64, job: i64, follow: &KeptFollow) 
         AskedBy::Submit => 1,
     };
     let owed_after = follow.owed_after.map(u64::cast_signed);
-    conn.prepare_cached(sql)?.execute(params![session, job, follow.request_id, asked_by, follow.answer, owed_after])?;
+    let place = Place::Answer { session: &follow.session, job_id: &follow.job_id };
+    let answer = payloads.text(place, &follow.answer)?;
+    conn.prepare_cached(sql)?.execute(params![session, job, follow.request_id, asked_by, answer, owed_after])?;
     Ok(())
 }
 
@@ -128,6 +138,7 @@ fn save_session(conn: &Connection, key: i64, session: &KeptSession) -> rusqlite:
 
 fn write_job(
     conn: &Connection,
+    payloads: &Payloads,
     key: i64,
     staged: &mut StagedJob,
     mut state: JobState,
@@ -137,20 +148,22 @@ fn write_job(
         conn.prepare_cached("INSERT INTO job (key, id) VALUES (?1, ?2)")?.execute(params![key, id])?;
     }
     if let Some(job) = &staged.saved {
-        save_job(conn, key, job)?;
+        save_job(conn, payloads, key, job)?;
     }
     for segment in &mut staged.segments {
         segment.seal();
+        let (first, last) = (segment.first_job_seq, segment.last_job_seq);
+        let data = payloads.bytes(Place::Records { job_id: &segment.job_id, first, last }, segment.data())?;
         let sql = "INSERT INTO segment (job, first, last, highest_source, records, cost, data) \
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
         conn.prepare_cached(sql)?.execute(params![
             key,
-            segment.first_job_seq.cast_signed(),
-            segment.last_job_seq.cast_signed(),
+            first.cast_signed(),
+            last.cast_signed(),
             segment.highest_source_seq.cast_signed(),
             segment.count.cast_signed(),
             segment.cost.cast_signed(),
-            segment.data(),
+            data,
         ])?;
         state.job_seq = segment.last_job_seq;
         state.source_seq = segment.last_source_seq;
@@ -196,7 +209,8 @@ fn drop_oldest(conn: &Connection, key: i64, state: &mut JobState, cap: PerJobCap
     Ok(())
 }
 
-fn save_job(conn: &Connection, key: i64, job: &KeptJob) -> rusqlite::Result<()> {
+fn save_job(conn: &Connection, payloads: &Payloads, key: i64, job: &KeptJob) -> rusqlite::Result<()> {
+    let (job_id, session, principal) = (&*job.job_id, &*job.session, &*job.principal);
     let sql = "INSERT INTO job VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, \
                ?17, ?18) ON CONFLICT (key) DO UPDATE SET session = ?3, request_id = ?4, principal = ?5, agent = ?6, \
                version = ?7, trace_id = ?8, input = ?9, lease = ?10, expires_at = ?11, max_runtime_sec = ?12, \
@@ -211,8 +225,8 @@ fn save_job(conn: &Connection, key: i64, job: &KeptJob) -> rusqlite::Result<()> 
         job.agent,
         job.version,
         job.trace_id,
-        job.input.get(),
-        job.lease.get(),
+        payloads.text(Place::Input { job_id, session, principal }, job.input.get())?,
+        payloads.text(Place::Lease { job_id, session, principal }, job.lease.get())?,
         job.expires_at,
         job.max_runtime_sec.map(u64::cast_signed),
         job.parent_job_id,
@@ -225,24 +239,30 @@ fn save_job(conn: &Connection, key: i64, job: &KeptJob) -> rusqlite::Result<()> 
     Ok(())
 }
 
-fn write_key(conn: &Connection, kept: &KeptKey) -> rusqlite::Result<()> {
+fn write_key(conn: &Connection, payloads: &Payloads, kept: &KeptKey) -> rusqlite::Result<()> {
+    let (principal, key, job_id) = (&*kept.principal, &*kept.key, &*kept.job_id);
+    let terminal = kept.terminal.as_ref().map(|terminal| encode_one(terminal));
+    let place = Place::Terminal { principal, key, job_id };
+    let terminal = terminal.as_ref().map(|blob| payloads.bytes(place, blob)).transpose()?;
     let sql = "INSERT OR REPLACE INTO idempotency_key VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
     conn.prepare_cached(sql)?.execute(params![
         kept.principal,
         kept.key,
-        kept.fingerprint,
+        payloads.bytes(Place::Fingerprint { principal, key, job_id }, &kept.fingerprint)?,
         kept.job_id,
         kept.trace_id,
-        kept.accepted.get(),
+        payloads.text(Place::Accepted { principal, key, job_id }, kept.accepted.get())?,
         kept.expires_at.0,
-        kept.terminal.as_ref().map(|terminal| encode_one(terminal)),
+        terminal,
     ])?;
     Ok(())
 }
 
-fn write_credential(conn: &Connection, kept: &KeptCredential) -> rusqlite::Result<()> {
+fn write_credential(conn: &Connection, payloads: &Payloads, kept: &KeptCredential) -> rusqlite::Result<()> {
+    let place = Place::Handle { credential: &kept.id, job_id: &kept.job_id };
+    let handle = payloads.text(place, kept.handle.get())?;
     let sql = "INSERT OR REPLACE INTO credential VALUES (?1, ?2, ?3, ?4)";
-    conn.prepare_cached(sql)?.execute(params![kept.id, kept.job_id, kept.handle.get(), kept.issued_at.0])?;
+    conn.prepare_cached(sql)?.execute(params![kept.id, kept.job_id, handle, kept.issued_at.0])?;
     Ok(())
 }
 

@@ -14,6 +14,7 @@ use rusqlite::backup::{Backup, StepResult};
 
 use super::SqliteOptions;
 use super::lock::{Possession, make_file, missing, resolve};
+use super::payload::{Payloads, Place};
 use super::restore::{self, Problem, Records, SessionRow, unsigned};
 use super::runs::decode as decode_runs;
 use super::schema::{open_foreign, open_owned, reason};
@@ -24,6 +25,7 @@ use crate::StoreError;
 pub struct Inspector {
     path: PathBuf,
     conn: Connection,
+    payloads: Payloads,
 }
 
 /// One session, at a glance.
@@ -100,14 +102,23 @@ pub struct CheckReport {
 const MOST_PROBLEMS: usize = 100;
 
 impl Inspector {
-    /// Opens a database that exists.
+    /// Opens a database that exists and is not encrypted.
     ///
     /// # Errors
     /// When there is none at this path, or it is not one this program reads.
     pub fn open(path: impl AsRef<Path>) -> Result<Inspector, StoreError> {
+        Inspector::open_with(path, &SqliteOptions::default())
+    }
+
+    /// Opens a database that exists, as one that was made with these options: of them the sealer counts (R-14.9).
+    ///
+    /// # Errors
+    /// As [`Inspector::open`], and when the sealer is not that of the database.
+    pub fn open_with(path: impl AsRef<Path>, options: &SqliteOptions) -> Result<Inspector, StoreError> {
         let path = resolve(path.as_ref(), false)?;
-        let conn = open_foreign(&path)?;
-        Ok(Inspector { path, conn })
+        let payloads = options.payloads();
+        let conn = open_foreign(&path, &payloads)?;
+        Ok(Inspector { path, conn, payloads })
     }
 
     /// All sessions, oldest first.
@@ -116,11 +127,11 @@ impl Inspector {
     /// When the database cannot be read.
     pub fn sessions(&self) -> Result<Vec<SessionSummary>, StoreError> {
         self.reading(|conn| {
-            let jobs = restore::jobs(conn)?;
+            let jobs = restore::jobs(conn, &self.payloads)?;
             let ids = ids(&jobs);
             let mut summaries = Vec::new();
             for session in restore::sessions(conn)? {
-                let (freed, log, last_event_seq) = log(conn, &session, &ids)?;
+                let (freed, log, last_event_seq) = log(conn, &self.payloads, &session, &ids)?;
                 let submitted = jobs.iter().filter(|job| job.kept.session == session.kept.id);
                 summaries.push(SessionSummary {
                     jobs: submitted.map(|job| Arc::clone(&job.kept.job_id)).collect(),
@@ -152,8 +163,8 @@ impl Inspector {
             let Some(session) = sessions.into_iter().find(|session| &*session.kept.id == session_id) else {
                 return Ok(None);
             };
-            let jobs = restore::jobs(conn)?;
-            let (freed, log, last_event_seq) = log(conn, &session, &ids(&jobs))?;
+            let jobs = restore::jobs(conn, &self.payloads)?;
+            let (freed, log, last_event_seq) = log(conn, &self.payloads, &session, &ids(&jobs))?;
             let own = (&*session.kept.id, &*session.kept.principal);
             let receivers: HashMap<&str, Receiver> = jobs
                 .iter()
@@ -193,15 +204,15 @@ impl Inspector {
                     report.note(line);
                 }
             }
-            check_tables(conn, &mut report);
-            if let Err(problem) = check_blobs(conn, &mut report) {
+            check_tables(conn, &self.payloads, &mut report);
+            if let Err(problem) = check_blobs(conn, &self.payloads, &mut report) {
                 report.note(show(&problem));
             }
             Ok(report)
         })
     }
 
-    /// Copies the database as it is at this moment, while its owner goes on.
+    /// Copies the database as it is at this moment, while its owner goes on. What is sealed stays sealed.
     ///
     /// # Errors
     /// When `to` exists or cannot be written; what was begun is removed.
@@ -232,17 +243,17 @@ impl fmt::Debug for Inspector {
     }
 }
 
-/// Rewrites a database without its unused space. It must belong to nobody.
+/// Rewrites a database without its unused space. It must belong to nobody. Of the options the sealer counts.
 ///
 /// # Errors
-/// When it is missing, belongs to a process, or there is no room for the rewriting.
-pub fn vacuum(path: impl AsRef<Path>) -> Result<(), StoreError> {
+/// When it is missing, belongs to a process, has another sealer, or there is no room for the rewriting.
+pub fn vacuum(path: impl AsRef<Path>, options: &SqliteOptions) -> Result<(), StoreError> {
     let path = resolve(path.as_ref(), false)?;
     if !path.exists() {
         return Err(missing(&path));
     }
     let _possession = Possession::take(&path)?;
-    let conn = open_owned(&path, &SqliteOptions::default())?;
+    let conn = open_owned(&path, options)?;
     let rewritten = conn.execute_batch("VACUUM; PRAGMA wal_checkpoint(TRUNCATE);");
     rewritten.map_err(|error| StoreError(reason(&path, &error)))
 }
@@ -266,13 +277,14 @@ type NumberedLog = Vec<(u64, Arc<Record>)>;
 /// What is freed, the log, and the last number of a session.
 fn log(
     conn: &Connection,
+    payloads: &Payloads,
     session: &SessionRow,
     ids: &HashMap<i64, Arc<str>>,
 ) -> Result<(u64, NumberedLog, u64), Problem> {
     let runs = restore::session_runs(conn, session)?;
     let mut records = Records::default();
     records.want(&runs, ids);
-    records.fetch(conn, ids)?;
+    records.fetch(conn, payloads, ids)?;
     let (freed, log) = records.log(session.freed, &runs);
     let last = freed + log.len() as u64;
     Ok((freed, log, last))
@@ -293,35 +305,50 @@ fn show(problem: &Problem) -> String {
     }
 }
 
-fn check_tables(conn: &Connection, report: &mut CheckReport) {
+fn check_tables(conn: &Connection, payloads: &Payloads, report: &mut CheckReport) {
+    let mut names = HashMap::new();
     match restore::sessions(conn) {
-        Ok(sessions) => report.sessions = sessions.len() as u64,
+        Ok(sessions) => {
+            report.sessions = sessions.len() as u64;
+            names.extend(sessions.into_iter().map(|session| (session.key, session.kept.id)));
+        }
         Err(problem) => report.note(show(&problem)),
     }
-    match restore::jobs(conn) {
-        Ok(jobs) => report.jobs = jobs.len() as u64,
+    let mut ids = HashMap::new();
+    match restore::jobs(conn, payloads) {
+        Ok(jobs) => {
+            report.jobs = jobs.len() as u64;
+            ids = self::ids(&jobs);
+        }
         Err(problem) => report.note(show(&problem)),
     }
-    if let Err(problem) = restore::keys(conn) {
+    if let Err(problem) = restore::follows(conn, payloads, &names, &ids) {
         report.note(show(&problem));
     }
-    if let Err(problem) = restore::credentials(conn) {
+    if let Err(problem) = restore::keys(conn, payloads) {
+        report.note(show(&problem));
+    }
+    if let Err(problem) = restore::credentials(conn, payloads) {
         report.note(show(&problem));
     }
 }
 
-fn check_blobs(conn: &Connection, report: &mut CheckReport) -> Result<(), Problem> {
-    let nobody: Arc<str> = "".into();
-    let mut segments = conn.prepare("SELECT id, records, data, first, last FROM segment ORDER BY id")?;
+fn check_blobs(conn: &Connection, payloads: &Payloads, report: &mut CheckReport) -> Result<(), Problem> {
+    let mut segments = conn.prepare(
+        "SELECT s.id, s.records, s.data, s.first, s.last, ifnull(j.id, '') FROM segment s LEFT JOIN job j ON j.key = s.job \
+         ORDER BY s.id",
+    )?;
     let mut rows = segments.query([])?;
     while let Some(row) = rows.next()? {
         let (id, count): (i64, u64) = (row.get(0)?, unsigned(row, 1)?);
-        match decode(row.get(2)?, &nobody, all()) {
+        let (first, last, job_id) = (unsigned(row, 3)?, unsigned(row, 4)?, row.get::<_, Arc<str>>(5)?);
+        let blob = payloads.open_bytes(Place::Records { job_id: &job_id, first, last }, row.get(2)?);
+        match blob.and_then(|blob| decode(blob, &job_id, all())) {
             Err(damage) => report.note(format!("segment {id}: {damage}")),
             Ok(records) => {
                 report.records += records.len() as u64;
                 let ends = (records.first().map(|one| one.job_seq), records.last().map(|one| one.job_seq));
-                if records.len() as u64 != count || ends != (Some(unsigned(row, 3)?), Some(unsigned(row, 4)?)) {
+                if records.len() as u64 != count || ends != (Some(first), Some(last)) {
                     report.note(format!("segment {id}: it does not hold what its row says"));
                 }
             }

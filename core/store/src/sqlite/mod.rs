@@ -13,7 +13,7 @@
 //!
 //! | table | a row is |
 //! |---|---|
-//! | `meta` | a number by name; `epoch` rises with every owner |
+//! | `meta` | a number by name; `epoch` rises with every owner, `sealed` is there when payloads are, with its `proof` |
 //! | `session` | a session; `freed` is the last number its peer no longer needs |
 //! | `number` | numbers `first` to `last` of a session, `runs` as laid out in `runs.rs` |
 //! | `job` | what never changes of a job; without `created_at` it was never saved, and goes at the next opening |
@@ -26,12 +26,18 @@
 //! Keys of sessions and jobs are the owner's epoch and a counter. None is used twice: a number of a job that is
 //! forgotten names nothing. Integers that the protocol counts without sign are stored as their 64 bits. Every blob
 //! starts with a CRC-32 of the rest and a byte for its form.
+//!
+//! With a [`Sealer`], what users and agents said is sealed on its way in, each for its own place (`payload.rs`): the
+//! records of segments, inputs and leases of jobs, kept answers, ends and fingerprints, handles of credentials. What a
+//! row is found and ordered by is not: ids, principals, names of agents, idempotency keys, numbers, times, budgets. The proof is
+//! what tells a wrong key when the file is opened.
 
 mod batch;
 mod codec;
 mod commit;
 mod inspect;
 mod lock;
+mod payload;
 mod queue;
 mod reader;
 mod restore;
@@ -40,6 +46,7 @@ mod schema;
 mod segment;
 mod writer;
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
@@ -50,8 +57,9 @@ use std::time::Duration;
 use arcp_proto::machine::frame::Record;
 use arcp_proto::machine::kept::{Kept, StoreOp};
 
+use self::payload::Payloads;
 use self::queue::{Item, Shared};
-use crate::{PerJobCap, Store, StoreError, StoreSink};
+use crate::{PerJobCap, Sealer, Store, StoreError, StoreSink};
 
 pub use inspect::{CheckReport, Inspector, Replay, ReplayedRecord, SessionSummary, vacuum};
 
@@ -75,7 +83,7 @@ impl Synchronous {
 }
 
 /// How a [`SqliteStore`] works.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone)]
 pub struct SqliteOptions {
     /// When a commit counts as kept; [`Synchronous::Normal`] by default.
     pub synchronous: Synchronous,
@@ -87,6 +95,9 @@ pub struct SqliteOptions {
     /// How long a store that cannot write goes on trying once it is to be closed; 10 seconds by default. What it could
     /// not keep until then is lost, and the log says so.
     pub closing_patience: Duration,
+    /// Encrypts the payloads in the file, such as an [`AesGcmSealer`](crate::AesGcmSealer); none by default. A
+    /// file is made with a key or without one, and opens so alone.
+    pub sealer: Option<Arc<dyn Sealer>>,
 }
 
 impl Default for SqliteOptions {
@@ -96,7 +107,26 @@ impl Default for SqliteOptions {
             quota_bytes: None,
             per_job: PerJobCap::default(),
             closing_patience: Duration::from_secs(10),
+            sealer: None,
         }
+    }
+}
+
+impl fmt::Debug for SqliteOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteOptions")
+            .field("synchronous", &self.synchronous)
+            .field("quota_bytes", &self.quota_bytes)
+            .field("per_job", &self.per_job)
+            .field("closing_patience", &self.closing_patience)
+            .field("sealed", &self.sealer.is_some())
+            .finish()
+    }
+}
+
+impl SqliteOptions {
+    fn payloads(&self) -> Payloads {
+        Payloads::new(self.sealer.clone())
     }
 }
 
@@ -193,12 +223,19 @@ impl SqliteStore {
         let path = lock::resolve(&self.path, true)?;
         let possession = lock::Possession::take(&path)?;
         let mut conn = schema::open_owned(&path, &self.options)?;
-        let (kept, index) = restore::take_over(&mut conn).map_err(|problem| problem.into_error(&path))?;
+        let payloads = self.options.payloads();
+        let (kept, index) = restore::take_over(&mut conn, &payloads).map_err(|problem| problem.into_error(&path))?;
         let second = schema::open_reader(&path).map_err(|error| StoreError(schema::reason(&path, &error)))?;
         let no_thread = |error: std::io::Error| StoreError(format!("a thread of the store cannot start: {error}"));
 
         let (questions, asked) = mpsc::channel();
-        let reader = reader::Reader { path: path.clone(), conn: second, questions: asked, sink: Arc::clone(sink) };
+        let reader = reader::Reader {
+            path: path.clone(),
+            conn: second,
+            payloads: payloads.clone(),
+            questions: asked,
+            sink: Arc::clone(sink),
+        };
         // What the threads have to report goes where this thread's reports go.
         let log = tracing::dispatcher::get_default(Clone::clone);
         let reads = {
@@ -210,8 +247,9 @@ impl SqliteStore {
         let (alive, ended) = mpsc::channel();
         let writer = writer::Writer {
             path,
-            options: self.options,
+            options: self.options.clone(),
             conn,
+            payloads,
             index,
             shared: Arc::clone(&self.shared),
             sink: Arc::clone(sink),

@@ -18,6 +18,7 @@ use serde_json::value::RawValue;
 
 use super::batch::{Index, JobState};
 use super::codec::Damage;
+use super::payload::{Payloads, Place};
 use super::runs::{Run, decode as decode_runs};
 use super::schema::reason;
 use super::segment::{Choice, decode, decode_one};
@@ -63,7 +64,7 @@ impl From<rusqlite::Error> for Problem {
 }
 
 /// Raises the epoch, forgets what belongs to no saved job, and reads everything.
-pub(super) fn take_over(conn: &mut Connection) -> Result<(Kept, Index), Problem> {
+pub(super) fn take_over(conn: &mut Connection, payloads: &Payloads) -> Result<(Kept, Index), Problem> {
     let transaction = conn.transaction()?;
     let epoch: i64 =
         transaction.query_row("UPDATE meta SET value = value + 1 WHERE name = 'epoch' RETURNING value", [], |row| {
@@ -79,7 +80,7 @@ pub(super) fn take_over(conn: &mut Connection) -> Result<(Kept, Index), Problem>
     let mut index = Index::new(epoch).ok_or_else(|| Problem::Damaged(format!("its epoch {epoch} is out of range")))?;
     let mut kept = Kept { epoch, ..Kept::default() };
 
-    let mut jobs = jobs(conn)?;
+    let mut jobs = jobs(conn, payloads)?;
     let ids: HashMap<i64, Arc<str>> = jobs.iter().map(|job| (job.key, Arc::clone(&job.kept.job_id))).collect();
     let sessions = sessions(conn)?;
     let mut numbers = Vec::with_capacity(sessions.len());
@@ -93,10 +94,10 @@ pub(super) fn take_over(conn: &mut Connection) -> Result<(Kept, Index), Problem>
     for job in jobs.iter().filter(|job| job.state.ended) {
         records.want_one(job.key, job.state.job_seq);
     }
-    records.fetch(conn, &ids)?;
+    records.fetch(conn, payloads, &ids)?;
 
     let names = sessions.iter().map(|session| (session.key, Arc::clone(&session.kept.id))).collect();
-    let mut follows = follows(conn, &names, &ids)?;
+    let mut follows = follows(conn, payloads, &names, &ids)?;
     for (session, runs) in sessions.into_iter().zip(numbers) {
         let (freed, log) = records.log(session.freed, &runs);
         index.sessions.insert(Arc::clone(&session.kept.id), session.key);
@@ -121,8 +122,8 @@ pub(super) fn take_over(conn: &mut Connection) -> Result<(Kept, Index), Problem>
             terminal,
         });
     }
-    kept.keys = keys(conn)?;
-    kept.credentials = credentials(conn)?;
+    kept.keys = keys(conn, payloads)?;
+    kept.credentials = credentials(conn, payloads)?;
     Ok((kept, index))
 }
 
@@ -203,7 +204,7 @@ pub(super) struct JobRow {
 }
 
 /// The saved jobs, oldest first.
-pub(super) fn jobs(conn: &Connection) -> Result<Vec<JobRow>, Problem> {
+pub(super) fn jobs(conn: &Connection, payloads: &Payloads) -> Result<Vec<JobRow>, Problem> {
     let mut statement = conn.prepare(
         "SELECT j.key, j.id, j.session, j.request_id, j.principal, j.agent, j.version, j.trace_id, j.input, j.lease, \
          j.expires_at, j.max_runtime_sec, j.parent_job_id, j.delegate_id, j.created_at, j.idempotency_key, s.status, \
@@ -229,15 +230,18 @@ pub(super) fn jobs(conn: &Connection) -> Result<Vec<JobRow>, Problem> {
             records: unsigned(row, 22)?,
             cost: unsigned(row, 23)?,
         };
+        let (session, principal) = (shared(row, 2)?, shared(row, 4)?);
+        let input = Place::Input { job_id: &job_id, session: &session, principal: &principal };
+        let lease = Place::Lease { job_id: &job_id, session: &session, principal: &principal };
         let kept = KeptJob {
-            session: shared(row, 2)?,
+            input: json(&payloads.open_text(input, row, 8)?, || input)?,
+            lease: json(&payloads.open_text(lease, row, 9)?, || lease)?,
+            session,
             request_id: row.get(3)?,
-            principal: shared(row, 4)?,
+            principal,
             agent: row.get(5)?,
             version: row.get(6)?,
             trace_id: shared(row, 7)?,
-            input: json(row.get_ref(8)?.as_str().map_err(rusqlite::Error::from)?, || format!("the input of {job_id}"))?,
-            lease: json(row.get_ref(9)?.as_str().map_err(rusqlite::Error::from)?, || format!("the lease of {job_id}"))?,
             expires_at: row.get(10)?,
             max_runtime_sec: row.get::<_, Option<i64>>(11)?.map(i64::cast_unsigned),
             parent_job_id: row.get::<_, Option<String>>(12)?.map(Arc::from),
@@ -258,8 +262,9 @@ fn trace_context(row: &Row<'_>) -> rusqlite::Result<Option<TraceContext>> {
 }
 
 /// By session key, what it follows.
-fn follows(
+pub(super) fn follows(
     conn: &Connection,
+    payloads: &Payloads,
     sessions: &HashMap<i64, Arc<str>>,
     jobs: &HashMap<i64, Arc<str>>,
 ) -> Result<HashMap<i64, Vec<KeptFollow>>, Problem> {
@@ -281,46 +286,58 @@ fn follows(
             job_id: Arc::clone(job_id),
             request_id: row.get(2)?,
             asked_by,
-            answer: row.get(4)?,
+            answer: payloads.open_text(Place::Answer { session, job_id }, row, 4)?,
             owed_after: row.get::<_, Option<i64>>(5)?.map(i64::cast_unsigned),
         });
     }
     Ok(follows)
 }
 
-pub(super) fn keys(conn: &Connection) -> Result<Vec<KeptKey>, Problem> {
+pub(super) fn keys(conn: &Connection, payloads: &Payloads) -> Result<Vec<KeptKey>, Problem> {
     let mut statement = conn.prepare(
         "SELECT principal, key, fingerprint, job_id, trace_id, accepted, expires_at, terminal FROM idempotency_key",
     )?;
     let mut rows = statement.query([])?;
     let mut keys = Vec::new();
     while let Some(row) = rows.next()? {
-        let job_id = shared(row, 3)?;
-        let accepted: String = row.get(5)?;
-        let terminal: Option<Vec<u8>> = row.get(7)?;
-        let terminal = terminal.map(|blob| decode_one(blob, &job_id)).transpose();
+        let (principal, key, job_id) = (shared(row, 0)?, row.get::<_, String>(1)?, shared(row, 3)?);
+        let place = Place::Fingerprint { principal: &principal, key: &key, job_id: &job_id };
+        let fingerprint = payloads.open_bytes(place, row.get(2)?).map_err(|damage| place.damage(damage))?;
+        let fingerprint = fingerprint.try_into().map_err(|_| place.damage("it has another length"))?;
+        let accepted = Place::Accepted { principal: &principal, key: &key, job_id: &job_id };
+        let accepted = json(&payloads.open_text(accepted, row, 5)?, || accepted)?;
+        let terminal = match row.get::<_, Option<Vec<u8>>>(7)? {
+            None => None,
+            Some(blob) => {
+                let place = Place::Terminal { principal: &principal, key: &key, job_id: &job_id };
+                let blob = payloads.open_bytes(place, blob);
+                let told = blob.and_then(|blob| decode_one(blob, &job_id));
+                Some(told.map_err(|damage| place.damage(damage))?)
+            }
+        };
         keys.push(KeptKey {
-            principal: shared(row, 0)?,
-            key: row.get(1)?,
-            fingerprint: row.get(2)?,
+            principal,
+            key,
+            fingerprint,
             trace_id: shared(row, 4)?,
-            accepted: json(&accepted, || format!("the answer that made {job_id}"))?,
+            accepted,
             expires_at: Timestamp(row.get(6)?),
-            terminal: terminal.map_err(|damage| Problem::damage(format!("the end of {job_id}"), damage))?,
+            terminal,
             job_id,
         });
     }
     Ok(keys)
 }
 
-pub(super) fn credentials(conn: &Connection) -> Result<Vec<KeptCredential>, Problem> {
+pub(super) fn credentials(conn: &Connection, payloads: &Payloads) -> Result<Vec<KeptCredential>, Problem> {
     let mut statement = conn.prepare("SELECT id, job_id, handle, issued_at FROM credential")?;
     let mut rows = statement.query([])?;
     let mut credentials = Vec::new();
     while let Some(row) = rows.next()? {
-        let (id, handle): (String, String) = (row.get(0)?, row.get(2)?);
-        let handle = json(&handle, || format!("the handle of credential {id}"))?;
-        credentials.push(KeptCredential { id, job_id: shared(row, 1)?, handle, issued_at: Timestamp(row.get(3)?) });
+        let (id, job_id): (String, Arc<str>) = (row.get(0)?, shared(row, 1)?);
+        let place = Place::Handle { credential: &id, job_id: &job_id };
+        let handle = json(&payloads.open_text(place, row, 2)?, || place)?;
+        credentials.push(KeptCredential { handle, job_id, issued_at: Timestamp(row.get(3)?), id });
     }
     Ok(credentials)
 }
@@ -351,7 +368,12 @@ impl Records {
     }
 
     /// Reads what was asked for, and no segment besides.
-    pub(super) fn fetch(&mut self, conn: &Connection, ids: &HashMap<i64, Arc<str>>) -> Result<(), Problem> {
+    pub(super) fn fetch(
+        &mut self,
+        conn: &Connection,
+        payloads: &Payloads,
+        ids: &HashMap<i64, Arc<str>>,
+    ) -> Result<(), Problem> {
         for (job, ranges) in std::mem::take(&mut self.wanted) {
             let Some(job_id) = ids.get(&job) else { continue };
             let ranges = merged(ranges);
@@ -376,8 +398,10 @@ impl Records {
                 // A few records must not hold the memory of all.
                 let share = wanted.saturating_mul(2) > last - first;
                 let wanted = |job_seq: u64, _| within(&ranges, job_seq);
-                let records = decode(data, job_id, Choice { wanted, share })
-                    .map_err(|damage| Problem::damage(format!("records of {job_id}"), damage))?;
+                let place = Place::Records { job_id, first, last };
+                let blob = payloads.open_bytes(place, data);
+                let records = blob.and_then(|blob| decode(blob, job_id, Choice { wanted, share }));
+                let records = records.map_err(|damage| place.damage(damage))?;
                 self.found.extend(records.into_iter().map(|record| ((job, record.job_seq), record)));
             }
         }
@@ -434,7 +458,7 @@ fn status_of(code: i64) -> Option<JobStatus> {
     })
 }
 
-fn json(text: &str, what: impl FnOnce() -> String) -> Result<RawJson, Problem> {
+fn json<W: fmt::Display>(text: &str, what: impl FnOnce() -> W) -> Result<RawJson, Problem> {
     match serde_json::from_str::<&RawValue>(text) {
         Ok(raw) => Ok(RawJson::from_raw(raw)),
         Err(_) => Err(Problem::damage(what(), "it is not JSON")),

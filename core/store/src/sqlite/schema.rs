@@ -7,6 +7,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction};
 
 use super::SqliteOptions;
 use super::lock::{make_file, missing};
+use super::payload::Payloads;
 use crate::StoreError;
 
 /// Marks the file as ours (`PRAGMA application_id`): "ARCP".
@@ -17,6 +18,9 @@ const MIGRATIONS: [fn(&Transaction<'_>) -> rusqlite::Result<()>; 2] = [tables_of
 
 /// The version this program writes (`PRAGMA user_version`).
 pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;
+
+/// From here on, `meta` can say that payloads are sealed.
+pub(super) const VERSION_THAT_SEALS: i64 = 2;
 
 /// Readers of other processes hold the file for moments only.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -68,7 +72,7 @@ fn tables_of_version_1(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
 }
 
 /// A session that follows a job comes back with the answer that said so and the history it is owed, a job with the span
-/// that caused it.
+/// that caused it. A database may be sealed.
 fn columns_of_version_2(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
     transaction.execute_batch(
         "ALTER TABLE subscription ADD COLUMN request_id TEXT NOT NULL DEFAULT '';
@@ -76,7 +80,8 @@ fn columns_of_version_2(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
          ALTER TABLE subscription ADD COLUMN answer TEXT NOT NULL DEFAULT '';
          ALTER TABLE subscription ADD COLUMN owed_after INTEGER;
          ALTER TABLE job ADD COLUMN traceparent TEXT;
-         ALTER TABLE job ADD COLUMN tracestate TEXT;",
+         ALTER TABLE job ADD COLUMN tracestate TEXT;
+         ALTER TABLE meta ADD COLUMN proof BLOB;",
     )
 }
 
@@ -127,6 +132,10 @@ pub(super) fn open_owned(path: &Path, options: &SqliteOptions) -> Result<Connect
     let mut conn = Connection::open_with_flags(path, flags).map_err(fail)?;
     conn.busy_timeout(BUSY_TIMEOUT).map_err(fail)?;
     let found = version(&conn, path)?;
+    let payloads = options.payloads();
+    if found > 0 {
+        payloads.fit(&conn, path, found)?;
+    }
     if conn.is_readonly("main").map_err(fail)? {
         return Err(StoreError(format!(
             "the database {} is read-only for this user; make it writable, or name another file",
@@ -146,7 +155,7 @@ pub(super) fn open_owned(path: &Path, options: &SqliteOptions) -> Result<Connect
         )));
     }
     configure(&conn, options).map_err(fail)?;
-    migrate(&mut conn, found).map_err(|error| StoreError(no_room(path, &error, options.quota_bytes)))?;
+    migrate(&mut conn, found, &payloads).map_err(|error| StoreError(no_room(path, &error, options.quota_bytes)))?;
     Ok(conn)
 }
 
@@ -168,7 +177,7 @@ fn configure(conn: &Connection, options: &SqliteOptions) -> rusqlite::Result<()>
     Ok(())
 }
 
-fn migrate(conn: &mut Connection, found: i64) -> rusqlite::Result<()> {
+fn migrate(conn: &mut Connection, found: i64, payloads: &Payloads) -> rusqlite::Result<()> {
     let steps = MIGRATIONS.get(usize::try_from(found).unwrap_or(usize::MAX)..).unwrap_or_default();
     if steps.is_empty() {
         return Ok(());
@@ -176,6 +185,9 @@ fn migrate(conn: &mut Connection, found: i64) -> rusqlite::Result<()> {
     let transaction = conn.transaction()?;
     for step in steps {
         step(&transaction)?;
+    }
+    if found == 0 {
+        payloads.mark(&transaction)?;
     }
     transaction
         .execute_batch(&format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION};"))?;
@@ -217,7 +229,7 @@ pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
 }
 
 /// Opens the file to look at it, whoever owns it. Neither makes nor changes it.
-pub(super) fn open_foreign(path: &Path) -> Result<Connection, StoreError> {
+pub(super) fn open_foreign(path: &Path, payloads: &Payloads) -> Result<Connection, StoreError> {
     if !path.exists() {
         return Err(missing(path));
     }
@@ -234,7 +246,7 @@ pub(super) fn open_foreign(path: &Path) -> Result<Connection, StoreError> {
         _ => conn,
     };
     match version(&conn, path)? {
-        VERSION => Ok(conn),
+        VERSION => payloads.fit(&conn, path, VERSION).map(|()| conn),
         0 => Err(StoreError(format!("the database {} is empty; start a runtime with it first", path.display()))),
         found => Err(StoreError(format!(
             "the database {} has schema version {found}, and this program reads version {VERSION}; start a runtime \

@@ -20,6 +20,7 @@ const OWN_TRACE: u8 = 0b1000;
 #[derive(Debug)]
 pub(super) struct Segment {
     data: Vec<u8>,
+    pub(super) job_id: Arc<str>,
     trace_id: Arc<str>,
     pub(super) first_job_seq: u64,
     pub(super) last_job_seq: u64,
@@ -38,6 +39,7 @@ impl Segment {
         put_bytes(&mut data, record.trace_id.as_bytes());
         let mut segment = Segment {
             data,
+            job_id: Arc::clone(&record.job_id),
             trace_id: Arc::clone(&record.trace_id),
             first_job_seq: record.job_seq,
             last_job_seq: 0,

@@ -12,6 +12,7 @@ use rusqlite::Connection;
 use super::batch::{Batch, HistoryRequest, Index};
 use super::commit::commit;
 use super::lock::Possession;
+use super::payload::Payloads;
 use super::queue::{Item, Shared};
 use super::schema::{no_room, reason};
 use super::{Counters, SqliteOptions};
@@ -29,6 +30,7 @@ pub(super) struct Writer {
     pub(super) path: PathBuf,
     pub(super) options: SqliteOptions,
     pub(super) conn: Connection,
+    pub(super) payloads: Payloads,
     pub(super) index: Index,
     pub(super) shared: Arc<Shared>,
     pub(super) sink: Arc<dyn StoreSink>,
@@ -97,7 +99,7 @@ impl Writer {
 
     fn commit(&mut self, batch: &mut Batch) -> rusqlite::Result<()> {
         let started = Instant::now();
-        let settled = commit(&mut self.conn, batch, &self.index, self.options.per_job);
+        let settled = commit(&mut self.conn, &self.payloads, batch, &self.index, self.options.per_job);
         let counters = &self.counters;
         let Ok(settled) = settled else {
             counters.failures.fetch_add(1, Ordering::Relaxed);

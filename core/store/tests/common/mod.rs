@@ -12,7 +12,7 @@ use arcp_proto::json::RawJson;
 use arcp_proto::machine::frame::{Record, RecordKind, WireProfile};
 use arcp_proto::machine::kept::{AskedBy, Kept, KeptFollow, KeptJob, KeptSession, StoreOp};
 use arcp_proto::time::Timestamp;
-use arcp_store::{SqliteOptions, SqliteStore, Store, StoreSink};
+use arcp_store::{AesGcmSealer, SqliteOptions, SqliteStore, Store, StoreSink};
 
 /// Longer than anything here takes; reached only by a test that fails.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -143,10 +143,20 @@ impl Open {
 }
 
 pub(crate) fn refused(path: &Path) -> String {
+    refused_with(path, SqliteOptions::default())
+}
+
+pub(crate) fn refused_with(path: &Path, options: SqliteOptions) -> String {
     let sink: Arc<dyn StoreSink> = Arc::new(Sink::default());
-    let error = SqliteStore::new(path, SqliteOptions::default()).open(sink).unwrap_err().to_string();
+    let error = SqliteStore::new(path, options).open(sink).unwrap_err().to_string();
     assert!(!error.contains('\n'), "{error}");
     error
+}
+
+/// With a key made of this byte.
+pub(crate) fn sealed(byte: u8) -> SqliteOptions {
+    let sealer = AesGcmSealer::new(&[byte; 32]).unwrap();
+    SqliteOptions { sealer: Some(Arc::new(sealer)), ..SqliteOptions::default() }
 }
 
 pub(crate) fn json(text: &str) -> RawJson {

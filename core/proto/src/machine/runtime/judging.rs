@@ -6,7 +6,7 @@
 //! question, and nothing has to be forgotten when the policy changes its mind. Subscriptions that live are judged anew
 //! when the host says that it has.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::auditing::Audited;
@@ -77,7 +77,7 @@ enum Waiting {
     List(Box<Listing>, Vec<JobKey>),
     /// Subscriptions of one principal that go on only if they are allowed, and the histories they are owed since before
     /// a restart, which nobody has begun to read.
-    Again(Vec<(SessionKey, JobKey)>, Vec<RuntimeEvent>),
+    Again(Vec<(SessionKey, JobKey)>, VecDeque<RuntimeEvent>),
 }
 
 impl Waiting {
@@ -199,12 +199,12 @@ impl RuntimeMachine {
     }
 
     /// Takes back what was asked of the store for these subscriptions.
-    fn take_owed(&mut self, followed: &[(SessionKey, JobKey)]) -> Vec<RuntimeEvent> {
+    fn take_owed(&mut self, followed: &[(SessionKey, JobKey)]) -> VecDeque<RuntimeEvent> {
         let events = std::mem::take(&mut self.events);
-        let (owed, others): (Vec<_>, Vec<_>) = events.into_iter().partition(|event| {
+        let (owed, others) = events.into_iter().partition(|event| {
             self.owed_to(event).is_some_and(|subscription| followed.binary_search(&subscription).is_ok())
         });
-        self.events = others.into();
+        self.events = others;
         owed
     }
 
