@@ -82,8 +82,9 @@ interop: $(STAMPS)/python ## the published Python SDK against ours, in throwaway
 bench: $(STAMPS)/python-release ## ours against the raw limit, in one run
 	cargo run --release -p arcp-benches
 
-bench-python: $(STAMPS)/python-release ## our Python package beside the published SDK, in one run; ARGS=--write puts it into README.md
-	python benches/python/run.py $(ARGS)
+bench-python: $(STAMPS)/venv ## our wheel beside the published Python SDK, in one run; WHEEL=... names one, ARGS=--write fills README.md
+	@[ -n "$(WHEEL)" ] || $(MAKE) wheel
+	python benches/python/run.py --wheel "$${WHEEL:-$$(ls dist/arcp-*.whl)}" $(ARGS)
 
 fuzz: $(STAMPS)/tools ## an hour of random input; ARCP_FUZZ_SECONDS is the work of all targets together
 	ARCP_FUZZ_SECONDS=$${ARCP_FUZZ_SECONDS:-3600} cargo test -p arcp-proto --test fuzz --test machine -- --nocapture

@@ -4,11 +4,10 @@ import contextlib
 import os
 import subprocess
 import venv
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
 PUBLISHED = "agentruntimecontrolprotocol==1.1.3"
 
 
@@ -18,35 +17,27 @@ class Package:
     wheel: Path
 
 
-def install(folder: Path) -> dict[str, Package]:
-    """Makes the environments below this folder, unless they are there already."""
-    return {"ours": _install(folder / "ours", _build), "theirs": _install(folder / "theirs", _download)}
+def install(folder: Path, wheel: Path) -> dict[str, Package]:
+    """Makes an environment for our wheel and one for theirs below this folder, unless they are there already."""
+    ours = _install(folder / "ours", str(wheel.resolve()))
+    return {"ours": ours, "theirs": _install(folder / "theirs", PUBLISHED)}
 
 
-def _install(folder: Path, fetch: Callable[[Path, Path], None]) -> Package:
+def _install(folder: Path, what: str) -> Package:
     python = folder / "bin" / "python"
     done = folder / "installed"
     if not done.exists():
         venv.create(folder, with_pip=True, clear=True)
         wheels = folder / "wheel"
-        wheels.mkdir()
-        fetch(python, wheels)
+        _run(python, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", wheels, what)
         _run(python, "-m", "pip", "install", "--quiet", *wheels.iterdir())
         done.touch()
     [wheel] = (folder / "wheel").iterdir()
     return Package(python, wheel)
 
 
-def _build(_: Path, wheels: Path) -> None:
-    _run("maturin", "build", "--release", "--quiet", "--out", wheels, cwd=ROOT)
-
-
-def _download(python: Path, wheels: Path) -> None:
-    _run(python, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", wheels, PUBLISHED)
-
-
-def _run(*command: object, cwd: Path | None = None) -> None:
-    subprocess.run([str(part) for part in command], check=True, cwd=cwd, env=clean())
+def _run(*command: object) -> None:
+    subprocess.run([str(part) for part in command], check=True, env=clean())
 
 
 def clean() -> dict[str, str]:

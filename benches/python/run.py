@@ -114,6 +114,7 @@ class Bench:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("words", nargs="*", help="only rows with one of these words in their names")
+    parser.add_argument("--wheel", type=Path, required=True, help="our package, as `make wheel` builds it")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--write", action="store_true", help="write the table into README.md too")
     parser.add_argument(
@@ -123,7 +124,7 @@ def main() -> None:
     if options.write and options.words:
         parser.error("--write wants all rows; leave the words out")
     with tempfile.TemporaryDirectory(prefix="arcp-bench-") as folder:
-        rows = Bench(install(options.environments or Path(folder))).rows()
+        rows = Bench(install(options.environments or Path(folder), options.wheel)).rows()
         chosen = [row for row in rows if not options.words or any(word in row.what for word in options.words)]
         for number in range(options.rounds):
             for row in chosen:
