@@ -3,6 +3,7 @@
 import contextlib
 import os
 import subprocess
+import tempfile
 import venv
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -50,17 +51,18 @@ def clean() -> dict[str, str]:
 def hosted(python: Path, script: Path, *arguments: str) -> Iterator[tuple[str, int]]:
     """Runs a runtime; its URL and its process."""
     command = [str(python), str(script), *arguments]
-    server = subprocess.Popen(command, env=clean(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
-        assert server.stdout is not None
-        assert server.stderr is not None
-        port = server.stdout.readline().strip()
-        if not port:
-            raise RuntimeError(f"{script.name} does not serve: {server.stderr.read()}")
-        yield f"ws://127.0.0.1:{port}/arcp", server.pid
-    finally:
-        server.kill()
-        server.communicate()
+    with tempfile.TemporaryFile("w+") as said:
+        server = subprocess.Popen(command, env=clean(), stdout=subprocess.PIPE, stderr=said, text=True)
+        try:
+            assert server.stdout is not None
+            port = server.stdout.readline().strip()
+            if not port:
+                said.seek(0)
+                raise RuntimeError(f"{script.name} does not serve: {said.read()}")
+            yield f"ws://127.0.0.1:{port}/arcp", server.pid
+        finally:
+            server.kill()
+            server.communicate()
 
 
 def figure(python: Path, script: Path, *arguments: str, patience: float = 300) -> float:
