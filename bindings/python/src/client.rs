@@ -71,7 +71,7 @@ impl Client {
         input: &Bound<'_, PyAny>,
     ) -> PyResult<bool> {
         let mut text = String::new();
-        write_value(&mut text, "input", input)?;
+        write_value(&mut text, "submit.input", input)?;
         self.0.get(py)?.submit_plain_soon(port.bridge(py)?, call, agent, &text).or_raise(py)
     }
 
