@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
@@ -31,18 +31,19 @@ class Background:
         cancelled then. `RuntimeError` in a forked child and on the loop's own thread.
         """
         self._expect_another_thread()
-        future = asyncio.run_coroutine_threadsafe(work(), self.loop)
         ends = None if timeout is None else time.monotonic() + timeout
+        call = _Call(work)
         try:
-            while not future.done():
+            self.loop.call_soon_threadsafe(call.begin)
+            while not call.outcome.done():
                 left = POLL_SEC if ends is None else min(POLL_SEC, ends - time.monotonic())
                 if left <= 0:
                     raise TimeoutError(f"no outcome within {timeout} s")
-                concurrent.futures.wait([future], left)
+                concurrent.futures.wait([call.outcome], left)
         except BaseException:
-            future.cancel()
+            self.soon(call.drop)
             raise
-        return future.result()
+        return call.outcome.result()
 
     def soon(self, work: Callable[[], object]) -> None:
         """Has the loop call `work()`; silent when it has stopped."""
@@ -76,6 +77,34 @@ class Background:
             self.loop.run_until_complete(self.loop.shutdown_asyncgens())
         finally:
             self.loop.close()
+
+
+class _Call(Generic[T]):
+    """Work that is begun on the loop's thread, so that an interrupt of the caller's leaves no coroutine behind."""
+
+    def __init__(self, work: Callable[[], Coroutine[Any, Any, T]]) -> None:
+        self.outcome: concurrent.futures.Future[T] = concurrent.futures.Future()
+        self._work = work
+        self._task: asyncio.Task[T] | None = None
+        self._dropped = False
+
+    def begin(self) -> None:
+        if not self._dropped:
+            self._task = asyncio.get_running_loop().create_task(self._work())
+            self._task.add_done_callback(self._ended)
+
+    def drop(self) -> None:
+        self._dropped = True
+        if self._task is not None:
+            self._task.cancel()
+
+    def _ended(self, task: asyncio.Task[T]) -> None:
+        if task.cancelled():
+            self.outcome.cancel()
+        elif (error := task.exception()) is not None:
+            self.outcome.set_exception(error)
+        else:
+            self.outcome.set_result(task.result())
 
 
 _shared: Background | None = None

@@ -157,6 +157,10 @@ class WebSocketTransport(_NativeTransport):
         connect = _native.TransportHandle.connect_websocket
         return cls(await _port.port().call(connect, expect("url", url, str), _native.encode(options)))
 
+    def write_buffer_size(self) -> int | None:
+        """`None`: what waits to be sent waits in the core, which bounds it and makes agents wait (D-20)."""
+        return None
+
 
 class StdioTransport(_NativeTransport):
     """Newline-delimited JSON: over this process's standard streams, a child's pipes, or any pair of streams."""

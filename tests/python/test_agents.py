@@ -423,7 +423,7 @@ def test_what_a_job_tells_about_its_session_and_itself() -> None:
     async def main() -> None:
         runtime = make_runtime(chunk_size_cap=1000, heartbeat_interval_sec=7)
         runtime.register_agent_version("agent", "1.0", agent)
-        assert runtime.capabilities.features == arcp.V1_1_FEATURES
+        assert runtime.capabilities.features == (*arcp.V1_1_FEATURES, "model.use")
         async with session(runtime, features=("progress", "heartbeat", "cost.budget", "agent_versions")) as client:
             lease = {"cost.budget": ["USD:1.00"]}
             await (await client.submit(agent="agent", lease_request=lease, max_runtime_sec=60)).done
