@@ -19,7 +19,7 @@ C_TESTS := $(patsubst tests/c/%.c,target/c/%,$(wildcard tests/c/*.c))
 # `python`, `ruff`, `maturin` and `arcp` below are those of .venv.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help demo test lint interop bench fuzz clean wheel sdist test-rust test-mutations test-corpus test-python test-wheel test-node test-c test-faults
+.PHONY: help demo test lint interop bench bench-python fuzz clean wheel sdist test-rust test-mutations test-corpus test-python test-wheel test-node test-c test-faults
 
 help: ## list these words
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s%s\n", $$1, $$2 }' Makefile
@@ -81,6 +81,10 @@ interop: $(STAMPS)/python ## the published Python SDK against ours, in throwaway
 
 bench: $(STAMPS)/python-release ## ours against the raw limit, in one run
 	cargo run --release -p arcp-benches
+
+bench-python: $(STAMPS)/venv ## our wheel beside the published Python SDK, in one run; WHEEL=... names one, ARGS=--write fills README.md
+	@[ -n "$(WHEEL)" ] || $(MAKE) wheel
+	python benches/python/run.py --wheel "$${WHEEL:-$$(ls dist/arcp-*.whl)}" $(ARGS)
 
 fuzz: $(STAMPS)/tools ## an hour of random input; ARCP_FUZZ_SECONDS is the work of all targets together
 	ARCP_FUZZ_SECONDS=$${ARCP_FUZZ_SECONDS:-3600} cargo test -p arcp-proto --test fuzz --test machine -- --nocapture

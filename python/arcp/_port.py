@@ -54,8 +54,9 @@ class Port:
                 loop.add_reader(descriptor, self._drain)
             except NotImplementedError:
                 self.native.use_callback()
-        # What came while no loop was there.
+        # What came, and what was left, while no loop was there.
         loop.call_soon(self._drain)
+        loop.call_soon(self.native.flush)
 
     def release(self) -> None:
         """Leaves the loop; a later `adopt` comes back."""
@@ -66,18 +67,34 @@ class Port:
             loop.remove_reader(descriptor)
 
     async def call(
-        self, start: Callable[Concatenate[_native.Port, int, P], None], *args: P.args, **kwargs: P.kwargs
+        self, start: Callable[Concatenate[_native.Port, int, P], bool | None], *args: P.args, **kwargs: P.kwargs
     ) -> Any:
-        """Starts a call and waits for its outcome; cancelled, it drops the call's work."""
-        number = next(numbers)
-        future = self._future()
-        self._calls[number] = future
+        """Starts a call and waits for its outcome; cancelled, it drops the call's work.
+
+        `start` says whether to flush, if it leaves something for that.
+        """
+        number, future = self.begin()
         try:
-            start(self.native, number, *args, **kwargs)
+            if start(self.native, number, *args, **kwargs):
+                self.flush_soon()
             return await future
         finally:
-            if self._calls.pop(number, None) is not None:
-                self.native.cancel_call(number)
+            self.end(number)
+
+    def begin(self) -> tuple[int, asyncio.Future[Any]]:
+        """A number for a call that is started by hand, and what its outcome will be in; `end` must follow."""
+        number = next(numbers)
+        future = self._calls[number] = self._future()
+        return number, future
+
+    def end(self, number: int) -> None:
+        """Drops the work of a call, unless it is done."""
+        if self._calls.pop(number, None) is not None:
+            self.native.cancel_call(number)
+
+    def flush_soon(self) -> None:
+        """Sends what this turn of the loop leaves to be sent, once all that is ready has run."""
+        asyncio.get_running_loop().call_soon(self.native.flush)
 
     async def readable(self, stream: int) -> None:
         """Waits until a stream whose reader found nothing has something, or has ended."""
@@ -86,8 +103,8 @@ class Port:
         await future
 
     def _future(self) -> asyncio.Future[Any]:
-        loop = self.loop
-        if loop is None:
+        loop = None if self._loop is None else self._loop()
+        if loop is None or loop.is_closed():
             raise RuntimeError("the event loop this belongs to is closed")
         return loop.create_future()
 
@@ -104,14 +121,15 @@ class Port:
         items, more = self.native.drain(BATCH)
         if more and (loop := self.loop) is not None:
             loop.call_soon(self._drain)
+        calls = self._calls
         for item in items:
             match item[0]:
                 case "completed":
-                    future = self._calls.pop(item[1], None)
+                    future = calls.pop(item[1], None)
                     if future is not None and not future.done():
                         future.set_result(item[2])
                 case "failed":
-                    future = self._calls.pop(item[1], None)
+                    future = calls.pop(item[1], None)
                     if future is not None and not future.done():
                         future.set_exception(item[2])
                 case "ready":
@@ -130,20 +148,38 @@ class Port:
 _ports: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Port] = weakref.WeakKeyDictionary()
 
 
+def _nothing() -> None:
+    return None
+
+
+class _Recent(threading.local):
+    """The loop that this thread ran last, and its port: looking that up costs more than a call. Keeps neither alive."""
+
+    loop: Callable[[], asyncio.AbstractEventLoop | None] = staticmethod(_nothing)
+    port: Callable[[], Port | None] = staticmethod(_nothing)
+
+
+_recent = _Recent()
+
+
 def port() -> Port:
     """The running loop's port, made on first use."""
     loop = asyncio.get_running_loop()
+    if _recent.loop() is loop and (recent := _recent.port()) is not None:
+        return recent
     found = _ports.get(loop)
     if found is None:
         found = _ports[loop] = Port()
         found.adopt(loop)
         _native.log_to(found.native, logger.getEffectiveLevel())
+    _recent.loop, _recent.port = weakref.ref(loop), weakref.ref(found)
     return found
 
 
 def _after_fork() -> None:
     _native.after_fork()
     _ports.clear()
+    _recent.loop = _nothing
 
 
 atexit.register(_native.shutdown, 2.0)

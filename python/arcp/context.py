@@ -218,16 +218,11 @@ class JobContext(_native.JobContext):
 
     runtime: "ARCPRuntime"
     """The runtime that runs the agent."""
-    signal: asyncio.Event
-    """Set when the job is to give way; an `async` agent also sees `asyncio.CancelledError`."""
     logger: logging.Logger
     """The runtime's logger."""
 
-    def __new__(cls, invocation: _native.Invocation, runtime: "ARCPRuntime", port: Port) -> "JobContext":
-        """Made by the runtime."""
-        return super().__new__(cls, invocation)
-
     def __init__(self, invocation: _native.Invocation, runtime: "ARCPRuntime", port: Port) -> None:
+        """Made by the runtime."""
         self._invocation = invocation
         self._port = port
         self._thread = threading.get_ident()
@@ -235,7 +230,7 @@ class JobContext(_native.JobContext):
         # Set to the name of an exception that left a result unfinished.
         self._broken_result: str | None = None
         self.runtime = runtime
-        self.signal = asyncio.Event()
+        self._cancelled = False
         self.logger = runtime.logger
 
     def __repr__(self) -> str:
@@ -245,6 +240,19 @@ class JobContext(_native.JobContext):
     def job(self) -> Job:
         """The job."""
         return Job(self)
+
+    @cached_property
+    def signal(self) -> asyncio.Event:
+        """Set when the job is to give way; an `async` agent also sees `asyncio.CancelledError`."""
+        signal = asyncio.Event()
+        if self._cancelled:
+            signal.set()
+        return signal
+
+    def _give_way(self) -> None:
+        # First, for a thread that asks for the signal at this moment.
+        self._cancelled = True
+        self.signal.set()
 
     @property
     def job_id(self) -> str:
@@ -311,7 +319,7 @@ class JobContext(_native.JobContext):
     @property
     def cancelled(self) -> bool:
         """Whether the job is to give way; for agents that are plain functions, which no exception can reach."""
-        return self.signal.is_set()
+        return self._cancelled
 
     def tool_call(
         self,

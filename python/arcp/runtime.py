@@ -242,6 +242,8 @@ class ARCPRuntime:
         self._options = options
         self._native = self._open()
         self._agents: dict[str, Agent] = {}
+        # Those of them that run on the loop.
+        self._coroutines: set[str] = set()
         # What was asked of the core, to be asked again of another.
         self._registrations: list[Callable[[_native.Runtime], None]] = []
         self._attached = False
@@ -296,7 +298,12 @@ class ARCPRuntime:
             raise TypeError(f"an agent must be callable, as agent(input, ctx); got {type(fn).__name__}")
         port = self._port.native
         self._ask_core(lambda native: native.register_agent(port, name, version, restartable))
-        self._agents[name if version is None else f"{name}@{version}"] = fn
+        reference = name if version is None else f"{name}@{version}"
+        self._agents[reference] = fn
+        if _is_async(fn):
+            self._coroutines.add(reference)
+        else:
+            self._coroutines.discard(reference)
         return self
 
     def set_default_agent_version(self, name: str, version: str) -> Self:
@@ -385,12 +392,14 @@ class ARCPRuntime:
             self._port.release()
 
     def _handle(self, item: tuple[Any, ...]) -> None:
+        if item[0] == "invoke":
+            invocation = item[1]
+            reference = invocation.agent_ref
+            run = _Run(self, invocation, JobContext(invocation, self, self._port))
+            self._running[run.number] = run
+            run.start(self._agents[reference], on_loop=reference in self._coroutines)
+            return
         match item:
-            case ("invoke", invocation):
-                agent = self._agents[invocation.agent_ref]
-                run = _Run(self, invocation, JobContext(invocation, self, self._port))
-                self._running[invocation.id] = run
-                run.start(agent)
             case ("cancel", number, _, _) if number in self._running:
                 self._running[number].cancel()
             case ("abandoned", number) if number in self._running:
@@ -416,6 +425,9 @@ class ARCPRuntime:
             request.refuse("INTERNAL_ERROR", "the token could not be verified", True)
 
 
+_DECODER = json.JSONDecoder()
+
+
 class _Run:
     """One agent at work."""
 
@@ -425,29 +437,31 @@ class _Run:
         self._context = context
         self._task: asyncio.Task[None] | None = None
         self._in_thread = False
+        self.number = invocation.id
 
-    def start(self, agent: Agent) -> None:
-        self._task = asyncio.get_running_loop().create_task(self._run(agent))
+    def start(self, agent: Agent, *, on_loop: bool) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._run(agent, on_loop))
         self._task.add_done_callback(self._ended)
 
     def cancel(self) -> None:
-        self._context.signal.set()
+        self._context._give_way()
         # A thread cannot be interrupted: the function sees `ctx.cancelled`.
         if self._task is not None and not self._in_thread:
             self._task.cancel()
 
     def abandon(self) -> None:
         """Nothing the agent does counts any more."""
-        self._context.signal.set()
+        self._context._give_way()
         if self._task is not None:
             self._task.cancel()
 
-    async def _run(self, agent: Agent) -> None:
+    async def _run(self, agent: Agent, on_loop: bool) -> None:
         context = self._context
         if (tracing := self._runtime._tracing) is not None:
             tracing.enter(self._invocation.trace_context)
         try:
-            value = await self._call(agent, json.loads(self._invocation.input))
+            given, _ = _DECODER.raw_decode(self._invocation.input)
+            value = await (agent(given, context) if on_loop else self._call(agent, given))
             result = _native.encode(value, "result")
         except asyncio.CancelledError:
             self._give_way()
@@ -462,7 +476,8 @@ class _Run:
             if context._broken_result is not None:
                 return self._fail("INTERNAL_ERROR", f"the result was left unfinished: {context._broken_result}", True)
             try:
-                self._invocation.complete(result)
+                if self._invocation.complete(result):
+                    self._runtime._port.flush_soon()
             except Exception as error:
                 # Too large, or too deep: the core has ended the job as `INTERNAL_ERROR`.
                 self._runtime.logger.warning("agent %s: %s", context.agent_ref, _text(error))
@@ -471,7 +486,7 @@ class _Run:
             self._end("cancelled" if context.cancelled else "success")
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._runtime._running.pop(self._invocation.id, None)
+        self._runtime._running.pop(self.number, None)
         if not task.cancelled() and (error := task.exception()) is not None:
             # The first answer counts, so this is one only where none went out.
             self._fail("INTERNAL_ERROR", f"the agent's answer could not be sent: {type(error).__name__}", True)
@@ -487,8 +502,6 @@ class _Run:
             self._fail("INTERNAL_ERROR", "the agent's event loop was stopped", True)
 
     async def _call(self, agent: Agent, value: Any) -> Any:
-        if _is_async(agent):
-            return await agent(value, self._context)
         self._in_thread = True
         result = await self._runtime._threads.run(lambda: agent(value, self._context))
         self._in_thread = False

@@ -10,6 +10,7 @@ use pyo3::types::PyList;
 use crate::core::{Local, core};
 use crate::error::OrRaise as _;
 use crate::event::{EventData, events};
+use crate::json::write_value;
 use crate::port::Port;
 use crate::transport::TransportHandle;
 
@@ -55,8 +56,23 @@ impl Client {
         Ok(self.0.get(py)?.latest_event_seq())
     }
 
-    fn submit(&self, py: Python<'_>, port: &Port, call: u64, request: &str) -> PyResult<()> {
-        self.0.get(py)?.submit(port.bridge(py)?, call, request).or_raise(py)
+    /// Leaves with the next `Port.flush`; whether it is the first thing that waits for one.
+    fn submit(&self, py: Python<'_>, port: &Port, call: u64, request: &str) -> PyResult<bool> {
+        self.0.get(py)?.submit_soon(port.bridge(py)?, call, request).or_raise(py)
+    }
+
+    /// As `submit`, for a job of nothing but an agent and an input, which is any value.
+    fn submit_plain(
+        &self,
+        py: Python<'_>,
+        port: &Port,
+        call: u64,
+        agent: &str,
+        input: &Bound<'_, PyAny>,
+    ) -> PyResult<bool> {
+        let mut text = String::new();
+        write_value(&mut text, "submit.input", input)?;
+        self.0.get(py)?.submit_plain_soon(port.bridge(py)?, call, agent, &text).or_raise(py)
     }
 
     fn subscribe(&self, py: Python<'_>, port: &Port, call: u64, request: &str) -> PyResult<()> {
@@ -164,8 +180,14 @@ impl Job {
         self.0.get(py)?.result_bytes(&core(py)?, port.bridge(py)?, call).or_raise(py)
     }
 
+    /// What `result` completes with, if the job has ended.
+    fn result_now(&self, py: Python<'_>) -> PyResult<Option<String>> {
+        self.0.get(py)?.result_now().or_raise(py)
+    }
+
     fn result(&self, py: Python<'_>, port: &Port, call: u64) -> PyResult<()> {
-        self.0.get(py)?.result(&core(py)?, port.bridge(py)?, call).or_raise(py)
+        self.0.get(py)?.tell_result(port.bridge(py)?, call);
+        Ok(())
     }
 }
 

@@ -6,7 +6,7 @@ use arcp_bridge::{ErrorInfo, ErrorKind, ResultData};
 use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyMapping, PyString};
+use pyo3::types::{PyBytes, PyDict, PyMapping, PyString, PyTuple};
 
 use crate::core::Local;
 use crate::error::OrRaise as _;
@@ -175,8 +175,9 @@ impl Invocation {
         self.0.get(py)?.authorize(namespace, target).or_raise(py)
     }
 
-    fn complete(&self, py: Python<'_>, result: &str) -> PyResult<()> {
-        self.0.get(py)?.complete(result).or_raise(py)
+    /// The core hears of it with the next `Port.flush`; whether this is the first thing that waits for one.
+    fn complete(&self, py: Python<'_>, result: &str) -> PyResult<bool> {
+        self.0.get(py)?.complete_soon(result).or_raise(py)
     }
 
     fn fail(
@@ -218,8 +219,10 @@ impl JobContext {
 
 #[pymethods]
 impl JobContext {
+    /// A subclass may be made of more.
     #[new]
-    fn new(py: Python<'_>, invocation: &Invocation) -> PyResult<Self> {
+    #[pyo3(signature = (invocation, *_more))]
+    fn new(py: Python<'_>, invocation: &Invocation, _more: &Bound<'_, PyTuple>) -> PyResult<Self> {
         Ok(JobContext { invocation: Local::new(Arc::clone(invocation.0.get(py)?)), turn: Turn::new() })
     }
 

@@ -114,6 +114,12 @@ impl Port {
         Ok((PyList::new(py, items)?, more))
     }
 
+    /// Sends what waits for this: one turn of a loop makes one batch of it.
+    fn flush(&self, py: Python<'_>) -> PyResult<()> {
+        self.port.get(py)?.flush();
+        Ok(())
+    }
+
     /// Drops the work of a call; it completes no more.
     fn cancel_call(&self, py: Python<'_>, call: u64) -> PyResult<()> {
         self.port.get(py)?.cancel_call(call);

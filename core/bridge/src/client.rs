@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use arcp::message::{JobFilter, JobStatus, ListJobs, Resume, Welcome};
-use arcp::{Error, LeaseConstraints, RawJson, Submit, Subscribe, Timestamp, Token, TokenSource, TraceContext};
+use arcp::{
+    Error, JobHandle, LeaseConstraints, RawJson, Submit, SubmitCall, SubmitTrace, Subscribe, Timestamp, Token,
+    TokenSource, TraceContext,
+};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::sync::oneshot;
@@ -12,7 +15,7 @@ use crate::core::Core;
 use crate::error::{ErrorInfo, read};
 use crate::job::JobView;
 use crate::options::ClientOptions;
-use crate::port::{Item, Port, Value};
+use crate::port::{Deferred, Item, Port, Value};
 use crate::transport::TransportHandle;
 
 /// One session with a runtime.
@@ -210,7 +213,7 @@ impl Client {
     /// `INVALID_REQUEST` when no session was taken up; when there is no session.
     pub fn job(&self, job_id: &str) -> Result<Arc<JobView>, ErrorInfo> {
         self.core.handle()?;
-        Ok(Arc::new(JobView::submitted(self.client.job(job_id)?)?))
+        Ok(Arc::new(JobView::submitted(self.client.job(job_id)?)))
     }
 
     /// The ids of the jobs this session knows of.
@@ -262,7 +265,18 @@ impl Client {
     /// # Errors
     /// At once for a request that cannot be read; else through the port.
     pub fn submit(&self, port: &Port, call: u64, request: &str) -> Result<(), ErrorInfo> {
-        let handle = self.core.handle()?;
+        self.core.handle()?;
+        self.submit_soon(port, call, request)?;
+        port.flush();
+        Ok(())
+    }
+
+    /// As [`Client::submit`], but it leaves with the next [`Port::flush`], together with others; whether it is the first
+    /// thing that waits for one. For hosts that see by themselves that their process was not forked.
+    ///
+    /// # Errors
+    /// As [`Client::submit`].
+    pub fn submit_soon(&self, port: &Port, call: u64, request: &str) -> Result<bool, ErrorInfo> {
         let request: SubmitRequest<'_> = read("submit", request)?;
         let lease_request = request.lease_request.map_or_else(|| Ok(RawJson::empty_object()), raw)?;
         let submit = Submit {
@@ -275,18 +289,47 @@ impl Client {
             parent_job_id: request.parent_job_id,
             delegate_id: None,
         };
-        let client = self.client.clone();
-        let trace_id = request.trace_id;
-        let parent = request.traceparent.filter(|_| trace_id.is_none());
+        let parent = request.traceparent.filter(|_| request.trace_id.is_none());
         let context = parent.and_then(|parent| TraceContext::parse(&parent, request.tracestate.as_deref()));
-        port.spawn(&handle, call, async move {
-            let job = match &context {
-                Some(context) => client.submit_traced(&submit, context).await?,
-                None => client.submit(&submit, trace_id.as_deref()).await?,
-            };
-            Ok(Value::Job(Arc::new(JobView::submitted(job)?)))
+        let trace = match context {
+            Some(context) => Some(SubmitTrace::Context(context)),
+            None => request.trace_id.map(SubmitTrace::Id),
+        };
+        self.defer_submit(port, call, submit, trace)
+    }
+
+    /// As [`Client::submit_soon`], for a job that has nothing but an agent and an input, which is JSON text.
+    ///
+    /// # Errors
+    /// As [`Client::submit`].
+    pub fn submit_plain_soon(&self, port: &Port, call: u64, agent: &str, input: &str) -> Result<bool, ErrorInfo> {
+        let submit = Submit {
+            agent: agent.to_owned(),
+            input: RawJson::parse(input)?,
+            lease_request: RawJson::empty_object(),
+            lease_constraints: None,
+            idempotency_key: None,
+            max_runtime_sec: None,
+            parent_job_id: None,
+            delegate_id: None,
+        };
+        self.defer_submit(port, call, submit, None)
+    }
+
+    fn defer_submit(
+        &self,
+        port: &Port,
+        call: u64,
+        submit: Submit,
+        trace: Option<SubmitTrace>,
+    ) -> Result<bool, ErrorInfo> {
+        let told = port.clone();
+        let then = Box::new(move |outcome: Result<JobHandle, Error>| {
+            let outcome = outcome.map_err(ErrorInfo::from);
+            told.complete(call, outcome.map(|job| Value::Job(Arc::new(JobView::submitted(job)))));
         });
-        Ok(())
+        let submit = Box::new(SubmitCall { submit, trace, then });
+        Ok(port.defer(Deferred::Submit { call, client: self.client.clone(), submit }))
     }
 
     /// Follows a job; completes with [`Value::Job`]. `request` is JSON with `job_id` and, optionally, `history` and

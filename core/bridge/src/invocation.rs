@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arcp::{
-    Ending, Identity, JobContext, JobStart, Outcome, ProtocolError, RawJson, ResultData, ResultOptions, ResultWriter,
-    Written,
+    Ending, HostedAgent, HostedJob, Identity, JobContext, JobStart, Outcome, ProtocolError, RawJson, ResultData,
+    ResultOptions, ResultWriter, Written,
 };
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
@@ -13,7 +14,7 @@ use tokio::sync::oneshot;
 use crate::core::Core;
 use crate::delegation::Children;
 use crate::error::ErrorInfo;
-use crate::port::{Item, Port, Value};
+use crate::port::{Deferred, Item, Port, Value};
 use crate::runtime::Plugged;
 
 /// One job for an agent of the host. Dropped without an answer, it ends as `INTERNAL_ERROR`.
@@ -22,7 +23,8 @@ pub struct Invocation {
     core: Core,
     context: JobContext,
     input: RawJson,
-    answer: Mutex<Option<oneshot::Sender<Outcome>>>,
+    port: Port,
+    answered: Arc<AtomicBool>,
     children: Children,
     result: Mutex<Option<ResultWriter>>,
     /// How often each credential was replaced.
@@ -181,10 +183,22 @@ impl Invocation {
     /// # Errors
     /// When the text is not JSON; the job then ends as `INTERNAL_ERROR`.
     pub fn complete(&self, result: &str) -> Result<(), ErrorInfo> {
+        self.complete_soon(result)?;
+        self.port.flush();
+        Ok(())
+    }
+
+    /// As [`Invocation::complete`], but the core hears of it with the next [`Port::flush`] of the port it came from,
+    /// together with others; whether this is the first thing that waits for one.
+    ///
+    /// # Errors
+    /// As [`Invocation::complete`].
+    pub fn complete_soon(&self, result: &str) -> Result<bool, ErrorInfo> {
         match RawJson::parse(result) {
+            Ok(_) if self.answered.swap(true, Ordering::AcqRel) => Ok(false),
             Ok(result) => {
-                self.answer(Outcome::Success(result));
-                Ok(())
+                let answer = Box::new((self.context.clone(), Outcome::Success(result)));
+                Ok(self.port.defer(Deferred::Finish(answer)))
             }
             Err(error) => {
                 self.answer(Outcome::Failed(ProtocolError::internal(format!(
@@ -207,10 +221,15 @@ impl Invocation {
     }
 
     fn answer(&self, outcome: Outcome) {
-        if let Some(answer) = self.answer.lock().take() {
-            // The job may have been abandoned.
-            drop(answer.send(outcome));
+        if !self.answered.swap(true, Ordering::AcqRel) {
+            JobContext::finish_all(vec![(self.context.clone(), outcome)]);
         }
+    }
+}
+
+impl Drop for Invocation {
+    fn drop(&mut self) {
+        self.answer(Outcome::Failed(ProtocolError::internal("the agent's host dropped the job unanswered")));
     }
 }
 
@@ -218,63 +237,58 @@ fn no_result() -> ProtocolError {
     ProtocolError::invalid("no result is open; open it once, and write before it is finished")
 }
 
-/// Runs one job in the host behind `port`.
-pub(crate) async fn run_in_host(
-    core: Core,
-    port: Port,
-    plugged: Arc<Plugged>,
-    input: RawJson,
-    context: JobContext,
-) -> Outcome {
-    // The host's agent ends by itself after a cancellation.
-    context.observe_cancellation();
-    let (sender, answer) = oneshot::channel();
-    let id = core.number();
-    let invocation = Invocation {
-        id,
-        core,
-        context: context.clone(),
-        input,
-        answer: Mutex::new(Some(sender)),
-        children: Children::default(),
-        result: Mutex::default(),
-        rotations: Mutex::default(),
-        plugged,
-    };
-    let abandoned = Abandon { port: &port, id: Some(id) };
-    if !port.push(Item::Invoke(Arc::new(invocation))) {
-        let error = ProtocolError::internal("the event loop that hosts this agent is closed");
-        return Outcome::Failed(error);
-    }
-    tokio::pin!(answer);
-    let answered = tokio::select! {
-        answered = &mut answer => answered,
-        ending = context.cancelled() => {
-            let (cause, reason) = describe(ending);
-            port.push(Item::Cancel { invocation: id, cause, reason });
-            answer.await
+/// An agent behind a port.
+pub(crate) struct HostAgent {
+    pub(crate) core: Core,
+    pub(crate) port: Port,
+    pub(crate) plugged: Arc<Plugged>,
+}
+
+impl HostedAgent for HostAgent {
+    fn begin(&self, input: RawJson, context: JobContext) -> Box<dyn HostedJob> {
+        let id = self.core.number();
+        let answered = Arc::new(AtomicBool::new(false));
+        let running = RunningInHost { port: self.port.clone(), id, answered: Arc::clone(&answered) };
+        let invocation = Invocation {
+            id,
+            core: self.core.clone(),
+            context,
+            input,
+            port: self.port.clone(),
+            answered,
+            children: Children::default(),
+            result: Mutex::default(),
+            rotations: Mutex::default(),
+            plugged: Arc::clone(&self.plugged),
+        };
+        if self.port.is_closed() {
+            let error = ProtocolError::internal("the event loop that hosts this agent is closed");
+            invocation.answer(Outcome::Failed(error));
+        } else {
+            self.port.push(Item::Invoke(Arc::new(invocation)));
         }
-    };
-    abandoned.disarm();
-    answered.unwrap_or_else(|_| Outcome::Failed(ProtocolError::internal("the agent's host dropped the job unanswered")))
-}
-
-/// Tells the host when the job is dropped before its agent answered.
-struct Abandon<'a> {
-    port: &'a Port,
-    id: Option<u64>,
-}
-
-impl Abandon<'_> {
-    fn disarm(mut self) {
-        self.id = None;
+        Box::new(running)
     }
 }
 
-impl Drop for Abandon<'_> {
-    fn drop(&mut self) {
-        if let Some(invocation) = self.id {
-            self.port.push(Item::Abandoned { invocation });
+struct RunningInHost {
+    port: Port,
+    id: u64,
+    answered: Arc<AtomicBool>,
+}
+
+impl HostedJob for RunningInHost {
+    fn cancel(&self, ending: Ending) {
+        if !self.answered.load(Ordering::Acquire) {
+            let (cause, reason) = describe(ending);
+            self.port.push(Item::Cancel { invocation: self.id, cause, reason });
+        }
+    }
+
+    fn ended(&self) {
+        // Before its agent answered.
+        if !self.answered.swap(true, Ordering::AcqRel) {
+            self.port.push(Item::Abandoned { invocation: self.id });
         }
     }
 }

@@ -1,18 +1,20 @@
 //! A client's view of one job, read in batches.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Wake as TaskWake, Waker};
 
-use arcp::{JobEvent, JobHandle, Subscription};
+use arcp::message::JobResult;
+use arcp::{Error, JobEvent, JobHandle, Subscription};
 
 use crate::core::Core;
 use crate::error::ErrorInfo;
-use crate::port::{Item, Port, Value};
+use crate::port::{Item, Port, Value, Work};
 
 /// A submitted or a followed job.
 pub struct JobView {
     job: JobHandle,
-    opening: String,
+    /// Written when it is first asked for.
+    opening: OnceLock<String>,
 }
 
 /// What [`JobView::next_batch`] found.
@@ -27,13 +29,13 @@ pub enum NextBatch {
 }
 
 impl JobView {
-    pub(crate) fn submitted(job: JobHandle) -> Result<Self, ErrorInfo> {
-        let opening = to_json(&job.accepted())?;
-        Ok(JobView { job, opening })
+    pub(crate) fn submitted(job: JobHandle) -> Self {
+        JobView { job, opening: OnceLock::new() }
     }
 
     pub(crate) fn followed(subscription: &Subscription) -> Result<Self, ErrorInfo> {
-        Ok(JobView { job: subscription.handle().clone(), opening: to_json(subscription.subscribed())? })
+        let opening = to_json(subscription.subscribed())?;
+        Ok(JobView { job: subscription.handle().clone(), opening: OnceLock::from(opening) })
     }
 
     /// The job.
@@ -43,7 +45,7 @@ impl JobView {
 
     /// The payload of `job.accepted` or `job.subscribed` as JSON. May hold credentials, which are secret.
     pub fn opening(&self) -> &str {
-        &self.opening
+        self.opening.get_or_init(|| to_json(&self.job.accepted()).unwrap_or_else(|_| "null".to_owned()))
     }
 
     /// Appends up to `max` events to `batch`. What is taken counts as processed; from the first call on nothing is lost.
@@ -98,13 +100,28 @@ impl JobView {
     /// # Errors
     /// At once when the core is gone.
     pub fn result(&self, core: &Core, port: &Port, call: u64) -> Result<(), ErrorInfo> {
-        let handle = core.handle()?;
-        let queue = Arc::clone(self.job.queue());
-        port.spawn(&handle, call, async move {
-            let result = queue.ended().await?;
-            Ok(Value::Json(to_json(&*result)?))
-        });
+        core.handle()?;
+        self.tell_result(port, call);
         Ok(())
+    }
+
+    /// As [`JobView::result`], for hosts that see by themselves that their process was not forked.
+    pub fn tell_result(&self, port: &Port, call: u64) {
+        if port.begin(call) {
+            let told = port.clone();
+            let then = move |ended: Result<JobResult, Error>| told.complete(call, payload(ended).map(Value::Json));
+            if let Some(wait) = self.job.result_then(Box::new(then)) {
+                port.began(call, Work::Result(wait));
+            }
+        }
+    }
+
+    /// What [`JobView::result`] completes with, if the job has ended.
+    ///
+    /// # Errors
+    /// The job's error.
+    pub fn result_now(&self) -> Result<Option<String>, ErrorInfo> {
+        self.job.result_now().map(payload).transpose()
     }
 }
 
@@ -136,6 +153,10 @@ impl TaskWake for Announce {
     fn wake(self: Arc<Self>) {
         self.port.push(Item::Ready { stream: self.stream });
     }
+}
+
+fn payload(ended: Result<JobResult, Error>) -> Result<String, ErrorInfo> {
+    to_json(&ended?)
 }
 
 fn to_json(payload: &impl serde::Serialize) -> Result<String, ErrorInfo> {

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use arcp::{JobContext, Outcome, PendingSubmit, ResultWait, SubmitCall};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::task::AbortHandle;
@@ -94,9 +95,37 @@ struct Inner {
 #[derive(Default)]
 struct Queue {
     items: VecDeque<Item>,
-    calls: HashMap<u64, AbortHandle>,
+    calls: HashMap<u64, Work>,
+    /// What leaves with the next flush.
+    deferred: Vec<Deferred>,
     closed: bool,
     logs: usize,
+}
+
+/// What goes on for a call.
+pub(crate) enum Work {
+    /// Nothing that can be dropped yet.
+    Begun,
+    Task(AbortHandle),
+    Submit(PendingSubmit),
+    Result(ResultWait),
+}
+
+impl Work {
+    fn drop_it(self) {
+        match self {
+            Work::Begun => {}
+            Work::Task(task) => task.abort(),
+            Work::Submit(submit) => submit.cancel(),
+            Work::Result(wait) => wait.cancel(),
+        }
+    }
+}
+
+/// What a host says many times in one turn of its loop, and the core hears at once.
+pub(crate) enum Deferred {
+    Submit { call: u64, client: arcp::Client, submit: Box<SubmitCall> },
+    Finish(Box<(JobContext, Outcome)>),
 }
 
 /// Log records that may wait; beyond it new ones are dropped.
@@ -129,21 +158,80 @@ impl Port {
 
     /// Drops the work of a call; it completes no more.
     pub fn cancel_call(&self, call: u64) {
-        let task = self.inner.queue.lock().calls.remove(&call);
-        if let Some(task) = task {
-            task.abort();
+        let work = self.inner.queue.lock().calls.remove(&call);
+        if let Some(work) = work {
+            work.drop_it();
         }
+    }
+
+    /// Keeps this for the next [`Port::flush`]; whether it is the first, so that the host has to flush soon.
+    pub(crate) fn defer(&self, deferred: Deferred) -> bool {
+        let mut queue = self.inner.queue.lock();
+        if queue.closed {
+            drop(queue);
+            // The loop that would flush is gone: nobody waits for a submit, and an answer counts nevertheless.
+            send(vec![deferred], |_| false, |_, _| {});
+            return false;
+        }
+        if let Deferred::Submit { call, .. } = &deferred {
+            queue.calls.insert(*call, Work::Begun);
+        }
+        queue.deferred.push(deferred);
+        queue.deferred.len() == 1
+    }
+
+    /// Sends what was deferred since the last flush: one turn of the host's loop makes one batch of it.
+    pub fn flush(&self) {
+        let deferred = std::mem::take(&mut self.inner.queue.lock().deferred);
+        if !deferred.is_empty() {
+            send(deferred, |call| self.is_wanted(call), |call, work| self.began(call, work));
+        }
+    }
+
+    /// Whether the call was not dropped meanwhile.
+    fn is_wanted(&self, call: u64) -> bool {
+        self.inner.queue.lock().calls.contains_key(&call)
+    }
+
+    /// Whether this call may begin: the port is open.
+    pub(crate) fn begin(&self, call: u64) -> bool {
+        let mut queue = self.inner.queue.lock();
+        if !queue.closed {
+            queue.calls.insert(call, Work::Begun);
+        }
+        !queue.closed
+    }
+
+    /// What [`Port::cancel_call`] has to drop from now on; dropped at once when it was called already.
+    pub(crate) fn began(&self, call: u64, work: Work) {
+        let mut queue = self.inner.queue.lock();
+        match queue.calls.get_mut(&call) {
+            Some(place) => *place = work,
+            None => {
+                drop(queue);
+                // Also when the call has completed: there is nothing left to drop then.
+                work.drop_it();
+            }
+        }
+    }
+
+    /// Completes a call.
+    pub(crate) fn complete(&self, call: u64, outcome: Result<Value, ErrorInfo>) {
+        self.push(Item::Completed { call, outcome });
     }
 
     /// Takes nothing more, drops what waits and the work of every call. The host's loop is gone.
     pub fn close(&self) {
+        let deferred;
         let (items, calls) = {
             let mut queue = self.inner.queue.lock();
             queue.closed = true;
+            deferred = std::mem::take(&mut queue.deferred);
             (std::mem::take(&mut queue.items), std::mem::take(&mut queue.calls))
         };
-        for task in calls.into_values() {
-            task.abort();
+        send(deferred, |_| false, |_, _| {});
+        for work in calls.into_values() {
+            work.drop_it();
         }
         // Outside the lock: dropping an invocation reports back.
         drop(items);
@@ -194,6 +282,34 @@ impl Port {
             let outcome = work.await;
             port.push(Item::Completed { call, outcome });
         });
-        queue.calls.insert(call, task.abort_handle());
+        queue.calls.insert(call, Work::Task(task.abort_handle()));
+    }
+}
+
+/// Hands over what was deferred: submits of one client in one step, and the ends of all jobs of a runtime.
+fn send(deferred: Vec<Deferred>, wanted: impl Fn(u64) -> bool, began: impl Fn(u64, Work)) {
+    let mut submits: Vec<(arcp::Client, Vec<u64>, Vec<SubmitCall>)> = Vec::new();
+    let mut finished = Vec::new();
+    for item in deferred {
+        match item {
+            Deferred::Finish(answer) => finished.push(*answer),
+            Deferred::Submit { call, client, submit } if wanted(call) => {
+                let place = submits.iter().position(|(known, ..)| known.is_same(&client)).unwrap_or_else(|| {
+                    submits.push((client, Vec::new(), Vec::new()));
+                    submits.len() - 1
+                });
+                submits[place].1.push(call);
+                submits[place].2.push(*submit);
+            }
+            Deferred::Submit { .. } => {}
+        }
+    }
+    JobContext::finish_all(finished);
+    for (client, calls, submits) in submits {
+        for (call, pending) in calls.into_iter().zip(client.submit_all(submits)) {
+            if let Some(pending) = pending {
+                began(call, Work::Submit(pending));
+            }
+        }
     }
 }

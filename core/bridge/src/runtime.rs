@@ -4,16 +4,13 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use arcp::{
-    Agent, AgentFuture, AuditFile, JobContext, Mirror, Monitor, ProtocolError, Provisioner, RawJson,
-    StaticBearerVerifier, Verifier, VerifyFuture,
-};
+use arcp::{AuditFile, Mirror, Monitor, ProtocolError, Provisioner, StaticBearerVerifier, Verifier, VerifyFuture};
 use parking_lot::Mutex;
 
 use crate::core::Core;
 use crate::error::ErrorInfo;
 use crate::event_log::HostMirror;
-use crate::invocation::{VerifyRequest, run_in_host};
+use crate::invocation::{HostAgent, VerifyRequest};
 use crate::options::{JwtOptions, RuntimeOptions};
 use crate::policy::HostPolicy;
 use crate::port::{Item, Port, Value};
@@ -84,7 +81,7 @@ impl Runtime {
     ) -> Result<(), ErrorInfo> {
         let (core, plugged) = (self.core.clone(), Arc::clone(&self.plugged));
         let agent = HostAgent { core, port: port.clone(), plugged };
-        Ok(self.runtime.register(name, version, Arc::new(agent), restartable)?)
+        Ok(self.runtime.register_hosted(name, version, Arc::new(agent), restartable)?)
     }
 
     /// Has the policy behind `port` asked who may list and follow which job ([`About::Policy`]); by default a principal
@@ -248,19 +245,6 @@ impl Runtime {
             Ok(Value::Nothing)
         });
         Ok(())
-    }
-}
-
-struct HostAgent {
-    core: Core,
-    port: Port,
-    plugged: Arc<Plugged>,
-}
-
-impl Agent for HostAgent {
-    fn run(&self, input: RawJson, ctx: JobContext) -> AgentFuture {
-        let plugged = Arc::clone(&self.plugged);
-        Box::pin(run_in_host(self.core.clone(), self.port.clone(), plugged, input, ctx))
     }
 }
 

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use crate::error::Error;
 use crate::job::{JobHandle, Subscription, View};
 use crate::link::run;
-use crate::session::{Answer, ConnectionState, Owner, Shared};
+use crate::session::{Answer, Asker, ConnectionState, Owner, Shared};
 use crate::token::TokenSource;
 use crate::transport::Transport;
 
@@ -156,7 +156,7 @@ impl Client {
         self.submitted(self.ask(abandon, |machine, now| Ok(machine.submit_traced(now, submit, context))).await?)
     }
 
-    fn submitted(&self, answer: Answer) -> Result<JobHandle, Error> {
+    pub(crate) fn submitted(&self, answer: Answer) -> Result<JobHandle, Error> {
         match answer {
             Answer::Accepted(key, queue, accepted) => {
                 let job_id = accepted.job_id.clone();
@@ -295,7 +295,7 @@ impl Client {
                 return Err(too_many());
             }
             let ticket = request(&mut core.machine, now)?;
-            core.requests.insert(ticket, sender);
+            core.requests.insert(ticket, Asker::Waits(sender));
             Ok::<_, Error>(ticket)
         })?;
         let mut waiting = Waiting { shared: &self.shared, ticket: abandon.then_some(ticket) };
@@ -309,7 +309,7 @@ impl Client {
     }
 }
 
-fn too_many() -> Error {
+pub(crate) fn too_many() -> Error {
     Error::Transport("the connection is lost and too many requests wait for the next one; try again later".into())
 }
 

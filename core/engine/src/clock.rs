@@ -30,14 +30,61 @@ impl Clock {
 }
 
 /// The operating system's secure source.
-pub(crate) struct OsEntropy;
+pub(crate) fn random(bytes: &mut [u8]) {
+    if let Err(error) = getrandom::fill(bytes) {
+        // Without randomness tokens would be guessable: there is nothing safe to go on with.
+        tracing::error!(%error, "the operating system gave no randomness");
+        std::process::abort();
+    }
+}
+
+/// What the secure source gives, asked for many ids at once: a call of the system for each would cost more than the id.
+pub(crate) struct OsEntropy {
+    pool: [u8; 512],
+    /// How much of the pool, at its end, is not used yet.
+    left: usize,
+}
+
+impl OsEntropy {
+    pub(crate) fn new() -> Self {
+        OsEntropy { pool: [0; 512], left: 0 }
+    }
+}
 
 impl Entropy for OsEntropy {
     fn fill(&mut self, bytes: &mut [u8]) {
-        if let Err(error) = getrandom::fill(bytes) {
-            // Without randomness tokens would be guessable: there is nothing safe to go on with.
-            tracing::error!(%error, "the operating system gave no randomness");
-            std::process::abort();
+        if bytes.len() > self.pool.len() {
+            return random(bytes);
         }
+        if bytes.len() > self.left {
+            random(&mut self.pool);
+            self.left = self.pool.len();
+        }
+        let unused = self.pool.len() - self.left;
+        let taken = &mut self.pool[unused..unused + bytes.len()];
+        bytes.copy_from_slice(taken);
+        // No secret stays behind.
+        taken.fill(0);
+        self.left -= bytes.len();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_byte_of_the_pool_is_given_twice() {
+        let mut entropy = OsEntropy::new();
+        let mut seen = std::collections::BTreeSet::new();
+        for _ in 0..500 {
+            let mut id = [0; 10];
+            entropy.fill(&mut id);
+            assert!(seen.insert(id));
+            assert!(entropy.pool[..entropy.pool.len() - entropy.left].iter().all(|byte| *byte == 0));
+        }
+        let mut long = [0; 1024];
+        entropy.fill(&mut long);
+        assert!(long.iter().any(|byte| *byte != 0));
     }
 }

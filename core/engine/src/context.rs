@@ -47,6 +47,16 @@ impl CancelSignal {
         self.ending.send_replace(Some(ending));
     }
 
+    /// Its agent ends by itself after a cancellation.
+    pub(crate) fn observe(&self) {
+        self.observed.store(true, Ordering::Release);
+    }
+
+    /// Why the agent is to give way, if it is.
+    pub(crate) fn now(&self) -> Option<Ending> {
+        self.ending.borrow().clone()
+    }
+
     pub(crate) fn is_observed(&self) -> bool {
         self.observed.load(Ordering::Acquire)
     }
@@ -149,13 +159,13 @@ impl JobContext {
     /// Completes when the job is to give way, with the reason. Asking for it makes the agent responsible for ending
     /// within the grace time.
     pub async fn cancelled(&self) -> Ending {
-        self.cancel.observed.store(true, Ordering::Release);
+        self.cancel.observe();
         self.cancel.wait().await
     }
 
     /// Marks the agent as one that ends by itself after a cancellation, before it first waits.
     pub fn observe_cancellation(&self) {
-        self.cancel.observed.store(true, Ordering::Release);
+        self.cancel.observe();
     }
 
     /// Emits an event and waits while the submitting client lags behind (D-20).

@@ -1,6 +1,7 @@
 //! A handle's events on their way to the application.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::task::{Context, Poll, Waker};
 
 use arcp_proto::machine::client::JobEvent;
@@ -19,12 +20,43 @@ const UNREAD_BYTES: usize = 16 << 20;
 /// How a job ended for its client.
 pub type Ended = Result<Box<JobResult>, Error>;
 
+/// Is told how a job ended.
+pub(crate) type Then = Box<dyn FnOnce(Ended) + Send>;
+
 /// One handle's events and end. Events wait here until they are taken; the end stays.
 #[derive(Debug, Default)]
 pub struct EventQueue {
     inner: Mutex<Inner>,
     /// Wakes who waits for the end; one that stops waiting leaves nothing behind.
     over: Notify,
+}
+
+/// Whom to turn to once no lock is held.
+pub(crate) enum Wakeup {
+    Reader(Waker),
+    Told(Then, Ended),
+}
+
+impl Wakeup {
+    pub(crate) fn wake(self) {
+        match self {
+            Wakeup::Reader(reader) => reader.wake(),
+            Wakeup::Told(then, ended) => then(ended),
+        }
+    }
+}
+
+/// Who is to be told of the end, by numbers of their own.
+#[derive(Default)]
+struct Listeners {
+    next: u64,
+    listeners: Vec<(u64, Then)>,
+}
+
+impl fmt::Debug for Listeners {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listeners").field("count", &self.listeners.len()).finish_non_exhaustive()
+    }
 }
 
 /// How much waits for readers.
@@ -49,6 +81,7 @@ struct Inner {
     ended: Option<Ended>,
     /// Who waits for events.
     reader: Option<Waker>,
+    listeners: Listeners,
 }
 
 impl Inner {
@@ -72,7 +105,7 @@ pub(crate) enum Pushed {
 
 impl EventQueue {
     /// Appends an event. Who is to be woken goes into `wake`, for the caller to wake without its locks.
-    pub(crate) fn push(&self, event: JobEvent, wake: &mut Vec<Waker>) -> Pushed {
+    pub(crate) fn push(&self, event: JobEvent, wake: &mut Vec<Wakeup>) -> Pushed {
         let mut inner = self.inner.lock();
         inner.bytes += event.cost();
         inner.events.push_back(event);
@@ -83,7 +116,7 @@ impl EventQueue {
             inner.drop_oldest();
             Pushed::Unread
         };
-        wake.extend(inner.reader.take());
+        wake.extend(inner.reader.take().map(Wakeup::Reader));
         pushed
     }
 
@@ -103,14 +136,45 @@ impl EventQueue {
     }
 
     /// The first end counts. Who is to be woken goes into `wake`.
-    pub(crate) fn end(&self, ended: Ended, wake: &mut Vec<Waker>) {
+    pub(crate) fn end(&self, ended: Ended, wake: &mut Vec<Wakeup>) {
         let mut inner = self.inner.lock();
-        if inner.ended.is_none() {
-            inner.ended = Some(ended);
-        }
-        wake.extend(inner.reader.take());
+        let ended = inner.ended.get_or_insert(ended).clone();
+        wake.extend(inner.reader.take().map(Wakeup::Reader));
+        let told = std::mem::take(&mut inner.listeners.listeners);
+        wake.extend(told.into_iter().map(|(_, then)| Wakeup::Told(then, ended.clone())));
         drop(inner);
         self.over.notify_waiters();
+    }
+
+    /// How it ended, if it has.
+    pub(crate) fn end_now(&self) -> Option<Ended> {
+        self.inner.lock().ended.clone()
+    }
+
+    /// Tells `then` of the end, at once if it has come. The number is for [`EventQueue::stop_listening`].
+    pub(crate) fn when_ended(&self, then: Then) -> Option<u64> {
+        let mut inner = self.inner.lock();
+        let Some(ended) = inner.ended.clone() else {
+            let number = inner.listeners.next;
+            inner.listeners.next += 1;
+            inner.listeners.listeners.push((number, then));
+            return Some(number);
+        };
+        drop(inner);
+        then(ended);
+        None
+    }
+
+    /// Whoever listened under this number wants to hear nothing any more.
+    pub(crate) fn stop_listening(&self, number: u64) {
+        let mut inner = self.inner.lock();
+        let listeners = &mut inner.listeners.listeners;
+        if let Some(place) = listeners.iter().position(|(listener, _)| *listener == number) {
+            let dropped = listeners.swap_remove(place);
+            // What it holds may call back.
+            drop(inner);
+            drop(dropped);
+        }
     }
 
     /// Moves up to `max` events into `batch`. Ready with `true` when there are some, with `false` once the job has

@@ -18,6 +18,7 @@ use arcp_proto::time::Now;
 use arcp_store::Store;
 use futures_util::FutureExt;
 use parking_lot::{Mutex, RwLock};
+use rustc_hash::FxHashMap;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::AbortHandle;
@@ -29,6 +30,7 @@ use crate::clock::Clock;
 use crate::connection::Signal;
 use crate::context::{CancelSignal, JobContext};
 use crate::delegation::ChildOutcome;
+use crate::hosted::{Begun, HostedAgent};
 use crate::mirror::{Mirror, Mirrored};
 use crate::notes::Notes;
 use crate::provision::Provisioner;
@@ -51,8 +53,8 @@ pub(crate) struct Shared {
     pub(crate) revocations: Semaphore,
     /// A revocation was answered.
     pub(crate) revoked: Notify,
-    pub(crate) signals: Mutex<HashMap<ConnKey, Arc<Signal>>>,
-    pub(crate) jobs: Mutex<HashMap<JobKey, RunningJob>>,
+    pub(crate) signals: Mutex<FxHashMap<ConnKey, Arc<Signal>>>,
+    pub(crate) jobs: Mutex<FxHashMap<JobKey, RunningJob>>,
     /// Delegated children whose end is waited for.
     pub(crate) children: Mutex<HashMap<JobKey, watch::Sender<ChildOutcome>>>,
     pub(crate) drained: Notify,
@@ -75,13 +77,23 @@ pub(crate) struct Timer {
 
 /// An agent, and whether it may be started again for a job that died with its process (D-26).
 pub(crate) struct Registered {
-    pub(crate) agent: Arc<dyn Agent>,
+    pub(crate) agent: Runs,
     pub(crate) restartable: bool,
+}
+
+/// Where an agent runs.
+#[derive(Clone)]
+pub(crate) enum Runs {
+    /// In a task.
+    Here(Arc<dyn Agent>),
+    /// In a host.
+    Hosted(Arc<dyn HostedAgent>),
 }
 
 pub(crate) struct RunningJob {
     pub(crate) cancel: Arc<CancelSignal>,
     pub(crate) task: Option<AbortHandle>,
+    pub(crate) hosted: Option<Arc<Begun>>,
 }
 
 /// A verifier that takes longer has failed.
@@ -139,13 +151,14 @@ impl Shared {
                 }
                 // Under the lock, so that a cancel never meets a job that another thread has yet to start.
                 Some(RuntimeEvent::Start { job, start }) => {
-                    let running = RunningJob { cancel: Arc::new(CancelSignal::new()), task: None };
+                    let running = RunningJob { cancel: Arc::new(CancelSignal::new()), task: None, hosted: None };
                     self.jobs.lock().insert(job, running);
                     todo.push(RuntimeEvent::Start { job, start });
                 }
                 Some(RuntimeEvent::Cancel { job, ending }) => {
                     if let Some(running) = self.jobs.lock().get(&job) {
-                        running.cancel.set(ending);
+                        running.cancel.set(ending.clone());
+                        todo.push(RuntimeEvent::Cancel { job, ending });
                     }
                 }
                 // Under the lock, so that a mirror gets them in order.
@@ -197,8 +210,14 @@ impl Shared {
                 if let Some(status) = self.peek(|machine| machine.job(job).map(Job::status)) {
                     self.notes.job_ended(status);
                 }
-                if let Some(task) = self.jobs.lock().remove(&job).and_then(|running| running.task) {
-                    task.abort();
+                let running = self.jobs.lock().remove(&job);
+                if let Some(RunningJob { task, hosted, .. }) = running {
+                    if let Some(task) = task {
+                        task.abort();
+                    }
+                    if let Some(hosted) = hosted {
+                        hosted.ended();
+                    }
                 }
                 self.ended.notify_waiters();
                 // Emitters of an ended job have nothing to wait for.
@@ -209,9 +228,9 @@ impl Shared {
                     ended.send_replace(Some(outcome));
                 }
             }
+            RuntimeEvent::Cancel { job, .. } => self.cancel_hosted(job),
             // Done under the lock.
-            RuntimeEvent::Cancel { .. }
-            | RuntimeEvent::ReadHistory { .. }
+            RuntimeEvent::ReadHistory { .. }
             | RuntimeEvent::Mirror { .. }
             | RuntimeEvent::MirrorRelease { .. }
             | RuntimeEvent::MirrorDrop(_) => {}
@@ -323,12 +342,16 @@ impl Shared {
     }
 
     pub(crate) fn start(self: &Arc<Self>, job: JobKey, start: Arc<JobStart>) {
-        let Some(cancel) = self.jobs.lock().get(&job).map(|running| Arc::clone(&running.cancel)) else { return };
-        let agent = self.agents.read().get(&start.agent_ref()).map(|registered| Arc::clone(&registered.agent));
-        let Some(agent) = agent else {
-            let error = Error::internal(format!("agent {} was unregistered", start.agent_ref()));
-            return self.act(|machine, now| machine.finish(now, job, Outcome::Failed(error)));
+        let agent = self.agents.read().get(&start.agent_ref()).map(|registered| registered.agent.clone());
+        let agent = match agent {
+            Some(Runs::Here(agent)) => agent,
+            Some(Runs::Hosted(agent)) => return self.begin_hosted(&*agent, job, &start),
+            None => {
+                let error = Error::internal(format!("agent {} was unregistered", start.agent_ref()));
+                return self.act(|machine, now| machine.finish(now, job, Outcome::Failed(error)));
+            }
         };
+        let Some(cancel) = self.jobs.lock().get(&job).map(|running| Arc::clone(&running.cancel)) else { return };
         let trace = Arc::new(JobTrace::new(&start));
         let context = JobContext::new(Arc::clone(self), job, Arc::clone(&start), Arc::clone(&cancel), trace.clone());
         let shared = Arc::clone(self);

@@ -24,7 +24,8 @@ use crate::asked_policy::AskedPolicy;
 use crate::audit::AuditSink;
 use crate::clock::{Clock, OsEntropy};
 use crate::connection::{Signal, drive};
-use crate::host::{REVOCATIONS, Registered, Shared};
+use crate::host::{REVOCATIONS, Registered, Runs, Shared};
+use crate::hosted::HostedAgent;
 use crate::metrics::CommitHistogram;
 use crate::mirror::Mirror;
 use crate::monitor::Observed;
@@ -53,7 +54,7 @@ const LAST_WRITES: Duration = Duration::from_secs(10);
 impl Runtime {
     /// A runtime that keeps its records in memory.
     pub fn new(config: RuntimeConfig, verifier: impl Verifier) -> Self {
-        let machine = RuntimeMachine::new(config, Box::new(OsEntropy));
+        let machine = RuntimeMachine::new(config, Box::new(OsEntropy::new()));
         Runtime::around(machine, Clock::new(), Arc::new(verifier), Box::new(MemoryStore::default()))
     }
 
@@ -71,7 +72,7 @@ impl Runtime {
         let link = Arc::new(StoreLink::default());
         let kept = store.open(Arc::clone(&link) as Arc<dyn StoreSink>)?;
         let clock = Clock::new();
-        let mut machine = RuntimeMachine::new(config, Box::new(OsEntropy));
+        let mut machine = RuntimeMachine::new(config, Box::new(OsEntropy::new()));
         machine.restore(clock.now(), kept).map_err(|error| StoreError(error.message))?;
         let runtime = Runtime::around(machine, clock, verifier, store);
         // Nothing was applied yet, so nothing can have been answered before.
@@ -133,6 +134,24 @@ impl Runtime {
         agent: Arc<dyn Agent>,
         restartable: bool,
     ) -> Result<(), Error> {
+        self.register_running(name, version, Runs::Here(agent), restartable)
+    }
+
+    /// As [`Runtime::register`], for an agent that runs in a host.
+    ///
+    /// # Errors
+    /// As [`Runtime::register_agent`].
+    pub fn register_hosted(
+        &self,
+        name: &str,
+        version: Option<&str>,
+        agent: Arc<dyn HostedAgent>,
+        restartable: bool,
+    ) -> Result<(), Error> {
+        self.register_running(name, version, Runs::Hosted(agent), restartable)
+    }
+
+    fn register_running(&self, name: &str, version: Option<&str>, agent: Runs, restartable: bool) -> Result<(), Error> {
         let reference = version.map_or_else(|| name.to_owned(), |version| format!("{name}@{version}"));
         self.shared.machine.lock().register_agent(name, version)?;
         self.shared.agents.write().insert(reference, Registered { agent, restartable });

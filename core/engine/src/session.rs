@@ -1,9 +1,8 @@
 //! What a client's callers and its task share, and how what the machine tells reaches them.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
-use std::task::{Context, Waker};
+use std::task::Context;
 use std::time::Duration;
 
 use arcp_proto::machine::ClientMachine;
@@ -14,12 +13,13 @@ use arcp_proto::{Error as ProtocolError, ErrorCode};
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
 use tokio::sync::{oneshot, watch};
 
 use crate::clock::{Clock, OsEntropy};
 use crate::connection::Signal;
 use crate::error::Error;
-use crate::events::{EventQueue, Load, Pushed};
+use crate::events::{EventQueue, Load, Pushed, Wakeup};
 use crate::span::say;
 
 /// Held by every client and handle: when the last is dropped, nobody can use the session and it ends.
@@ -59,8 +59,8 @@ pub(crate) struct Shared {
 
 pub(crate) struct Core {
     pub(crate) machine: ClientMachine,
-    pub(crate) requests: HashMap<Ticket, oneshot::Sender<Answer>>,
-    pub(crate) handles: HashMap<HandleKey, Arc<EventQueue>>,
+    pub(crate) requests: FxHashMap<Ticket, Asker>,
+    pub(crate) handles: FxHashMap<HandleKey, Arc<EventQueue>>,
 }
 
 /// How it stands with a client's session.
@@ -83,6 +83,39 @@ pub enum ConnectionState {
     Closed(Error),
 }
 
+/// Who asked, and how the answer gets there.
+pub(crate) enum Asker {
+    Waits(oneshot::Sender<Answer>),
+    /// Called without a lock.
+    Told(Box<dyn FnOnce(Answer) + Send>),
+}
+
+impl Asker {
+    /// The answer is on its way, or goes into `told` to be given without a lock; `false` when nobody waits any more.
+    fn answer(self, answer: Answer, told: &mut Vec<Told>) -> bool {
+        match self {
+            // The caller may have stopped waiting.
+            Asker::Waits(sender) => sender.send(answer).is_ok(),
+            Asker::Told(then) => {
+                told.push(Told { then, answer });
+                true
+            }
+        }
+    }
+}
+
+/// An answer to be given.
+struct Told {
+    then: Box<dyn FnOnce(Answer) + Send>,
+    answer: Answer,
+}
+
+impl Told {
+    fn tell(self) {
+        (self.then)(self.answer);
+    }
+}
+
 pub(crate) enum Answer {
     Accepted(HandleKey, Arc<EventQueue>, Box<Accepted>),
     Subscribed(HandleKey, Arc<EventQueue>, Box<Subscribed>),
@@ -100,9 +133,9 @@ impl Shared {
     /// What a client that is not connected shares.
     pub(crate) fn new(config: ClientConfig) -> Self {
         let core = Core {
-            machine: ClientMachine::new(config, Box::new(OsEntropy)),
-            requests: HashMap::new(),
-            handles: HashMap::new(),
+            machine: ClientMachine::new(config, Box::new(OsEntropy::new())),
+            requests: FxHashMap::default(),
+            handles: FxHashMap::default(),
         };
         Shared {
             core: Mutex::new(core),
@@ -202,6 +235,7 @@ impl Shared {
         let mut writable = false;
         let mut readers = Vec::new();
         let mut unread = Vec::new();
+        let mut told = Vec::new();
         let mut over = None;
         loop {
             while let Some(event) = core.machine.poll_event() {
@@ -222,7 +256,7 @@ impl Shared {
                         // Kept until the view is dropped: the end may come before the answer to a subscribe.
                         core.handles.entry(key).or_default().end(outcome.map_err(Error::Protocol), &mut readers);
                     }
-                    other => over = self.tell(&mut core, other).or(over),
+                    other => over = self.tell(&mut core, other, &mut told).or(over),
                 }
             }
             if unread.is_empty() {
@@ -234,8 +268,9 @@ impl Shared {
         }
         let rescheduled = core.machine.poll_timeout() != before;
         drop(core);
-        // A reader may call back at once.
-        readers.into_iter().for_each(Waker::wake);
+        // Whoever is told or woken may call back at once; who submitted hears of that before of the job's end.
+        told.into_iter().for_each(Told::tell);
+        readers.into_iter().for_each(Wakeup::wake);
         if writable {
             self.signal.writable();
         } else if rescheduled {
@@ -248,11 +283,10 @@ impl Shared {
     }
 
     /// Everything but a handle's events; the reason when the session is over.
-    fn tell(&self, core: &mut Core, event: ClientEvent) -> Option<Error> {
+    fn tell(&self, core: &mut Core, event: ClientEvent, told: &mut Vec<Told>) -> Option<Error> {
         let mut answer = |ticket: Ticket, answer: Answer| {
-            if let Some(sender) = core.requests.remove(&ticket) {
-                // The caller may have stopped waiting.
-                drop(sender.send(answer));
+            if let Some(asker) = core.requests.remove(&ticket) {
+                asker.answer(answer, told);
             }
         };
         match event {
@@ -299,11 +333,11 @@ impl Shared {
             }
             ClientEvent::Accepted(ticket, key, accepted) => {
                 let queue = Arc::clone(core.handles.entry(key).or_default());
-                self.hand_over(core, ticket, key, Answer::Accepted(key, queue, accepted));
+                self.hand_over(core, ticket, key, Answer::Accepted(key, queue, accepted), told);
             }
             ClientEvent::Subscribed(ticket, key, subscribed) => {
                 let queue = Arc::clone(core.handles.entry(key).or_default());
-                self.hand_over(core, ticket, key, Answer::Subscribed(key, queue, subscribed));
+                self.hand_over(core, ticket, key, Answer::Subscribed(key, queue, subscribed), told);
             }
             ClientEvent::Cancelled(ticket, status) => answer(ticket, Answer::Cancelled(status)),
             ClientEvent::Refused(ticket, error) => answer(ticket, Answer::Failed(Error::Protocol(error))),
@@ -330,8 +364,8 @@ impl Shared {
     }
 
     /// Gives a new handle to whoever asked for it, or forgets it when nobody waits any more.
-    fn hand_over(&self, core: &mut Core, ticket: Ticket, key: HandleKey, answer: Answer) {
-        let taken = core.requests.remove(&ticket).is_some_and(|sender| sender.send(answer).is_ok());
+    fn hand_over(&self, core: &mut Core, ticket: Ticket, key: HandleKey, answer: Answer, told: &mut Vec<Told>) {
+        let taken = core.requests.remove(&ticket).is_some_and(|asker| asker.answer(answer, told));
         if !taken {
             core.handles.remove(&key);
             core.machine.forget(key);
@@ -351,14 +385,16 @@ impl Shared {
             let mut core = self.core.lock();
             (std::mem::take(&mut core.requests), std::mem::take(&mut core.handles))
         };
-        for sender in requests.into_values() {
-            drop(sender.send(Answer::Failed(why.clone())));
+        let mut told = Vec::new();
+        for asker in requests.into_values() {
+            asker.answer(Answer::Failed(why.clone()), &mut told);
         }
+        told.into_iter().for_each(Told::tell);
         let mut readers = Vec::new();
         for queue in handles.into_values() {
             queue.end(Err(why.clone()), &mut readers);
         }
-        readers.into_iter().for_each(Waker::wake);
+        readers.into_iter().for_each(Wakeup::wake);
         self.signal.close();
     }
 

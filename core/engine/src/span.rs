@@ -9,14 +9,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::OnceLock;
 
-use arcp_proto::id::Entropy;
 use arcp_proto::machine::job::JobStart;
 use arcp_proto::trace::TraceContext;
 use arcp_proto::{Error, ErrorCode};
 use tracing::field::Empty;
 use tracing::{Id, Span, info_span};
 
-use crate::clock::OsEntropy;
+use crate::clock::random;
 
 const TARGET: &str = "arcp";
 
@@ -124,7 +123,7 @@ impl JobTrace {
     pub(crate) fn context(&self, start: &JobStart) -> Option<&TraceContext> {
         if self.context.get().is_none() {
             let mut span_id = [0; 8];
-            OsEntropy.fill(&mut span_id);
+            random(&mut span_id);
             span_id[7] |= 1;
             let context = match &start.trace_context {
                 Some(context) => context.child(span_id),

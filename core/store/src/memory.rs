@@ -1,10 +1,11 @@
 //! A store that lives as long as its process.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arcp_proto::machine::frame::Record;
 use arcp_proto::machine::kept::{Kept, StoreOp};
+use rustc_hash::FxHashMap;
 
 use crate::{Store, StoreError, StoreSink};
 
@@ -27,7 +28,7 @@ impl Default for PerJobCap {
 #[derive(Debug, Default)]
 pub struct MemoryStore {
     cap: PerJobCap,
-    jobs: Mutex<HashMap<Arc<str>, JobRecords>>,
+    jobs: Mutex<FxHashMap<Arc<str>, JobRecords>>,
 }
 
 #[derive(Debug, Default)]

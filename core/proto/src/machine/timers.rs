@@ -1,19 +1,21 @@
 //! Deadlines, each held once, so that cancelling one leaves nothing behind.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::hash::Hash;
 use std::time::Duration;
+
+use rustc_hash::FxHashMap;
 
 /// One deadline per key.
 #[derive(Debug)]
 pub(super) struct Timers<K> {
-    by_key: HashMap<K, Duration>,
+    by_key: FxHashMap<K, Duration>,
     by_time: BTreeSet<(Duration, K)>,
 }
 
 impl<K: Copy + Eq + Hash + Ord> Timers<K> {
     pub(super) fn new() -> Self {
-        Timers { by_key: HashMap::new(), by_time: BTreeSet::new() }
+        Timers { by_key: FxHashMap::default(), by_time: BTreeSet::new() }
     }
 
     /// Sets the deadline of `key`, replacing an earlier one.

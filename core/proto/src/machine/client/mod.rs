@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use rustc_hash::FxHashMap;
 
 pub use config::{Backoff, ClientConfig, CloseStyle};
 pub use result::ResultParts;
@@ -272,7 +273,7 @@ pub struct ClientMachine {
     /// Jobs to stop following once there is a connection.
     to_unsubscribe: BTreeSet<String>,
     routes: HashMap<Arc<str>, Route>,
-    jobs: HashMap<HandleKey, Arc<str>>,
+    jobs: FxHashMap<HandleKey, Arc<str>>,
     /// Bytes of streamed results held by all handles.
     assembled: usize,
     link: Link,
@@ -306,7 +307,7 @@ impl ClientMachine {
             stash: Stash::default(),
             to_unsubscribe: BTreeSet::new(),
             routes: HashMap::new(),
-            jobs: HashMap::new(),
+            jobs: FxHashMap::default(),
             assembled: 0,
             link: Link::default(),
             timers: Timers::new(),

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 use std::sync::Arc;
 
+use rustc_hash::FxHashMap;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -70,7 +71,7 @@ impl Index {
     }
 
     /// Keeps the order of all jobs from now on.
-    pub(super) fn open_to_others(&mut self, jobs: &HashMap<JobKey, Job>) {
+    pub(super) fn open_to_others(&mut self, jobs: &FxHashMap<JobKey, Job>) {
         let everybody = self.everybody.insert(Shelf::default());
         jobs.iter().for_each(|(key, job)| everybody.insert(*key, job));
     }

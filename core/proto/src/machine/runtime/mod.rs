@@ -24,6 +24,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustc_hash::FxHashMap;
+
 pub use config::{BufferCap, CancelPolicy, ProfileChoice, RuntimeConfig};
 pub use credentials::Unrevoked;
 pub use delegation::{Delegated, Delegation};
@@ -192,13 +194,13 @@ pub struct RuntimeMachine {
     config: RuntimeConfig,
     ids: IdGenerator,
     agents: Agents,
-    conns: HashMap<ConnKey, Conn>,
-    sessions: HashMap<SessionKey, Session>,
+    conns: FxHashMap<ConnKey, Conn>,
+    sessions: FxHashMap<SessionKey, Session>,
     sessions_by_id: HashMap<Arc<str>, SessionKey>,
     /// Sessions without a connection, the longest lost first (D-21).
     detached: BTreeSet<(Duration, SessionKey)>,
     session_counts: HashMap<Arc<str>, usize>,
-    jobs: HashMap<JobKey, Job>,
+    jobs: FxHashMap<JobKey, Job>,
     jobs_by_id: HashMap<Arc<str>, JobKey>,
     index: Index,
     cursor_key: CursorKey,
@@ -239,12 +241,12 @@ impl RuntimeMachine {
             config,
             ids: IdGenerator::new(entropy),
             agents: Agents::default(),
-            conns: HashMap::new(),
-            sessions: HashMap::new(),
+            conns: FxHashMap::default(),
+            sessions: FxHashMap::default(),
             sessions_by_id: HashMap::new(),
             detached: BTreeSet::new(),
             session_counts: HashMap::new(),
-            jobs: HashMap::new(),
+            jobs: FxHashMap::default(),
             jobs_by_id: HashMap::new(),
             index: Index::default(),
             cursor_key: CursorKey::new(cursor_key),

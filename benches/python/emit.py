@@ -1,0 +1,12 @@
+"""Microseconds of one `await ctx.log(...)`, as its agent sees it."""
+
+from session import connected, run
+
+
+async def measure(url: str, count: int) -> float:
+    async with connected(url) as client:
+        handle = await client.submit(agent="timed", input=count)
+        return float((await handle.done).result)
+
+
+run(measure)
