@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
 from arcp import _native
-from arcp._port import BATCH, numbers, port
+from arcp._port import BATCH, logger, numbers, port
 from arcp.events import Event, ResultChunkBody
 
-MAX_ITEMS = 10_000
+MAX_ITEMS = 100_000
 """How many items wait for one kind of reader while the other kind reads on."""
 MAX_BYTES = 16 << 20
 """How many bytes of them."""
@@ -58,6 +58,7 @@ class Inbox:
         self._chunks = _Queue()
         # Readers that wait because those of the other kind are behind.
         self._waiting: list[asyncio.Future[None]] = []
+        self._told_dropped = 0
 
     def events(self) -> AsyncIterator[Event]:
         """Each event once."""
@@ -77,6 +78,7 @@ class Inbox:
 
     async def _read(self, own: _Queue, others: _Queue, *, whole: bool = False) -> AsyncIterator[Any]:
         own.readers += 1
+        self._tell_dropped()
         try:
             while True:
                 while own.batches:
@@ -96,6 +98,17 @@ class Inbox:
             self._let_go_on()
             if own.readers + others.readers == 0:
                 self._job.stop_reading()
+
+    def _tell_dropped(self) -> None:
+        """What is missing is said, not passed over."""
+        if (dropped := self._job.dropped) > self._told_dropped:
+            new, self._told_dropped = dropped - self._told_dropped, dropped
+            logger.warning(
+                "the oldest %d events of job %s were dropped before anybody read them; begin the loop over events() "
+                "sooner, or slow the agent",
+                new,
+                self._job.job_id,
+            )
 
     async def _fill(self, others: _Queue) -> bool:
         """Takes what the core has, or waits for something to change; `False` after the last."""

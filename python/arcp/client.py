@@ -510,8 +510,8 @@ class JobHandle(Generic[T]):
         `batch`, lists of those that are there, for loops that cannot wait for each.
 
         Iterators share the events: each event is given once, also to an iterator that is started later. While nobody
-        iterates, only the newest events are kept, and the job does not wait for this client. Chunks of a result come
-        through `chunks`.
+        iterates, only the newest events are kept (100 000, 16 MiB at most) and the job does not wait for this client; a
+        loop that begins after some were dropped logs a warning. Chunks of a result come through `chunks`.
         """
         return self._inbox.batches() if batch else self._inbox.events()
 
@@ -519,7 +519,7 @@ class JobHandle(Generic[T]):
         """The chunks of a streamed result, as dicts of `result_id`, `chunk_seq`, `data`, `encoding` and `more`.
 
         For a result that is longer than memory, or wanted as it comes; from the first iteration on it is not put
-        together any more. Begin before more chunks have come than are kept for a handle that nobody reads (10 000
+        together any more. Begin before more chunks have come than are kept for a handle that nobody reads (100 000
         events or 16 MiB). Raises `InvalidRequestError` when a chunk is missing, and the job's error at its end.
         """
         return self._inbox.chunks()

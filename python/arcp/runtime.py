@@ -1,12 +1,13 @@
 """The runtime: hosts agents and serves sessions."""
 
 import asyncio
+import contextlib
 import inspect
 import json
 import logging
 import os
-from collections.abc import Callable, Coroutine, Iterable
-from typing import Any, Literal, Self
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping
+from typing import Any, Literal, Self, cast
 
 from arcp import _native, _pump
 from arcp._check import expect, expect_range
@@ -86,7 +87,11 @@ EVENT_LOG_END_SEC = 5.0
 """How long a closing runtime waits for an event log to be told the rest."""
 
 Agent = Callable[[Any, JobContext], Any]
-"""`async def agent(input, ctx)`, or a plain function, which runs in a thread. What it returns is the job's result."""
+"""`async def agent(input, ctx)`, or a plain function, which runs in a thread. What it returns is the job's result.
+
+An async generator works too (D-6): each text or bytes it yields is a part of the job's result, which is then streamed,
+and each dict of `kind` and `body` an event.
+"""
 
 
 class ARCPRuntime:
@@ -299,6 +304,8 @@ class ARCPRuntime:
         port = self._port.native
         self._ask_core(lambda native: native.register_agent(port, name, version, restartable))
         reference = name if version is None else f"{name}@{version}"
+        if _is_generator(fn):
+            fn = _as_coroutine(fn)
         self._agents[reference] = fn
         if _is_async(fn):
             self._coroutines.add(reference)
@@ -505,6 +512,8 @@ class _Run:
         self._in_thread = True
         result = await self._runtime._threads.run(lambda: agent(value, self._context))
         self._in_thread = False
+        if isinstance(result, AsyncGenerator):
+            return await _run_generator(cast(AsyncGenerator[Any, None], result), self._context)
         if inspect.isawaitable(result):
             if self._context.cancelled:
                 # Asked for while the function ran, and not to be waited out by what it returned.
@@ -557,6 +566,37 @@ def _text(value: object) -> str:
     except Exception:
         return "(its text cannot be had)"
     return text.encode("utf-8", "replace").decode()
+
+
+def _as_coroutine(agent: Agent) -> Agent:
+    async def run(value: Any, context: JobContext) -> None:
+        await _run_generator(agent(value, context), context)
+
+    return run
+
+
+async def _run_generator(agent: AsyncGenerator[Any, None], context: JobContext) -> None:
+    """Runs an agent that yields its events and the parts of its result."""
+    stream: ResultStream | None = None
+    async with contextlib.AsyncExitStack() as ending:
+        ending.push_async_callback(agent.aclose)
+        async for part in agent:
+            if isinstance(part, str | bytes):
+                if stream is None:
+                    stream = await ending.enter_async_context(context.stream_result())
+                await stream.write(part)
+            elif isinstance(part, Mapping) and {"kind", "body"} <= part.keys():
+                event = cast(Mapping[str, Any], part)
+                await context.emit_event(event["kind"], event["body"])
+            else:
+                raise TypeError(
+                    "an agent that is a generator yields text or bytes, for its result, and dicts of kind and body, "
+                    f"for events; got {type(part).__name__}"
+                )
+
+
+def _is_generator(agent: Agent) -> bool:
+    return inspect.isasyncgenfunction(agent) or inspect.isasyncgenfunction(getattr(agent, "__call__", None))  # noqa: B004
 
 
 def _is_async(agent: Agent) -> bool:

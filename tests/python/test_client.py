@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -360,5 +361,27 @@ def test_the_idempotency_key_repeats_the_job() -> None:
             assert (await second.done).result == 0
             with pytest.raises(arcp.DuplicateKeyError):
                 await client.submit(agent="chatty", input=1, idempotency_key="k1")
+
+    run(main)
+
+
+def test_a_loop_that_begins_too_late_says_what_is_missing(caplog: pytest.LogCaptureFixture) -> None:
+    async def chatty(count: int, ctx: JobContext) -> None:
+        for n in range(count):
+            await ctx.log("info", "x" * 1000, {"n": n})
+
+    async def main() -> None:
+        async with session(make_runtime({"chatty": chatty})) as client:
+            handle = await client.submit(agent="chatty", input=20_000)
+            await handle.done
+            events = [event async for event in handle.events()]
+            seen = [event["body"]["attributes"]["n"] for event in events if event.kind == "log"]
+            assert seen == list(range(20_000 - len(seen), 20_000))
+            assert 0 < len(seen) < 20_000
+            (said,) = [record.getMessage() for record in caplog.records if "dropped" in record.getMessage()]
+            dropped = int(re.findall(r"the oldest (\d+) events", said)[0])
+            # The runtime told now and then that its client lags.
+            assert 20_000 <= len(events) + dropped < 20_100
+            assert handle.job_id in said
 
     run(main)

@@ -134,6 +134,12 @@ impl Job {
         Ok(self.0.get(py)?.job_id())
     }
 
+    /// How many events were dropped before anybody read.
+    #[getter]
+    fn dropped(&self, py: Python<'_>) -> PyResult<u64> {
+        Ok(self.0.get(py)?.dropped())
+    }
+
     /// The payload of `job.accepted` or `job.subscribed`.
     #[getter]
     fn opening(&self, py: Python<'_>) -> PyResult<&str> {

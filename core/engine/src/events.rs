@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use crate::error::Error;
 
 /// How many events a handle that nobody iterates keeps; beyond it the oldest go.
-const UNREAD_EVENTS: usize = 10_000;
+const UNREAD_EVENTS: usize = 100_000;
 /// How many bytes of them.
 const UNREAD_BYTES: usize = 16 << 20;
 

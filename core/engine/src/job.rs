@@ -146,7 +146,7 @@ impl JobHandle {
 
     /// The next chunk of a streamed result, for one that is too long to hold in memory; `None` after the last.
     /// From the first call on the result is not put together any more, and other events are passed over: call it before
-    /// the job has sent more than a handle that nobody reads keeps (10 000 events or 16 MiB).
+    /// the job has sent more than a handle that nobody reads keeps (100 000 events or 16 MiB).
     ///
     /// # Errors
     /// `INVALID_REQUEST` when a chunk is missing or comes again; the job's own error.
