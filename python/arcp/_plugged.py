@@ -1,5 +1,6 @@
 """Answers the core's questions to what a runtime was given: a policy, a provisioner, logs."""
 
+import asyncio
 import inspect
 import json
 import logging
@@ -55,7 +56,8 @@ class Plugged:
             request.fail(f"{_NAMES[about]} failed: {_shown(error)}")
 
     async def _decide(self, question: Any) -> list[str]:
-        return [await self._verdict(context) for context in asked_about(question)]
+        # Side by side: a policy that looks something up answers about a page as fast as about one job.
+        return await asyncio.gather(*(self._verdict(context) for context in asked_about(question)))
 
     async def _verdict(self, context: AuthorizationContext) -> str:
         try:

@@ -114,6 +114,7 @@ class SqliteEventLog:
         self._connection: sqlite3.Connection | None = None
         self._using = asyncio.Lock()
         self._is_store = False
+        self._key_file: str | None = None
 
     def __repr__(self) -> str:
         return f"SqliteEventLog({self.path!r})"
@@ -127,7 +128,7 @@ class SqliteEventLog:
     async def read_since_seq(self, session_id: str, after_seq: int) -> AsyncIterator[dict[str, Any]]:
         """The kept messages above `after_seq`, in order."""
         if await self._holds_store():
-            texts, _ = await asyncio.to_thread(_native.read_event_log, self.path, session_id, after_seq)
+            texts, _ = await asyncio.to_thread(_native.read_event_log, self.path, self._key_file, session_id, after_seq)
         else:
             query = "SELECT envelope FROM events WHERE session_id = ? AND event_seq > ? ORDER BY event_seq"
             texts = [text for (text,) in await self._read(query, (session_id, after_seq))]
@@ -137,7 +138,7 @@ class SqliteEventLog:
     async def latest_seq(self, session_id: str) -> int:
         """The highest number; 0 for none."""
         if await self._holds_store():
-            _, latest = await asyncio.to_thread(_native.read_event_log, self.path, session_id, 2**53)
+            _, latest = await asyncio.to_thread(_native.read_event_log, self.path, self._key_file, session_id, 2**53)
             return latest
         rows = await self._read("SELECT MAX(event_seq) FROM events WHERE session_id = ?", (session_id,))
         return int(rows[0][0] or 0)
@@ -157,9 +158,10 @@ class SqliteEventLog:
             if connection is not None:
                 await asyncio.to_thread(connection.close)
 
-    def _become_store(self) -> str:
-        """The path, for the runtime that has the file to itself from now on."""
+    def _become_store(self, key_file: str | None) -> str:
+        """The path, for the runtime that has the file to itself from now on, and perhaps its key."""
         self._is_store = True
+        self._key_file = key_file
         return self.path
 
     async def _holds_store(self) -> bool:

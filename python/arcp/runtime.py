@@ -181,7 +181,7 @@ class ARCPRuntime:
         if isinstance(event_log, SqliteEventLog):
             if db is not None and os.path.abspath(_path(db)) != os.path.abspath(event_log.path):
                 raise ValueError("event_log is a SqliteEventLog, whose file is the database; leave db out")
-            db = event_log._become_store()
+            db = event_log._become_store(None if db_key_file is None else _path(db_key_file, "db_key_file"))
         elif event_log is not None and not isinstance(event_log, EventLog):
             raise TypeError(
                 f"event_log must have the members of arcp.runtime.EventLog; {type(event_log).__name__} has not"

@@ -57,8 +57,14 @@ fn call_function(py: Python<'_>, function: &str, arguments: &str) -> PyResult<St
 
 /// What a database keeps of a session after a number, as JSON texts, and the last number given.
 #[pyfunction]
-fn read_event_log(py: Python<'_>, db: &str, session_id: &str, after_seq: u64) -> PyResult<(Vec<String>, u64)> {
-    py.detach(|| arcp_bridge::read_event_log(db, session_id, after_seq)).or_raise(py)
+fn read_event_log(
+    py: Python<'_>,
+    db: &str,
+    key_file: Option<&str>,
+    session_id: &str,
+    after_seq: u64,
+) -> PyResult<(Vec<String>, u64)> {
+    py.detach(|| arcp_bridge::read_event_log(db, key_file, session_id, after_seq)).or_raise(py)
 }
 
 /// Sends the core's logs from `level` (as `logging` counts) on to `port`.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arcp::store::sqlite::Inspector;
-use arcp::{Mirror, Mirrored};
+use arcp::{AesGcmSealer, Mirror, Mirrored, SqliteOptions};
 use parking_lot::Mutex;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -28,7 +28,7 @@ const MOST_BYTES: usize = 32 << 20;
 const BATCH: usize = 256;
 const BATCH_BYTES: usize = 1 << 20;
 
-/// A log that takes longer for a batch has failed.
+/// A log that takes longer for a batch is complained of.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The pause after a failure; it doubles with each further one.
@@ -102,12 +102,20 @@ impl HostMirror {
         let mut pause = FIRST_PAUSE;
         let mut failed = false;
         loop {
-            let told = timeout(PATIENCE, port.ask(About::EventLog, &text)).await;
+            let asked = port.ask(About::EventLog, &text);
+            tokio::pin!(asked);
+            // A log that is slow is waited for: told again meanwhile, it would have two at it at once.
+            let told = match timeout(PATIENCE, &mut asked).await {
+                Ok(told) => told,
+                Err(_) => {
+                    tracing::error!("the event log gave no answer within {} s", PATIENCE.as_secs());
+                    asked.await
+                }
+            };
             let error = match told {
-                Ok(Ok(_)) => break,
+                Ok(_) => break,
                 _ if port.is_closed() => break,
-                Ok(Err(error)) => error.message,
-                Err(_) => format!("no answer within {} s", PATIENCE.as_secs()),
+                Err(error) => error.message,
             };
             if !failed {
                 failed = true;
@@ -155,7 +163,9 @@ impl Mirror for HostMirror {
     fn push(&self, mirrored: Mirrored) {
         let mut queue = self.queue.lock();
         let weight = weight(&mirrored);
-        if queue.entries.len() >= MOST_WAITING || queue.bytes + weight > MOST_BYTES {
+        let full = queue.entries.len() >= MOST_WAITING || queue.bytes + weight > MOST_BYTES;
+        // That a session is over is told in any case: there are no more of these than sessions.
+        if full && !matches!(mirrored, Mirrored::Drop(_)) {
             queue.left_out += u64::from(matches!(mirrored, Mirrored::Append { .. }));
             return;
         }
@@ -193,9 +203,18 @@ fn entry(mirrored: &Mirrored) -> Value {
 /// and 0 for a session it does not know.
 ///
 /// # Errors
-/// When there is no database at this path, or it cannot be read.
-pub fn read_event_log(db: &str, session_id: &str, after_seq: u64) -> Result<(Vec<String>, u64), ErrorInfo> {
-    let inspector = Inspector::open(db)?;
+/// When there is no database at this path, or it cannot be read, also for want of its key.
+pub fn read_event_log(
+    db: &str,
+    key_file: Option<&str>,
+    session_id: &str,
+    after_seq: u64,
+) -> Result<(Vec<String>, u64), ErrorInfo> {
+    let mut options = SqliteOptions::default();
+    if let Some(file) = key_file {
+        options.sealer = Some(Arc::new(AesGcmSealer::from_key_file(file)?));
+    }
+    let inspector = Inspector::open_with(db, &options)?;
     let mut messages = Vec::new();
     let read = inspector.replay(session_id, after_seq, &mut |kept| {
         let mut text = Vec::new();

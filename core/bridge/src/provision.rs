@@ -142,7 +142,8 @@ impl Provisioner for HostProvisioner {
         host.state.lock().intents.insert(request.intent.to_string());
         // In a task of its own: what is issued must be known, also when nobody waits for it any more.
         self.tokio.spawn(async move {
-            if settled.wait_for(|settled| *settled).await.is_err() {
+            if settled.wait_for(|settled| *settled).await.is_err() || sender.is_closed() {
+                // Nobody waits for it any more, and nothing was issued.
                 return;
             }
             if let Err(Ok(unwanted)) = sender.send(host.issue(request).await) {

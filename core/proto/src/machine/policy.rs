@@ -71,7 +71,7 @@ pub struct PolicyQuestion {
     pub principal: Arc<str>,
     /// What for.
     pub observing: Observing,
-    /// At most 1024.
+    /// At most 64.
     pub jobs: Vec<ObservedJob>,
 }
 

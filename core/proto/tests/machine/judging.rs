@@ -202,7 +202,7 @@ fn a_listing_fails_with_its_policy_and_a_session_has_so_many_questions() {
     }
     assert_eq!(next(&mut world, "B", "session.error")["payload"]["code"], "INTERNAL_ERROR");
     assert!(world.take("B").is_err());
-    for _ in 0..256 {
+    for _ in 0..64 {
         let (ticket, _) = question(&mut world);
         answer(&mut world, ticket, Ok(vec![Decision::Hidden]));
         assert_eq!(next(&mut world, "B", "session.jobs")["payload"]["jobs"], json!([]));
@@ -276,4 +276,100 @@ fn after_a_restart_a_history_that_is_owed_waits_for_the_verdict() {
         }
         assert_eq!(events, expected);
     }
+}
+
+/// Subscribe, unsubscribe, subscribe again: the client wants to follow. Verdicts come in order.
+#[test]
+fn a_second_subscribe_after_an_unsubscribe_holds() {
+    let mut world = world(json!({}));
+    let job_id = submit(&mut world, "A");
+    subscribe(&mut world, "B", &job_id);
+    world.send("B", &json!({"type": "job.unsubscribe", "payload": {"job_id": job_id}})).unwrap();
+    subscribe(&mut world, "B", &job_id);
+    for _ in 0..2 {
+        let (ticket, _) = question(&mut world);
+        answer(&mut world, ticket, Ok(vec![Decision::Allowed]));
+    }
+    next(&mut world, "B", "job.subscribed");
+    next(&mut world, "B", "job.subscribed");
+    think(&mut world, &job_id);
+    next(&mut world, "B", "job.event");
+}
+
+/// The same, verdicts in the other order.
+#[test]
+fn a_second_subscribe_holds_whichever_verdict_is_first() {
+    let mut world = world(json!({}));
+    let job_id = submit(&mut world, "A");
+    subscribe(&mut world, "B", &job_id);
+    world.send("B", &json!({"type": "job.unsubscribe", "payload": {"job_id": job_id}})).unwrap();
+    subscribe(&mut world, "B", &job_id);
+    let (first, _) = question(&mut world);
+    let (second, _) = question(&mut world);
+    answer(&mut world, second, Ok(vec![Decision::Allowed]));
+    answer(&mut world, first, Ok(vec![Decision::Allowed]));
+    next(&mut world, "B", "job.subscribed");
+    next(&mut world, "B", "job.subscribed");
+    think(&mut world, &job_id);
+    next(&mut world, "B", "job.event");
+}
+
+/// The policy answered, then changed and said so; the old answer arrives last.
+#[test]
+fn a_verdict_from_before_a_change_of_policy_is_not_trusted() {
+    let mut world = world(json!({}));
+    let job_id = submit(&mut world, "A");
+    subscribe(&mut world, "B", &job_id);
+    let (old, _) = question(&mut world);
+    world.machine.policy_changed();
+    world.settle().unwrap();
+    answer(&mut world, old, Ok(vec![Decision::Allowed]));
+    // Whoever is asked from here on hears the new policy: nobody.
+    while let Some((ticket, asked)) = world.asked(|event| match event {
+        RuntimeEvent::Judge { ticket, question } => Some((*ticket, question.jobs.len())),
+        _ => None,
+    }) {
+        answer(&mut world, ticket, Ok(vec![Decision::Hidden; asked]));
+    }
+    think(&mut world, &job_id);
+    while let Ok((frame, text)) = world.take("B") {
+        assert_ne!(frame["type"], "job.event", "{text}");
+    }
+}
+
+/// One new job per question: the listing is never answered.
+#[test]
+fn a_listing_ends_although_jobs_keep_coming() {
+    let given = json!({
+        "config": {"max_concurrent_jobs": 4000, "max_sessions_per_principal": 8, "max_messages_per_second": 0},
+        "policy": {}, "policy_is_asked": true,
+    });
+    let mut world = World::new(&given).unwrap();
+    for (name, token) in [("A", "tok-alice"), ("B", "tok-bob")] {
+        world.open(name, token, None).unwrap();
+    }
+    world.policy_waits = true;
+    submit(&mut world, "A");
+    world.send("B", &json!({"type": "session.list_jobs", "payload": {"filter": {"status": ["running"]}}})).unwrap();
+    for round in 0..500 {
+        let asked = world.asked(|event| match event {
+            RuntimeEvent::Judge { ticket, question } => Some((*ticket, question.jobs.len())),
+            _ => None,
+        });
+        let Some((ticket, asked)) = asked else { break };
+        world.pass(std::time::Duration::from_millis(20)).unwrap();
+        // The earlier jobs end, one begins: never more than one is running.
+        while let Some(job) = world.alive() {
+            finish(&mut world, job);
+        }
+        world.peer("A").unwrap().inbox.clear();
+        submit(&mut world, "A");
+        answer(&mut world, ticket, Ok(vec![Decision::Hidden; asked]));
+        assert!(round < 300, "300 questions and no page");
+    }
+    next(&mut world, "B", "session.jobs");
+}
+
+fn finish(world: &mut World, job: arcp_proto::machine::runtime::JobKey) {
+    world.finish(job, arcp_proto::machine::job::Outcome::Success(RawJson::parse("1").unwrap())).unwrap();
 }

@@ -20,13 +20,13 @@ use crate::message::{SessionError, Subscribe, kind};
 use crate::time::Now;
 
 /// Jobs in one question.
-const MOST_JOBS: usize = 1024;
+const MOST_JOBS: usize = 64;
 
 /// Requests of all sessions that may wait for the policy.
 const MOST_WAITING: usize = 16_384;
 
-/// Requests of one session that may.
-const MOST_OF_SESSION: usize = 256;
+/// Requests of one session that may: with all its sessions a principal takes a quarter of the places.
+const MOST_OF_SESSION: usize = 64;
 
 /// Who decides.
 pub(super) enum Judge {
@@ -62,6 +62,8 @@ impl Judge {
 pub(super) struct Judging {
     waiting: BTreeMap<u64, Waiting>,
     of_session: HashMap<SessionKey, usize>,
+    /// Questions up to this ticket were asked before the policy last changed.
+    outdated: u64,
 }
 
 #[derive(Debug)]
@@ -168,6 +170,7 @@ impl RuntimeMachine {
     /// where it is asked, with its answer. What was numbered for a subscriber before that still arrives, since its numbers
     /// have no gaps.
     pub fn policy_changed(&mut self) {
+        self.judging.outdated = self.next_key;
         let mut withdrawn = Vec::new();
         let mut open: BTreeMap<Arc<str>, Vec<(SessionKey, JobKey)>> = BTreeMap::new();
         for (key, session) in &self.sessions {
@@ -309,12 +312,21 @@ impl RuntimeMachine {
     /// an error nobody is let in: the request fails with it, a subscription ends.
     pub fn handle_verdicts(&mut self, now: Now, ticket: u64, verdicts: Result<Vec<Decision>, Error>) {
         let of = |place: usize| verdicts.as_ref().ok().and_then(|all| all.get(place)).copied();
-        match self.judging.take(ticket) {
+        let waiting = self.judging.take(ticket);
+        if ticket <= self.judging.outdated
+            && verdicts.is_ok()
+            && let Some(waiting) = waiting
+        {
+            return self.ask_anew(now, waiting);
+        }
+        match waiting {
             None => {}
             Some(Waiting::Subscribe { conn, session, id, subscribe, withdrawn }) => {
                 let job_id = subscribe.job_id.clone();
                 let audited = Audited::Subscribe { job_id: job_id.clone() };
                 let verdict = of(0).unwrap_or(Decision::Hidden);
+                // By a later subscribe, whose answer came first.
+                let followed = self.job_named(&job_id).is_some_and(|job| job.is_followed_by(session));
                 let done = match verdicts {
                     Ok(_) => self.subscribe(now, conn, session, &id, *subscribe, Some(verdict)),
                     Err(error) => Err(error),
@@ -323,8 +335,8 @@ impl RuntimeMachine {
                     Ok(()) => self.audit_request(now, session, &audited, &Ok(())),
                     Err(error) => self.refuse_subscribe(now, conn, session, &id, &audited, error),
                 }
-                if withdrawn {
-                    self.unsubscribe(session, &job_id);
+                if withdrawn && !followed {
+                    self.unfollow_named(session, &job_id);
                 }
             }
             Some(Waiting::List(mut listing, jobs)) => match &verdicts {
@@ -345,6 +357,45 @@ impl RuntimeMachine {
                 }
                 // Read also for those that were refused: nobody holds a place for it any more, so it goes nowhere.
                 self.events.extend(owed);
+            }
+        }
+    }
+
+    fn job_named(&self, job_id: &str) -> Option<&Job> {
+        self.jobs_by_id.get(job_id).and_then(|job| self.jobs.get(job))
+    }
+
+    fn unfollow_named(&mut self, key: SessionKey, job_id: &str) {
+        if let Some(job) = self.jobs_by_id.get(job_id).copied() {
+            self.unfollow(key, job);
+        }
+    }
+
+    /// The policy changed after it was asked.
+    fn ask_anew(&mut self, now: Now, waiting: Waiting) {
+        match waiting {
+            Waiting::Subscribe { conn, session, id, subscribe, withdrawn } => {
+                let Some(principal) = self.sessions.get(&session).map(|session| Arc::clone(&session.principal)) else {
+                    return;
+                };
+                let job = self.jobs_by_id.get(&*subscribe.job_id).copied();
+                let jobs = self.observed(job.into_iter());
+                let waiting = Waiting::Subscribe { conn, session, id, subscribe, withdrawn };
+                self.ask(principal, Observing::Subscribe, jobs, waiting);
+            }
+            Waiting::List(mut listing, _) => {
+                listing.verdicts.clear();
+                self.gate(now, Gated::List(listing));
+            }
+            Waiting::Again(mut followed, owed) => {
+                followed.retain(|(_, job)| self.jobs.contains_key(job));
+                let principal = followed
+                    .iter()
+                    .find_map(|(session, _)| self.sessions.get(session))
+                    .map(|session| Arc::clone(&session.principal));
+                let Some(principal) = principal else { return };
+                let jobs = self.observed(followed.iter().map(|(_, job)| *job));
+                self.ask(principal, Observing::Subscribe, jobs, Waiting::Again(followed, owed));
             }
         }
     }

@@ -198,7 +198,7 @@ impl RuntimeMachine {
     /// Answers once everything decided so far is stored, so that nothing is listed that a crash could undo (D-18).
     pub(super) fn list_jobs(&mut self, now: Now, conn: ConnKey, key: SessionKey, id: &str, asked: ListJobs) {
         let verdicts = HashMap::new();
-        let listing = Listing { conn, session: key, request_id: id.to_owned(), asked, verdicts };
+        let listing = Listing { conn, session: key, request_id: id.to_owned(), asked, verdicts, until: self.next_key };
         self.gate(now, Gated::List(Box::new(listing)));
     }
 
@@ -255,6 +255,7 @@ impl RuntimeMachine {
             });
             let listed = match decision {
                 Some((found, Some(Decision::Allowed))) => Some(found),
+                Some((_, None)) if job.0 > listing.until => None,
                 Some((_, None)) => {
                     // Whatever may be on the page is asked for at once; then ever more, since most of it was not shown.
                     unjudged.push(*job);
@@ -296,6 +297,8 @@ pub(super) struct Listing {
     pub(super) session: SessionKey,
     pub(super) request_id: String,
     asked: ListJobs,
+    /// The last key given when it was asked for: of a later job the policy is not asked, else the page might never be whole.
+    until: u64,
     /// What a policy that is asked has said so far: at most as many as are looked at for a page.
     pub(super) verdicts: HashMap<JobKey, Decision>,
 }
