@@ -14,6 +14,7 @@ from arcp._check import expect, expect_range
 from arcp._plugged import Plugged
 from arcp._port import Port, port
 from arcp._port import logger as default_logger
+from arcp._secrets import hide, without_secrets
 from arcp._threads import DaemonPool
 from arcp.context import Job, JobContext, SessionContext, SessionState
 from arcp.credentials import (
@@ -288,9 +289,10 @@ class ARCPRuntime:
         """Adds an agent under a bare name, or replaces it.
 
         A plain function runs in a daemon thread, with the context variables of its loop; whatever awaitable an agent
-        returns is awaited. A `restartable` one is run again, under the same job id, for a job that died with an earlier
-        process over the same `db`; other jobs that died so end in a retryable `INTERNAL_ERROR` (D-26). Register before
-        the first session. `InvalidRequestError` for a name outside the grammar (R-7.5.9).
+        returns is awaited. An async generator yields text or bytes, the parts of the result, and dicts of `kind` and
+        `body`, events (D-6). A `restartable` one is run again, under the same job id, for a job that died with an
+        earlier process over the same `db`; other jobs that died so end in a retryable `INTERNAL_ERROR` (D-26). Register
+        before the first session. `InvalidRequestError` for a name outside the grammar (R-7.5.9).
         """
         return self._register(name, None, fn, restartable)
 
@@ -427,8 +429,8 @@ class ARCPRuntime:
             request.accept(identity.principal, list(getattr(identity, "scopes", ())))
         except UnauthenticatedError as error:
             request.refuse(error.code, error.message, error.retryable)
-        except Exception:
-            self.logger.exception("the bearer verifier failed")
+        except Exception as error:
+            self.logger.error("the bearer verifier failed", exc_info=without_secrets(error, [request.token]))
             request.refuse("INTERNAL_ERROR", "the token could not be verified", True)
 
 
@@ -474,10 +476,13 @@ class _Run:
             self._give_way()
         except ARCPError as error:
             self._fail_with(error)
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt | GeneratorExit) and not self._in_thread:
+                # Ctrl-C of the whole program, and a loop that is thrown away.
+                raise
             if (spent := _spent_upstream(error)) is not None:
                 return self._fail_with(spent)
-            self._runtime.logger.warning("agent %s failed", context.agent_ref, exc_info=True)
+            self._log_failure(error)
             self._fail("INTERNAL_ERROR", f"{type(error).__name__}: {_text(error)}", True)
         else:
             if context._broken_result is not None:
@@ -502,9 +507,12 @@ class _Run:
             self._give_way()
 
     def _give_way(self) -> None:
+        task = self._task
         if self._context.cancelled:
             self._end("cancelled")
             self._invocation.cancelled()
+        elif task is not None and not task.done() and not task.cancelling():
+            self._fail("INTERNAL_ERROR", "the agent raised asyncio.CancelledError, but its job was not cancelled", True)
         else:
             self._fail("INTERNAL_ERROR", "the agent's event loop was stopped", True)
 
@@ -534,7 +542,13 @@ class _Run:
                 self._runtime.logger.warning("the details of an agent's error are not JSON", exc_info=True)
         return self._fail(error.code, _text(error.message), error.retryable, details)
 
+    def _log_failure(self, error: BaseException) -> None:
+        self._runtime.logger.warning(
+            "agent %s failed", self._context.agent_ref, exc_info=without_secrets(error, self._context._secrets())
+        )
+
     def _fail(self, code: str, message: str, retryable: bool, details: str | None = None) -> None:
+        message = hide(message, self._context._secrets())
         self._invocation.fail(code, message, retryable, details)
         self._end("error")
 

@@ -263,12 +263,14 @@ def pair_with_core(transport: Transport) -> tuple[_native.TransportHandle, async
         native = cast(_NativeTransport, transport)
         if native._frames is None and not {"send", "recv", "close"} & vars(native).keys():
             return native._handle, native._pump
-    elif not isinstance(transport, Transport):
-        raise TypeError(
-            f"transport must have async send, recv and close and is_closed; {type(transport).__name__} has not"
-        )
+    elif isinstance(transport, type) or not isinstance(transport, Transport):
+        raise TypeError(f"transport must have async send, recv and close and is_closed; {_kind(transport)} has not")
     handle, frames = _native.TransportHandle.foreign(getattr(transport, "is_private", False) is True)
     return handle, _pump.start(transport, frames)
+
+
+def _kind(value: object) -> str:
+    return f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
 
 
 class _Socket:

@@ -15,6 +15,10 @@ from arcp.runtime import JobContext
 from conftest import ALICE, make_runtime, run, session
 
 
+class Unusual(BaseException):
+    pass
+
+
 def ask(agent: Any, input: Any = None, **submit: Any) -> Any:
     """The result of one job, and its events."""
     events: list[dict[str, Any]] = []
@@ -214,6 +218,25 @@ def test_wrong_arguments_of_emitters_are_named() -> None:
         assert text in got, got
 
 
+def test_wrong_costs_are_named() -> None:
+    def agent(value: Any, ctx: JobContext) -> list[str]:
+        told = []
+        for options in ({"cost": 5}, {"cost": {"USD": "1"}}, {"cost": {"USD": float("nan")}}, {"now": "today"}):
+            try:
+                ctx.authorize("fs.read", "/data/a.txt", **options)
+            except (TypeError, ValueError) as error:
+                told.append(str(error))
+        return told
+
+    result, _ = ask(agent, lease_request={"fs.read": ["/data/**"], "cost.budget": ["USD:1.00"]})
+    assert result == [
+        "cost must be a dict of currency to amount, got int",
+        "cost['USD'] must be a Decimal, an int or a float, got str",
+        "cost['USD'] must be an amount, got NaN",
+        "now must be a datetime, got str",
+    ]
+
+
 def test_authorize() -> None:
     def agent(value: Any, ctx: JobContext) -> list[str]:
         answers = []
@@ -268,6 +291,9 @@ def test_a_protocol_error_is_passed_on_whole() -> None:
         (SystemExit(3), "SystemExit: 3"),
         (arcp.ConnectionError("no route"), "ConnectionError: no route"),
         (StopIteration("x"), "StopIteration: x"),
+        (KeyboardInterrupt("x"), "KeyboardInterrupt: x"),
+        (Unusual("x"), "Unusual: x"),
+        (asyncio.CancelledError(), "raised asyncio.CancelledError, but its job was not cancelled"),
     ],
 )
 def test_other_exceptions_are_internal_errors(failure: BaseException, message: str) -> None:
