@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mappi
 from typing import Any, Literal, Self, cast
 
 from arcp import _native, _pump
-from arcp._check import expect, expect_range
+from arcp._check import expect, expect_optional, expect_range, expect_seconds
 from arcp._plugged import Plugged
 from arcp._port import Port, port
 from arcp._port import logger as default_logger
@@ -172,6 +172,18 @@ class ARCPRuntime:
         for an option that is wrong, for a database that another process has or that cannot be used, and for a key file
         that cannot be read, that other users can read too, or that is not the database's.
         """
+        expect("runtime", runtime, RuntimeInfo)
+        expect_optional("capabilities", capabilities, Capabilities)
+        for name, seconds in (
+            ("heartbeat_interval_sec", heartbeat_interval_sec),
+            ("resume_window_sec", resume_window_sec),
+            ("retention_sec", retention_sec),
+            ("idempotency_ttl_sec", idempotency_ttl_sec),
+            ("lease_expiry_grace_sec", lease_expiry_grace_sec),
+            ("cancel_grace_sec", cancel_grace_sec),
+        ):
+            expect_seconds(name, seconds)
+        expect_range("max_concurrent_jobs", max_concurrent_jobs, 1, 2**53)
         if not isinstance(bearer, BearerVerifier):
             raise TypeError(f"bearer must have an async verify(token); {type(bearer).__name__} has not")
         if job_authorization_policy is not None and authorization_policy is not None:
@@ -426,7 +438,11 @@ class ARCPRuntime:
     async def _verify(self, request: _native.VerifyRequest) -> None:
         try:
             identity = await self.bearer.verify(request.token)
-            request.accept(identity.principal, list(getattr(identity, "scopes", ())))
+            principal = expect("the principal a bearer verifier gives", identity.principal, str)
+            if not principal:
+                # Everyone without a name would see the jobs of the others.
+                raise ValueError("the principal a bearer verifier gives must not be empty")
+            request.accept(principal, list(getattr(identity, "scopes", ())))
         except UnauthenticatedError as error:
             request.refuse(error.code, error.message, error.retryable)
         except Exception as error:
@@ -557,7 +573,7 @@ class _Run:
 
 
 def _path(value: Any, name: str = "db") -> str:
-    path = os.fspath(value)
+    path: object = os.fspath(value) if isinstance(value, os.PathLike) else value
     if not isinstance(path, str):
         raise TypeError(f"{name} must be a path as text, got {type(path).__name__}")
     return path

@@ -507,3 +507,17 @@ def test_fields_of_a_log_are_attributes() -> None:
             assert attributes == [{"step": 1}, {"step": 2, "of": 3}, None]
 
     run(main)
+
+
+def test_wrong_options_of_a_runtime_are_named() -> None:
+    for options, error, text in [
+        ({"resume_window_sec": "x"}, TypeError, "resume_window_sec must be a number of seconds, got str"),
+        ({"retention_sec": float("nan")}, ValueError, "retention_sec must be from 0"),
+        ({"max_concurrent_jobs": 1.5}, TypeError, "max_concurrent_jobs must be an int, got float"),
+        ({"capabilities": {}}, TypeError, r"capabilities must be an arcp\.Capabilities, got dict"),
+        ({"db": 5}, TypeError, "db must be a path as text, got int"),
+    ]:
+        with pytest.raises(error, match=text):
+            make_runtime(**options)
+    with pytest.raises(TypeError, match=r"runtime must be an arcp\.RuntimeInfo, got str"):
+        arcp.ARCPRuntime(runtime="me", bearer=arcp.runtime.StaticBearerVerifier({"a": "b"}))  # type: ignore[arg-type]
