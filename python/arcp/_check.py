@@ -41,6 +41,14 @@ def expect_seconds(name: str, value: float | None) -> float | None:
     return value
 
 
+def expect_timeout(value: float | None) -> None:
+    """A number of seconds to wait, or `None`; one that is over already is no fault, and neither is infinity."""
+    if value is not None and (not isinstance(value, int | float) or isinstance(value, bool)):
+        raise TypeError(f"timeout must be a number of seconds, got {type(value).__name__}")
+    if value is not None and value != value:
+        raise ValueError("timeout must be a number of seconds, got nan")
+
+
 def expect_token(value: object) -> str:
     """A token; an error does not hold it, as one of encoding it would."""
     if not isinstance(value, str):
