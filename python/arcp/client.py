@@ -197,6 +197,8 @@ class ARCPClient:
         except BaseException:
             if self._welcome is None:
                 self._native = _native.Client(self._options)
+            if isinstance(tokens, _Tokens):
+                tokens.stop()
             if pump is not None:
                 await _pump.stop(pump)
             if isinstance(tokens, _Tokens) and tokens.failure is not None:
@@ -363,6 +365,7 @@ class ARCPClient:
         if self._pump is not None:
             await _pump.finish(self._pump)
         if isinstance(self._tokens, _Tokens):
+            self._tokens.stop()
             self._tokens.port.release()
 
     async def aclose(self) -> None:
@@ -416,6 +419,11 @@ class _Tokens:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def stop(self) -> None:
+        """Waits for no token any more."""
+        for task in self._tasks:
+            task.cancel()
+
     async def _answer(self, request: _native.TokenRequest) -> None:
         try:
             request.give(await self._token())
@@ -425,6 +433,10 @@ class _Tokens:
             self._logger.warning("the token's callable failed", exc_info=True)
             # Its text may hold what it should not.
             request.refuse(f"the token's callable raised {type(error).__name__}")
+        except asyncio.CancelledError:
+            request.refuse("the token's callable was cancelled")
+            if (task := asyncio.current_task()) is not None and task.cancelling():
+                raise
 
     async def _token(self) -> str:
         token: object = self._ask()

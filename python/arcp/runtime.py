@@ -269,8 +269,9 @@ class ARCPRuntime:
         self._tracing: Any = None
         self._closed = False
         self._running: dict[int, _Run] = {}
-        # Tokens that are verified, and questions that are answered.
+        # Questions that are answered, and tokens that are verified.
         self._answering: set[asyncio.Task[None]] = set()
+        self._verifying: set[asyncio.Task[None]] = set()
         self._threads = DaemonPool(max_concurrent_jobs)
 
     def __repr__(self) -> str:
@@ -405,6 +406,8 @@ class ARCPRuntime:
         Sessions and jobs of a `db` can be taken up by the runtime that opens it next. Idempotent.
         """
         await port().call(self._native.shutdown, reason, grace_sec)
+        for verifying in self._verifying:
+            verifying.cancel()
         if self.event_log is not None and not self._closed:
             self._closed = True
             await port().call(self._native.flush_event_log, EVENT_LOG_END_SEC)
@@ -426,14 +429,14 @@ class ARCPRuntime:
             case ("abandoned", number) if number in self._running:
                 self._running[number].abandon()
             case ("verify", request):
-                self._start(self._verify(request))
+                self._start(self._verify(request), self._verifying)
             case ("ask", request):
-                self._start(self._plugged.answer(request))
+                self._start(self._plugged.answer(request), self._answering)
 
-    def _start(self, answer: Coroutine[Any, Any, None]) -> None:
+    def _start(self, answer: Coroutine[Any, Any, None], tasks: set[asyncio.Task[None]]) -> None:
         task = asyncio.get_running_loop().create_task(answer)
-        self._answering.add(task)
-        task.add_done_callback(self._answering.discard)
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
 
     async def _verify(self, request: _native.VerifyRequest) -> None:
         try:
