@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
+from arcp._check import expect_timeout
+
 T = TypeVar("T")
 
 POLL_SEC = 0.5
@@ -31,6 +33,7 @@ class Background:
         cancelled then. `RuntimeError` in a forked child and on the loop's own thread.
         """
         self._expect_another_thread()
+        expect_timeout(timeout)
         ends = None if timeout is None else time.monotonic() + timeout
         call = _Call(work)
         try:
@@ -38,7 +41,7 @@ class Background:
             while not call.outcome.done():
                 left = POLL_SEC if ends is None else min(POLL_SEC, ends - time.monotonic())
                 if left <= 0:
-                    raise TimeoutError(f"no outcome within {timeout} s")
+                    raise TimeoutError(f"no outcome within {timeout:.3g} s")
                 concurrent.futures.wait([call.outcome], left)
         except BaseException:
             self.soon(call.drop)

@@ -1,10 +1,11 @@
 """The client: one session with a runtime, its jobs and their events."""
 
 import asyncio
+import inspect
 import json
 import logging
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
@@ -14,7 +15,7 @@ from pydantic import BaseModel, TypeAdapter
 from typing_extensions import TypeVar
 
 from arcp import _native, _pump
-from arcp._check import expect, expect_optional, expect_range
+from arcp._check import expect, expect_optional, expect_range, expect_seconds, expect_token
 from arcp._inbox import Inbox
 from arcp._json import loads_decimal
 from arcp._port import Port, port
@@ -102,17 +103,25 @@ class ARCPClient:
         """
         if not (isinstance(token, str) or callable(token)):
             raise TypeError(f"token must be a text or a callable that gives one, got {type(token).__name__}")
+        if isinstance(token, str):
+            expect_token(token)
+        expect("client", client, ClientInfo)
+        expect_optional("capabilities", capabilities, Capabilities)
         if isinstance(features, str):
             raise TypeError('features must be a list of names, got a text; write ["progress"]')
+        if features is not None and not isinstance(features, Iterable):
+            raise TypeError(f"features must be a list of names, got {type(features).__name__}")
         if capabilities is not None and "features" in capabilities.model_fields_set:
             features = capabilities.features
         self._features = V1_1_FEATURES if features is None else tuple(features)
+        for number, feature in enumerate(self._features):
+            expect(f"features[{number}]", feature, str)
         self._options = _native.encode(
             {
                 "name": client.name,
                 "version": client.version,
                 "features": self._features,
-                "handshake_timeout_sec": handshake_timeout_sec,
+                "handshake_timeout_sec": expect_seconds("handshake_timeout_sec", handshake_timeout_sec),
                 "auto_ack": auto_ack is not False,
                 "reconnect": _reconnect_options(reconnect),
                 "max_result_bytes": expect_range("max_result_bytes", max_result_bytes, 0, 2**53),
@@ -123,6 +132,7 @@ class ARCPClient:
         self._welcome: SessionWelcomePayload | None = None
         self._negotiated: tuple[str, ...] = ()
         self._pump: asyncio.Task[None] | None = None
+        self._opening = False
         # That of a traced transport.
         self._tracing: Any = None
         self.logger = default_logger if logger is None else logger
@@ -164,6 +174,16 @@ class ARCPClient:
         return await self._open(transport, _native.encode(request, "resume"))
 
     async def _open(self, transport: Transport, resume: str | None) -> SessionWelcomePayload:
+        if self._opening:
+            # Else the failure of the second would take down the first.
+            raise InvalidRequestError("another connect of this client is under way; await it, or make a new client")
+        self._opening = True
+        try:
+            return await self._shake_hands(transport, resume)
+        finally:
+            self._opening = False
+
+    async def _shake_hands(self, transport: Transport, resume: str | None) -> SessionWelcomePayload:
         native, tokens = self._native, self._tokens
         token: str | _native.Port
         if isinstance(tokens, _Tokens):
@@ -177,6 +197,8 @@ class ARCPClient:
         except BaseException:
             if self._welcome is None:
                 self._native = _native.Client(self._options)
+            if isinstance(tokens, _Tokens):
+                tokens.stop()
             if pump is not None:
                 await _pump.stop(pump)
             if isinstance(tokens, _Tokens) and tokens.failure is not None:
@@ -240,6 +262,10 @@ class ARCPClient:
         cannot be sent.
         """
         expect("agent", agent, str)
+        expect_optional("lease_constraints", lease_constraints, LeaseConstraints)
+        if result_type is not None:
+            # A type pydantic cannot validate is refused before a job runs for nothing.
+            cast(Any, JobResultPayload)[result_type].model_rebuild(raise_errors=False)
         # The model's own check is slow.
         if type(input) not in _PLAIN and isinstance(input, BaseModel):
             input = input.model_dump(mode="json", by_alias=True)
@@ -264,6 +290,7 @@ class ARCPClient:
     async def cancel_job(self, job_id: str, *, reason: str = "client.cancel") -> None:
         """Asks to cancel a job and returns at once; the job's own end tells what came of it (R-7.4)."""
         expect("job_id", job_id, str)
+        expect("reason", reason, str)
         with _session_errors():
             self._native.cancel_job(job_id, reason)
 
@@ -298,6 +325,7 @@ class ARCPClient:
         `limit` is 1 to 1000, 100 when `None`; `cursor` is the `next_cursor` of the page before, under the same filter.
         `InvalidRequestError` for a bad cursor, or when `list_jobs` was not negotiated.
         """
+        expect_optional("filter", filter, ListJobsFilter)
         request = {
             "filter": None if filter is None else filter.model_dump(include=set(ListJobsFilter.model_fields)),
             "limit": expect_range("limit", limit, 1, 2**53),
@@ -324,17 +352,20 @@ class ARCPClient:
 
     async def ack(self, last_processed_seq: int) -> None:
         """Acknowledges by hand, for a client with `auto_ack=False`. Silent when `ack` was not negotiated (R-6.5)."""
-        self._native.ack(expect("last_processed_seq", last_processed_seq, int))
+        expect("last_processed_seq", last_processed_seq, int)
+        expect_range("last_processed_seq", last_processed_seq, 0, 2**53)
+        self._native.ack(last_processed_seq)
 
     async def close(self, *, reason: str = "client.close") -> None:
         """Says `session.bye` and ends the connection, in bounded time whatever the peer does (R-6.7).
 
         Jobs go on; open handles raise `TransportClosed`. Idempotent.
         """
-        await port().call(self._native.close, reason)
+        await port().call(self._native.close, expect("reason", reason, str))
         if self._pump is not None:
             await _pump.finish(self._pump)
         if isinstance(self._tokens, _Tokens):
+            self._tokens.stop()
             self._tokens.port.release()
 
     async def aclose(self) -> None:
@@ -388,6 +419,11 @@ class _Tokens:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def stop(self) -> None:
+        """Waits for no token any more."""
+        for task in self._tasks:
+            task.cancel()
+
     async def _answer(self, request: _native.TokenRequest) -> None:
         try:
             request.give(await self._token())
@@ -397,14 +433,18 @@ class _Tokens:
             self._logger.warning("the token's callable failed", exc_info=True)
             # Its text may hold what it should not.
             request.refuse(f"the token's callable raised {type(error).__name__}")
+        except asyncio.CancelledError:
+            request.refuse("the token's callable was cancelled")
+            if (task := asyncio.current_task()) is not None and task.cancelling():
+                raise
 
     async def _token(self) -> str:
-        token = self._ask()
-        if not isinstance(token, str):
+        token: object = self._ask()
+        if inspect.isawaitable(token):
             token = await token
         if not isinstance(token, str):
             raise TypeError(f"the token's callable must give a text, gave {type(token).__name__}")
-        return token
+        return expect_token(token)
 
 
 class JobHandle(Generic[T]):
@@ -579,9 +619,9 @@ def _reconnect_options(reconnect: ReconnectOptions | bool) -> dict[str, Any] | b
         raise TypeError(f"reconnect must be a bool or ReconnectOptions, got {type(reconnect).__name__}")
     give_up = reconnect.give_up_after_sec
     return {
-        "initial_sec": reconnect.initial_sec,
-        "max_sec": reconnect.max_sec,
-        "give_up_after_sec": 0 if give_up is None else give_up,
+        "initial_sec": expect_seconds("reconnect.initial_sec", reconnect.initial_sec),
+        "max_sec": expect_seconds("reconnect.max_sec", reconnect.max_sec),
+        "give_up_after_sec": 0 if give_up is None else expect_seconds("reconnect.give_up_after_sec", give_up),
     }
 
 

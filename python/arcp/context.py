@@ -229,6 +229,8 @@ class JobContext(_native.JobContext):
         self._state = "running"
         # Set to the name of an exception that left a result unfinished.
         self._broken_result: str | None = None
+        # Values of credentials that were replaced.
+        self._replaced: list[str] = []
         self.runtime = runtime
         self._cancelled = False
         self.logger = runtime.logger
@@ -397,6 +399,7 @@ class JobContext(_native.JobContext):
         `PermissionDeniedError` when the lease does not cover `agent.delegate`, `LeaseSubsetViolationError`,
         `AgentNotAvailableError`, `BudgetExhaustedError` and others.
         """
+        expect_optional("lease_constraints", lease_constraints, LeaseConstraints)
         request: dict[str, Any] = {"agent": expect("agent", agent, str), "input": input, "detached": bool(detached)}
         optional = {
             "lease_request": expect_optional("lease_request", lease_request, Mapping),
@@ -440,8 +443,14 @@ class JobContext(_native.JobContext):
         credential, `InvalidRequestError` for a value that was used before, `InternalError` while nothing can be stored.
         """
         expect("credential_id", credential_id, str)
-        self._invocation.rotate_credential(credential_id, expect("new_value", new_value, str))
+        expect("new_value", new_value, str)
+        self._replaced.extend(self._secrets())
+        self._invocation.rotate_credential(credential_id, new_value)
         await self._turn()
+
+    def _secrets(self) -> list[str]:
+        """What must reach no log and no message: the values of the job's credentials, also earlier ones."""
+        return [one["value"] for one in json.loads(self._invocation.credentials)] + self._replaced
 
     @property
     def _on_loop(self) -> bool:

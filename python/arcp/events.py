@@ -162,6 +162,12 @@ class StatusBody(EventBody):
 
     __slots__ = ()
     phase = _Member[str]("str", "phase", required=True)
+
+    def __repr__(self) -> str:
+        # A rotated credential's value is for the program, not for what it prints (R-9.8.2.7).
+        hidden = {"value": "***"} if self.get("phase") == "credential_rotated" and "value" in self else {}
+        return repr({**self, **hidden})
+
     message = _Member[str | None]("str", "message")
 
 

@@ -1,5 +1,6 @@
 """Leases: what a job may do, until when and at what cost. The core decides; these functions ask it."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -90,7 +91,13 @@ def validate_lease_op(
 
 def check_cost(cost: Mapping[str, Decimal], budget: Mapping[str, Decimal]) -> None:
     """`BudgetExhaustedError` when an amount is more than remains of its currency; other currencies are not limited."""
+    if not isinstance(cost, Mapping):
+        raise TypeError(f"cost must be a dict of currency to amount, got {type(cost).__name__}")
     for currency, amount in cost.items():
+        if not isinstance(amount, Decimal | int | float) or isinstance(amount, bool):
+            raise TypeError(f"cost[{currency!r}] must be a Decimal, an int or a float, got {type(amount).__name__}")
+        if math.isnan(amount):
+            raise ValueError(f"cost[{currency!r}] must be an amount, got NaN")
         remaining = budget.get(currency)
         if remaining is not None and amount > remaining:
             raise BudgetExhaustedError(f"{currency}:{amount} is more than the {currency}:{remaining} that remain")
@@ -183,6 +190,8 @@ def budget_texts(budget: Mapping[str, Decimal], lease: Mapping[str, Sequence[str
 
 def instant(now: datetime) -> str:
     """RFC 3339 in UTC; a naive time is taken to be UTC."""
+    if not isinstance(now, datetime):
+        raise TypeError(f"now must be a datetime, got {type(now).__name__}")
     aware = now.replace(tzinfo=UTC) if now.tzinfo is None else now.astimezone(UTC)
     return aware.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 

@@ -51,7 +51,10 @@ class ResultStream:
         if self._writing:
             raise RuntimeError("another write to this result is under way; await it first")
         exact = _encoded(data, encoding)
-        start, must_wait = self._context._invocation.write_result(exact, 0)
+        try:
+            start, must_wait = self._context._invocation.write_result(exact, 0)
+        except UnicodeEncodeError:
+            raise ValueError('data holds a lone surrogate; decode bytes with errors="replace"') from None
         if start is None and not must_wait:
             return self._context._turn()
         if self._context._on_loop:

@@ -10,10 +10,11 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mappi
 from typing import Any, Literal, Self, cast
 
 from arcp import _native, _pump
-from arcp._check import expect, expect_range
+from arcp._check import expect, expect_optional, expect_range, expect_seconds
 from arcp._plugged import Plugged
 from arcp._port import Port, port
 from arcp._port import logger as default_logger
+from arcp._secrets import hide, without_secrets
 from arcp._threads import DaemonPool
 from arcp.context import Job, JobContext, SessionContext, SessionState
 from arcp.credentials import (
@@ -171,6 +172,18 @@ class ARCPRuntime:
         for an option that is wrong, for a database that another process has or that cannot be used, and for a key file
         that cannot be read, that other users can read too, or that is not the database's.
         """
+        expect("runtime", runtime, RuntimeInfo)
+        expect_optional("capabilities", capabilities, Capabilities)
+        for name, seconds in (
+            ("heartbeat_interval_sec", heartbeat_interval_sec),
+            ("resume_window_sec", resume_window_sec),
+            ("retention_sec", retention_sec),
+            ("idempotency_ttl_sec", idempotency_ttl_sec),
+            ("lease_expiry_grace_sec", lease_expiry_grace_sec),
+            ("cancel_grace_sec", cancel_grace_sec),
+        ):
+            expect_seconds(name, seconds)
+        expect_range("max_concurrent_jobs", max_concurrent_jobs, 1, 2**53)
         if not isinstance(bearer, BearerVerifier):
             raise TypeError(f"bearer must have an async verify(token); {type(bearer).__name__} has not")
         if job_authorization_policy is not None and authorization_policy is not None:
@@ -256,8 +269,9 @@ class ARCPRuntime:
         self._tracing: Any = None
         self._closed = False
         self._running: dict[int, _Run] = {}
-        # Tokens that are verified, and questions that are answered.
+        # Questions that are answered, and tokens that are verified.
         self._answering: set[asyncio.Task[None]] = set()
+        self._verifying: set[asyncio.Task[None]] = set()
         self._threads = DaemonPool(max_concurrent_jobs)
 
     def __repr__(self) -> str:
@@ -288,9 +302,10 @@ class ARCPRuntime:
         """Adds an agent under a bare name, or replaces it.
 
         A plain function runs in a daemon thread, with the context variables of its loop; whatever awaitable an agent
-        returns is awaited. A `restartable` one is run again, under the same job id, for a job that died with an earlier
-        process over the same `db`; other jobs that died so end in a retryable `INTERNAL_ERROR` (D-26). Register before
-        the first session. `InvalidRequestError` for a name outside the grammar (R-7.5.9).
+        returns is awaited. An async generator yields text or bytes, the parts of the result, and dicts of `kind` and
+        `body`, events (D-6). A `restartable` one is run again, under the same job id, for a job that died with an
+        earlier process over the same `db`; other jobs that died so end in a retryable `INTERNAL_ERROR` (D-26). Register
+        before the first session. `InvalidRequestError` for a name outside the grammar (R-7.5.9).
         """
         return self._register(name, None, fn, restartable)
 
@@ -391,6 +406,8 @@ class ARCPRuntime:
         Sessions and jobs of a `db` can be taken up by the runtime that opens it next. Idempotent.
         """
         await port().call(self._native.shutdown, reason, grace_sec)
+        for verifying in self._verifying:
+            verifying.cancel()
         if self.event_log is not None and not self._closed:
             self._closed = True
             await port().call(self._native.flush_event_log, EVENT_LOG_END_SEC)
@@ -412,23 +429,27 @@ class ARCPRuntime:
             case ("abandoned", number) if number in self._running:
                 self._running[number].abandon()
             case ("verify", request):
-                self._start(self._verify(request))
+                self._start(self._verify(request), self._verifying)
             case ("ask", request):
-                self._start(self._plugged.answer(request))
+                self._start(self._plugged.answer(request), self._answering)
 
-    def _start(self, answer: Coroutine[Any, Any, None]) -> None:
+    def _start(self, answer: Coroutine[Any, Any, None], tasks: set[asyncio.Task[None]]) -> None:
         task = asyncio.get_running_loop().create_task(answer)
-        self._answering.add(task)
-        task.add_done_callback(self._answering.discard)
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
 
     async def _verify(self, request: _native.VerifyRequest) -> None:
         try:
             identity = await self.bearer.verify(request.token)
-            request.accept(identity.principal, list(getattr(identity, "scopes", ())))
+            principal = expect("the principal a bearer verifier gives", identity.principal, str)
+            if not principal:
+                # Everyone without a name would see the jobs of the others.
+                raise ValueError("the principal a bearer verifier gives must not be empty")
+            request.accept(principal, list(getattr(identity, "scopes", ())))
         except UnauthenticatedError as error:
             request.refuse(error.code, error.message, error.retryable)
-        except Exception:
-            self.logger.exception("the bearer verifier failed")
+        except Exception as error:
+            self.logger.error("the bearer verifier failed", exc_info=without_secrets(error, [request.token]))
             request.refuse("INTERNAL_ERROR", "the token could not be verified", True)
 
 
@@ -474,10 +495,13 @@ class _Run:
             self._give_way()
         except ARCPError as error:
             self._fail_with(error)
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt | GeneratorExit) and not self._in_thread:
+                # Ctrl-C of the whole program, and a loop that is thrown away.
+                raise
             if (spent := _spent_upstream(error)) is not None:
                 return self._fail_with(spent)
-            self._runtime.logger.warning("agent %s failed", context.agent_ref, exc_info=True)
+            self._log_failure(error)
             self._fail("INTERNAL_ERROR", f"{type(error).__name__}: {_text(error)}", True)
         else:
             if context._broken_result is not None:
@@ -502,9 +526,12 @@ class _Run:
             self._give_way()
 
     def _give_way(self) -> None:
+        task = self._task
         if self._context.cancelled:
             self._end("cancelled")
             self._invocation.cancelled()
+        elif task is not None and not task.done() and not task.cancelling():
+            self._fail("INTERNAL_ERROR", "the agent raised asyncio.CancelledError, but its job was not cancelled", True)
         else:
             self._fail("INTERNAL_ERROR", "the agent's event loop was stopped", True)
 
@@ -534,7 +561,13 @@ class _Run:
                 self._runtime.logger.warning("the details of an agent's error are not JSON", exc_info=True)
         return self._fail(error.code, _text(error.message), error.retryable, details)
 
+    def _log_failure(self, error: BaseException) -> None:
+        self._runtime.logger.warning(
+            "agent %s failed", self._context.agent_ref, exc_info=without_secrets(error, self._context._secrets())
+        )
+
     def _fail(self, code: str, message: str, retryable: bool, details: str | None = None) -> None:
+        message = hide(message, self._context._secrets())
         self._invocation.fail(code, message, retryable, details)
         self._end("error")
 
@@ -543,7 +576,7 @@ class _Run:
 
 
 def _path(value: Any, name: str = "db") -> str:
-    path = os.fspath(value)
+    path: object = os.fspath(value) if isinstance(value, os.PathLike) else value
     if not isinstance(path, str):
         raise TypeError(f"{name} must be a path as text, got {type(path).__name__}")
     return path

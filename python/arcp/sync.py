@@ -27,6 +27,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
 from arcp._background import POLL_SEC, Background, background
+from arcp._check import expect_timeout
 from arcp._native import IMPL_VERSION
 from arcp.client import ARCPClient, JobEvent, JobHandle, ReconnectOptions
 from arcp.lease import Lease
@@ -244,6 +245,7 @@ class _Feed:
 
     def read(self, timeout: float | None) -> Iterator[JobEvent]:
         """Each event once, until the end. What was brought and not read stays for another loop."""
+        expect_timeout(timeout)
         ends = None if timeout is None else time.monotonic() + timeout
         self._home.call(self._start, timeout)
         try:
@@ -262,7 +264,7 @@ class _Feed:
             while not self._events and not self._ended:
                 left = POLL_SEC if ends is None else min(POLL_SEC, ends - time.monotonic())
                 if left <= 0:
-                    raise TimeoutError(f"no outcome within {timeout} s")
+                    raise TimeoutError(f"no outcome within {timeout:.3g} s")
                 self._changed.wait(left)
             return bool(self._events)
 
@@ -319,6 +321,7 @@ def run(
     the wait ends otherwise, by Ctrl-C, a timeout or an error of `on_event`, the job is cancelled. Other arguments and
     errors are those of `Client.connect` and `Client.submit`; the job's error is raised.
     """
+    expect_timeout(timeout)
     with Client.connect(url, token=token) as client:
         job = client.submit(
             agent,

@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol, Self, cast, runtime_checkable
 
 from arcp import _native, _port, _pump
-from arcp._check import expect, expect_range
+from arcp._check import expect, expect_range, expect_seconds
 from arcp._port import BATCH, logger
 from arcp.errors import TransportClosed
 
@@ -151,8 +151,8 @@ class WebSocketTransport(_NativeTransport):
         options = {
             "headers": [list(pair) for pair in headers or ()],
             "ca_pem": None if ssl is None else _authorities(ssl),
-            "max_message_bytes": max_size,
-            "timeout_sec": open_timeout,
+            "max_message_bytes": expect_range("max_size", max_size, 0, 2**53),
+            "timeout_sec": expect_seconds("open_timeout", open_timeout),
         }
         connect = _native.TransportHandle.connect_websocket
         return cls(await _port.port().call(connect, expect("url", url, str), _native.encode(options)))
@@ -263,12 +263,14 @@ def pair_with_core(transport: Transport) -> tuple[_native.TransportHandle, async
         native = cast(_NativeTransport, transport)
         if native._frames is None and not {"send", "recv", "close"} & vars(native).keys():
             return native._handle, native._pump
-    elif not isinstance(transport, Transport):
-        raise TypeError(
-            f"transport must have async send, recv and close and is_closed; {type(transport).__name__} has not"
-        )
+    elif isinstance(transport, type) or not isinstance(transport, Transport):
+        raise TypeError(f"transport must have async send, recv and close and is_closed; {_kind(transport)} has not")
     handle, frames = _native.TransportHandle.foreign(getattr(transport, "is_private", False) is True)
     return handle, _pump.start(transport, frames)
+
+
+def _kind(value: object) -> str:
+    return f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
 
 
 class _Socket:
@@ -338,6 +340,11 @@ async def serve_websocket(
     chain and its key, for `wss://`. `max_size` bounds a received message in bytes (16 MiB). `arcp.ConnectionError` when
     the port is in use, `ValueError` for an option that is wrong.
     """
+    if not callable(on_transport):
+        kind = type(on_transport).__name__
+        raise TypeError(f"on_transport must be a function of the transport, such as runtime.accept; got {kind}")
+    if isinstance(allowed_hosts, str):
+        raise TypeError('allowed_hosts must be a list of names, got a text; write ["example.com"]')
     cert_pem, key_pem = (None, None) if ssl is None else _certificate(ssl)
     options = {
         "host": expect("host", host, str),
@@ -346,7 +353,7 @@ async def serve_websocket(
         "allowed_hosts": None if allowed_hosts is None else list(allowed_hosts),
         "cert_pem": cert_pem,
         "key_pem": key_pem,
-        "max_message_bytes": max_size,
+        "max_message_bytes": expect_range("max_size", max_size, 0, 2**53),
     }
     return await serve_with(on_transport, _native.encode(options))
 

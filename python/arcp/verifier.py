@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 from arcp import _native, _port
-from arcp._check import expect
+from arcp._check import expect, expect_token
 from arcp.errors import UnauthenticatedError
 from arcp.messages import Identity
 
@@ -26,9 +26,12 @@ class StaticBearerVerifier:
 
     def __init__(self, tokens: Mapping[str, str]) -> None:
         """`tokens` is token to principal."""
+        if not isinstance(tokens, Mapping):
+            raise TypeError(f"tokens must be a dict of token to principal, got {type(tokens).__name__}")
         for token, principal in tokens.items():
             if not (isinstance(token, str) and isinstance(principal, str) and token and principal):
                 raise ValueError("tokens must be a dict of token to principal, both texts that are not empty")
+            expect_token(token)
         self._tokens = dict(tokens)
 
     def __repr__(self) -> str:

@@ -15,6 +15,10 @@ from arcp.runtime import JobContext
 from conftest import ALICE, make_runtime, run, session
 
 
+class Unusual(BaseException):
+    pass
+
+
 def ask(agent: Any, input: Any = None, **submit: Any) -> Any:
     """The result of one job, and its events."""
     events: list[dict[str, Any]] = []
@@ -214,6 +218,25 @@ def test_wrong_arguments_of_emitters_are_named() -> None:
         assert text in got, got
 
 
+def test_wrong_costs_are_named() -> None:
+    def agent(value: Any, ctx: JobContext) -> list[str]:
+        told = []
+        for options in ({"cost": 5}, {"cost": {"USD": "1"}}, {"cost": {"USD": float("nan")}}, {"now": "today"}):
+            try:
+                ctx.authorize("fs.read", "/data/a.txt", **options)
+            except (TypeError, ValueError) as error:
+                told.append(str(error))
+        return told
+
+    result, _ = ask(agent, lease_request={"fs.read": ["/data/**"], "cost.budget": ["USD:1.00"]})
+    assert result == [
+        "cost must be a dict of currency to amount, got int",
+        "cost['USD'] must be a Decimal, an int or a float, got str",
+        "cost['USD'] must be an amount, got NaN",
+        "now must be a datetime, got str",
+    ]
+
+
 def test_authorize() -> None:
     def agent(value: Any, ctx: JobContext) -> list[str]:
         answers = []
@@ -268,6 +291,9 @@ def test_a_protocol_error_is_passed_on_whole() -> None:
         (SystemExit(3), "SystemExit: 3"),
         (arcp.ConnectionError("no route"), "ConnectionError: no route"),
         (StopIteration("x"), "StopIteration: x"),
+        (KeyboardInterrupt("x"), "KeyboardInterrupt: x"),
+        (Unusual("x"), "Unusual: x"),
+        (asyncio.CancelledError(), "raised asyncio.CancelledError, but its job was not cancelled"),
     ],
 )
 def test_other_exceptions_are_internal_errors(failure: BaseException, message: str) -> None:
@@ -481,3 +507,17 @@ def test_fields_of_a_log_are_attributes() -> None:
             assert attributes == [{"step": 1}, {"step": 2, "of": 3}, None]
 
     run(main)
+
+
+def test_wrong_options_of_a_runtime_are_named() -> None:
+    for options, error, text in [
+        ({"resume_window_sec": "x"}, TypeError, "resume_window_sec must be a number of seconds, got str"),
+        ({"retention_sec": float("nan")}, ValueError, "retention_sec must be from 0"),
+        ({"max_concurrent_jobs": 1.5}, TypeError, "max_concurrent_jobs must be an int, got float"),
+        ({"capabilities": {}}, TypeError, r"capabilities must be an arcp\.Capabilities, got dict"),
+        ({"db": 5}, TypeError, "db must be a path as text, got int"),
+    ]:
+        with pytest.raises(error, match=text):
+            make_runtime(**options)
+    with pytest.raises(TypeError, match=r"runtime must be an arcp\.RuntimeInfo, got str"):
+        arcp.ARCPRuntime(runtime="me", bearer=arcp.runtime.StaticBearerVerifier({"a": "b"}))  # type: ignore[arg-type]

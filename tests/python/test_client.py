@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from pydantic import PydanticUserError
 
 import arcp
-from arcp.client import AutoAckOptions, JobEvent
+from arcp.client import AutoAckOptions, JobEvent, ReconnectOptions
 from arcp.runtime import JobContext
 from conftest import TOKEN, make_client, make_runtime, numbers_of, run, session
 
@@ -182,6 +183,24 @@ def test_a_runtime_that_says_nothing() -> None:
     run(main)
 
 
+def test_a_second_connect_leaves_the_first_alone() -> None:
+    async def main() -> None:
+        runtime, client = make_runtime({"chatty": chatty}), make_client()
+        ours, theirs = arcp.pair_memory_transports()
+        first = asyncio.create_task(client.connect(ours))
+        await asyncio.sleep(0)
+        with pytest.raises(arcp.InvalidRequestError, match="under way"):
+            await client.connect(arcp.pair_memory_transports()[0])
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(runtime.accept(theirs))
+            welcome = await first
+            assert client.session_id == welcome.session_id
+            await (await client.submit(agent="chatty", input=1)).done
+            await client.close()
+
+    run(main)
+
+
 def test_calls_without_a_session() -> None:
     async def main() -> None:
         client = make_client()
@@ -299,6 +318,18 @@ def test_wrong_arguments_are_named_before_anything_is_sent() -> None:
         make_client(features="progress")
     with pytest.raises(ValueError, match="handshake_timeout_sec"):
         make_client(handshake_timeout_sec=-1)
+    for options, error, text in [
+        ({"handshake_timeout_sec": "5"}, TypeError, "handshake_timeout_sec must be a number of seconds, got str"),
+        ({"handshake_timeout_sec": float("nan")}, ValueError, "handshake_timeout_sec"),
+        ({"reconnect": ReconnectOptions(max_sec="1")}, TypeError, r"reconnect\.max_sec"),  # type: ignore[arg-type]
+        ({"features": 5}, TypeError, "features must be a list of names, got int"),
+        ({"features": [1]}, TypeError, r"features\[0\] must be a text"),
+        ({"capabilities": {"features": []}}, TypeError, "capabilities must be an arcp.Capabilities, got dict"),
+    ]:
+        with pytest.raises(error, match=text):
+            make_client(**options)
+    with pytest.raises(TypeError, match=r"client must be an arcp\.ClientInfo, got str"):
+        arcp.ARCPClient(client="me", token=TOKEN)  # type: ignore[arg-type]
 
     async def main() -> None:
         async with session(make_runtime({"chatty": chatty})) as client:
@@ -310,6 +341,12 @@ def test_wrong_arguments_are_named_before_anything_is_sent() -> None:
                 ({"agent": "chatty", "max_runtime_sec": 0}, ValueError, "max_runtime_sec"),
                 ({"agent": "chatty", "lease_request": ["fs.read"]}, TypeError, "lease_request"),
                 ({"agent": "chatty", "idempotency_key": 3}, TypeError, "idempotency_key"),
+                (
+                    {"agent": "chatty", "lease_constraints": {"expires_at": "x"}},
+                    TypeError,
+                    "LeaseConstraints, got dict",
+                ),
+                ({"agent": "chatty", "result_type": 5}, PydanticUserError, "schema for 5"),
                 ({"agent": "chatty", "input": {1, 2}}, TypeError, "submit.input"),
                 ({"agent": "chatty", "input": float("inf")}, ValueError, "submit.input"),
             ]:
@@ -319,6 +356,17 @@ def test_wrong_arguments_are_named_before_anything_is_sent() -> None:
                 await client.cancel_job(3)  # type: ignore[arg-type]
             with pytest.raises(TypeError, match="last_processed_seq"):
                 await client.ack("1")  # type: ignore[arg-type]
+            for number in (-1, 2**64):
+                with pytest.raises(ValueError, match="last_processed_seq must be from 0"):
+                    await client.ack(number)
+            with pytest.raises(TypeError, match=r"filter must be an arcp\.ListJobsFilter, got dict"):
+                await client.list_jobs(filter={"status": ["running"]})  # type: ignore[arg-type]
+            assert (await client.list_jobs()).jobs == ()
+            for call in (client.cancel_job("job_x", reason=3), client.close(reason=3)):  # type: ignore[arg-type]
+                with pytest.raises(TypeError, match="reason must be a text, got int"):
+                    await call
+            with pytest.raises(TypeError, match=r"transport .* the class MemoryTransport"):
+                await make_client().connect(arcp.MemoryTransport)  # type: ignore[arg-type]
             with pytest.raises(TypeError, match="transport"):
                 await make_client().connect("ws://127.0.0.1:1")  # type: ignore[arg-type]
 

@@ -262,6 +262,34 @@ def test_a_failed_revocation_is_tried_again() -> None:
     run(main)
 
 
+def test_credentials_reach_no_log_and_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    seen: list[str] = []
+
+    async def careless(value: Any, ctx: JobContext) -> Any:
+        (credential,) = ctx.credentials
+        seen.append(credential.value)
+        await ctx.rotate_credential(credential.id, f"{credential.value}-again")
+        seen.append(ctx.credentials[0].value)
+        raise RuntimeError(f"HTTP 401 for key {seen[0]} and {seen[1]}")
+
+    async def main() -> None:
+        runtime = make_runtime(
+            {"careless": careless}, credential_provisioner=Recording(), revocation_log=InMemoryRevocationLog()
+        )
+        async with session(runtime, features=ALL) as client:
+            handle = await client.submit(agent="careless")
+            with pytest.raises(arcp.InternalError, match=r"RuntimeError: HTTP 401 for key \*\*\* and \*\*\*"):
+                await handle.done
+            events = [event async for event in handle.events()]
+            assert events[0].body["value"] == seen[1]
+            assert seen[0] not in f"{events!r} {events[0].body!r}"
+        await runtime.close()
+
+    run(main)
+    assert "for key *** and ***" in caplog.text
+    assert seen[0] not in caplog.text
+
+
 def test_an_agent_rotates_a_credential() -> None:
     """Rules: R-9.8.2.7, R-9.8.2.8, R-7.6.11"""
 

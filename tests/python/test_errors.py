@@ -128,6 +128,80 @@ def test_secrets_are_in_no_repr() -> None:
     run(main)
 
 
+def test_a_token_that_cannot_be_sent_is_in_no_error() -> None:
+    secret = "s3cr3t-token-of-alice"
+
+    async def main() -> None:
+        with pytest.raises(ValueError, match="token holds a lone surrogate") as caught:
+            make_client(token=f"{secret}\ud800")
+        assert secret not in repr(caught.value)
+        with pytest.raises(ValueError, match="token holds a lone surrogate") as caught:
+            StaticBearerVerifier({f"{secret}\ud800": "alice"})
+        assert secret not in repr(caught.value)
+        ours, theirs = arcp.pair_memory_transports()
+        async with asyncio.TaskGroup() as tasks, make_client(token=lambda: f"{secret}\ud800") as client:
+            tasks.create_task(make_runtime().accept(theirs))
+            with pytest.raises(ValueError, match="token holds a lone surrogate") as caught:
+                await client.connect(ours)
+            assert secret not in repr(caught.value)
+
+    run(main)
+
+
+def test_a_token_nobody_waits_for_is_asked_for_no_longer() -> None:
+    async def never(*_: Any) -> Any:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            stopped.set()
+
+    async def cancelled() -> str:
+        raise asyncio.CancelledError
+
+    class Silent:
+        verify = never
+
+    async def main() -> None:
+        runtime = make_runtime(bearer=Silent())
+        ours, theirs = arcp.pair_memory_transports()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(runtime.accept(theirs))
+            connecting = tasks.create_task(make_client(token=never).connect(ours))
+            await asyncio.sleep(0.01)
+            connecting.cancel()
+            await stopped.wait()
+        stopped.clear()
+        ours, theirs = arcp.pair_memory_transports()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(runtime.accept(theirs))
+            with pytest.raises(TimeoutError):
+                await make_client(handshake_timeout_sec=0.1).connect(ours)
+            await runtime.close()
+            await stopped.wait()
+        with pytest.raises(arcp.InternalError, match="the token's callable was cancelled"):
+            await make_client(token=cancelled).connect(arcp.pair_memory_transports()[0])
+
+    stopped = asyncio.Event()
+    run(main)
+
+
+def test_a_token_is_not_logged_with_its_verifiers_failure(caplog: pytest.LogCaptureFixture) -> None:
+    secret = "s3cr3t-token-of-alice"
+
+    class Failing:
+        async def verify(self, token: str) -> Any:
+            raise LookupError(f"no row for {token}")
+
+    async def main() -> None:
+        with pytest.raises(ExceptionGroup) as caught:
+            await refused(make_runtime(bearer=Failing()), secret)
+        assert caught.group_contains(arcp.InternalError)
+
+    run(main)
+    assert "no row for ***" in caplog.text
+    assert secret not in caplog.text
+
+
 async def refused(runtime: arcp.ARCPRuntime, token: str) -> None:
     ours, theirs = arcp.pair_memory_transports()
     async with asyncio.TaskGroup() as tasks, make_client(token=token) as client:

@@ -21,6 +21,7 @@ import arcp.sync
 from arcp._background import Background, background
 from arcp.client import JobEvent
 from arcp.runtime import JobContext
+from arcp.testing import serve_in_thread
 from conftest import BOUND_SEC, TOKEN, make_runtime, run
 from links import accept
 
@@ -315,3 +316,12 @@ def test_a_forked_child_connects_anew() -> None:
             os._exit(status)
         assert os.waitpid(child, 0)[1] == 0
         assert client.submit("echo", 3).result() == {"echoed": 3}
+
+
+def test_a_wrong_timeout_is_named_before_anything_is_sent() -> None:
+    with serve_in_thread({"echo": lambda value, ctx: value}) as served:
+        for timeout, error in (("1", TypeError), (float("nan"), ValueError)):
+            with pytest.raises(error, match="timeout must be a number of seconds, got"):
+                arcp.sync.run("echo", url=served.url, token=served.token, timeout=timeout)  # type: ignore[arg-type]
+        with arcp.sync.Client.connect(served.url, token=served.token) as client:
+            assert client.list_jobs().jobs == ()

@@ -257,3 +257,12 @@ def test_a_span_of_a_failed_send_says_so() -> None:
     run(main)
     status = here.named("arcp.send x").status
     assert (status.status_code, status.description) == (trace.StatusCode.ERROR, "TransportClosed")
+
+
+def test_what_cannot_be_traced_is_named() -> None:
+    for arguments, text in (
+        ((None, None), "inner must be a transport, got NoneType"),
+        ((arcp.pair_memory_transports()[0], "x"), "tracer must be a tracer of OpenTelemetry, got str"),
+    ):
+        with pytest.raises(TypeError, match=text):
+            with_tracing(arguments[0], tracer=arguments[1])  # type: ignore[arg-type]

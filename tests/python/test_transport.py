@@ -222,6 +222,14 @@ def test_wrong_options_of_servers_and_connections() -> None:
             await arcp.serve_websocket(runtime.accept, port=0, path="arcp")
         with pytest.raises(ValueError, match="port"):
             await arcp.serve_websocket(runtime.accept, port=70000)
+        with pytest.raises(TypeError, match=r"such as runtime\.accept; got ARCPRuntime"):
+            await arcp.serve_websocket(runtime, port=0)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="allowed_hosts must be a list of names, got a text"):
+            await arcp.serve_websocket(runtime.accept, port=0, allowed_hosts="localhost")
+        with pytest.raises(ValueError, match="max_size must be from 0"):
+            await arcp.WebSocketTransport.connect("ws://127.0.0.1:1", max_size=-1)
+        with pytest.raises(ValueError, match="open_timeout must be from 0"):
+            await arcp.WebSocketTransport.connect("ws://127.0.0.1:1", open_timeout=float("nan"))
         with pytest.raises(TypeError, match="ping_interval"):
             await arcp.serve_websocket(runtime.accept, port=0, ping_interval=3)  # type: ignore[call-arg]
         context = ssl.create_default_context()
@@ -357,6 +365,8 @@ def test_a_verifier_of_ones_own() -> None:
             await asyncio.sleep(0)
             if token == "broken":
                 raise RuntimeError("the secret is 42")
+            if token == "nobody":
+                return Identity(principal="")
             if token != TOKEN:
                 raise arcp.UnauthenticatedError("unknown token")
             return Identity(principal="bob@example.com")
@@ -368,7 +378,11 @@ def test_a_verifier_of_ones_own() -> None:
         runtime = make_runtime({"whoami": whoami}, bearer=Verifier())
         async with session(runtime) as client:
             assert (await (await client.submit(agent="whoami")).done).result == "bob@example.com"
-        for token, error in (("garbage", arcp.UnauthenticatedError), ("broken", arcp.InternalError)):
+        for token, error in (
+            ("garbage", arcp.UnauthenticatedError),
+            ("broken", arcp.InternalError),
+            ("nobody", arcp.InternalError),
+        ):
             ours, theirs = arcp.pair_memory_transports()
             accepting = asyncio.create_task(runtime.accept(theirs))
             with pytest.raises(error) as caught:

@@ -49,6 +49,10 @@ def with_tracing(
     `tracer` defaults to the global provider's. `ModuleNotFoundError` without the package `opentelemetry-api`.
     """
     tracing = _Tracing(tracer)
+    if not all(hasattr(inner, name) for name in ("send", "recv", "close", "is_closed")):
+        raise TypeError(f"inner must be a transport, got {type(inner).__name__}")
+    if tracer is not None and not hasattr(tracer, "start_span"):
+        raise TypeError(f"tracer must be a tracer of OpenTelemetry, got {type(tracer).__name__}")
     return _Traced(inner, tracing, _namer("send", send_span_name), _namer("recv", recv_span_name))
 
 
