@@ -3,9 +3,9 @@
 from session import connected, run
 
 
-async def measure(url: str, count: int) -> float:
+async def measure(url: str, bursts: int) -> float:
     async with connected(url) as client:
-        handle = await client.submit(agent="timed", input=count)
+        handle = await client.submit(agent="timed", input=bursts)
         return float((await handle.done).result)
 
 

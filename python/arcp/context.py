@@ -221,6 +221,12 @@ class JobContext(_native.JobContext):
     logger: logging.Logger
     """The runtime's logger."""
 
+    if TYPE_CHECKING:
+
+        def __new__(cls, invocation: _native.Invocation, runtime: "ARCPRuntime", port: Port) -> "JobContext":
+            """What is in Rust looks at the first only."""
+            ...
+
     def __init__(self, invocation: _native.Invocation, runtime: "ARCPRuntime", port: Port) -> None:
         """Made by the runtime."""
         self._invocation = invocation

@@ -209,11 +209,16 @@ pub(crate) struct JobContext {
 impl JobContext {
     fn emit(this: &Bound<'_, Self>, kind: &str, body: &str) -> PyResult<Py<PyAny>> {
         let py = this.py();
-        let context = this.get();
-        if context.invocation.get(py)?.emit(kind, body).or_raise(py)? {
+        let wait = this.get().invocation.get(py)?.emit(kind, body).or_raise(py)?;
+        Self::emitted(this, wait)
+    }
+
+    fn emitted(this: &Bound<'_, Self>, wait: bool) -> PyResult<Py<PyAny>> {
+        let py = this.py();
+        if wait {
             return Ok(this.call_method0(intern!(py, "_drained"))?.unbind());
         }
-        context.turn.awaitable(py)
+        this.get().turn.awaitable(py)
     }
 }
 
@@ -236,6 +241,15 @@ impl JobContext {
         attributes: Option<&Bound<'_, PyAny>>,
         fields: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Py<PyAny>> {
+        if attributes.is_none()
+            && fields.is_none()
+            && let Some(level) = plain_text(level).filter(|level| LEVELS.contains(level))
+            && let Some(message) = plain_text(message)
+        {
+            // What nearly all are, and nothing in it needs a second look.
+            let wait = this.get().invocation.get(this.py())?.log(level, message).or_raise(this.py())?;
+            return Self::emitted(this, wait);
+        }
         let mut body = Body::new();
         body.text("level", Some(level))?;
         body.text("message", Some(message))?;
@@ -325,6 +339,13 @@ impl JobContext {
     fn emit_event(this: &Bound<'_, Self>, kind: &str, body: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
         Self::emit(this, kind, &encode(body, kind)?)
     }
+}
+
+const LEVELS: [&str; 6] = ["trace", "debug", "info", "warn", "error", "critical"];
+
+/// A text that UTF-8 can carry.
+fn plain_text<'a>(value: &'a Bound<'_, PyAny>) -> Option<&'a str> {
+    value.cast::<PyString>().ok().and_then(|text| text.to_str().ok())
 }
 
 /// A body in the making; members that are `None` are left out.

@@ -114,6 +114,14 @@ impl Invocation {
         Ok(self.context.emit_now(kind, &RawJson::parse(body)?)?)
     }
 
+    /// As [`Invocation::emit`], for a `log` event of a level and a message.
+    ///
+    /// # Errors
+    /// `INVALID_REQUEST` for a level that is none.
+    pub fn log(&self, level: &str, message: &str) -> Result<bool, ErrorInfo> {
+        Ok(self.context.log_now(level, message)?)
+    }
+
     /// Opens the result of the job, to be written in parts, and returns its id. `result_id` is the agent's own, or `None`
     /// for a fresh one; `chunk_bytes` is where it is cut, 256 KiB when `None`.
     ///

@@ -189,12 +189,7 @@ impl JobContext {
     pub fn emit_now(&self, kind: &str, body: &RawJson) -> Result<bool, Error> {
         event::check_emitted(kind, body)?;
         let kind = EventKind::parse(kind);
-        let emit = || {
-            self.shared.act(|machine, now| {
-                machine.emit(now, self.job, &kind, body)?;
-                Ok(machine.must_wait(self.job))
-            })
-        };
+        let emit = || self.emit_checked(&kind, body);
         match kind {
             EventKind::ToolCall => self.trace.operation(&self.start, "tool.call", emit),
             EventKind::Metric => {
@@ -204,6 +199,21 @@ impl JobContext {
             }
             _ => emit(),
         }
+    }
+
+    /// Emits a `log` event as [`JobContext::emit_now`] does. It costs less than a body that has to be looked at.
+    ///
+    /// # Errors
+    /// As [`JobContext::emit`].
+    pub fn log_now(&self, level: &str, message: &str) -> Result<bool, Error> {
+        self.emit_checked(&EventKind::Log, &event::log(level, message, None)?)
+    }
+
+    fn emit_checked(&self, kind: &EventKind, body: &RawJson) -> Result<bool, Error> {
+        self.shared.act(|machine, now| {
+            machine.emit(now, self.job, kind, body)?;
+            Ok(machine.must_wait(self.job))
+        })
     }
 
     /// Shows in the job's span what a metric may have left.

@@ -42,7 +42,8 @@ impl RawJson {
     /// Copies a part of a message that has passed [`check`].
     pub fn from_raw(raw: &RawValue) -> RawJson {
         // Valid JSON has raw line breaks only between tokens, where none are needed.
-        if raw.get().bytes().any(|byte| matches!(byte, b'\n' | b'\r'))
+        // Without branches: many bytes at a time.
+        if raw.get().bytes().fold(false, |found, byte| found | (byte == b'\n') | (byte == b'\r'))
             && let Ok(line) = RawValue::from_string(raw.get().replace(['\n', '\r'], ""))
         {
             return RawJson(Arc::from(line));
