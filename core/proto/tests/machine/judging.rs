@@ -197,7 +197,7 @@ fn a_listing_fails_with_its_policy_and_a_session_has_so_many_questions() {
     assert_eq!(asked.observing, Observing::List);
     answer(&mut world, ticket, Err(Error::internal("the policy gave no answer")));
     assert_eq!(next(&mut world, "B", "session.error")["payload"]["code"], "INTERNAL_ERROR");
-    for _ in 0..257 {
+    for _ in 0..65 {
         world.send("B", &json!({"type": "session.list_jobs", "payload": {}})).unwrap();
     }
     assert_eq!(next(&mut world, "B", "session.error")["payload"]["code"], "INTERNAL_ERROR");
