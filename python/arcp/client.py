@@ -140,7 +140,7 @@ class ARCPClient:
         if isinstance(token, str):
             self._tokens = token
         else:
-            self._tokens = _Tokens(token, self.logger)
+            self._tokens = _Tokens(token, self.logger, handshake_timeout_sec)
             # The loop that is asked must not keep a forgotten client's session open.
             weakref.finalize(self, self._tokens.port.release).atexit = False
 
@@ -406,9 +406,10 @@ class ARCPClient:
 class _Tokens:
     """Gives a client's token whenever it connects, from a callable that is asked on the client's loop."""
 
-    def __init__(self, ask: Callable[[], str | Awaitable[str]], logger: logging.Logger) -> None:
+    def __init__(self, ask: Callable[[], str | Awaitable[str]], logger: logging.Logger, patience_sec: float) -> None:
         self._ask = ask
         self._logger = logger
+        self._patience_sec = patience_sec
         self._tasks: set[asyncio.Task[None]] = set()
         # What the callable raised last.
         self.failure: Exception | None = None
@@ -426,8 +427,12 @@ class _Tokens:
 
     async def _answer(self, request: _native.TokenRequest) -> None:
         try:
-            request.give(await self._token())
+            async with asyncio.timeout(self._patience_sec):
+                request.give(await self._token())
             self.failure = None
+        except TimeoutError:
+            self.failure = TimeoutError(f"the token's callable gave no token within {self._patience_sec} s")
+            request.refuse(str(self.failure))
         except Exception as error:
             self.failure = error
             self._logger.warning("the token's callable failed", exc_info=True)

@@ -433,3 +433,17 @@ def test_a_loop_that_begins_too_late_says_what_is_missing(caplog: pytest.LogCapt
             assert handle.job_id in said
 
     run(main)
+
+
+def test_a_token_that_never_comes_is_not_waited_for_for_ever() -> None:
+    async def never() -> str:
+        await asyncio.Event().wait()
+        return ""
+
+    async def main() -> None:
+        _, client_end = arcp.pair_memory_transports()
+        client = arcp.ARCPClient(client=arcp.ClientInfo(name="c", version="1"), token=never, handshake_timeout_sec=0.05)
+        with pytest.raises(TimeoutError, match=r"no token within 0.05 s"):
+            await client.connect(client_end)
+
+    run(main)
