@@ -373,3 +373,56 @@ fn a_listing_ends_although_jobs_keep_coming() {
 fn finish(world: &mut World, job: arcp_proto::machine::runtime::JobKey) {
     world.finish(job, arcp_proto::machine::job::Outcome::Success(RawJson::parse("1").unwrap())).unwrap();
 }
+
+/// After a restart the retention of an ended job is over before the policy has spoken.
+#[test]
+fn what_is_forgotten_before_the_verdict_reaches_nobody() {
+    let given = json!({
+        "config": {"durable": true, "retention_ms": 300000, "resume_window_ms": 300000}, "policy": {"bob": {"sees": ["alice"]}},
+        "policy_is_asked": true, "history": "waits",
+    });
+    let mut world = World::new(&given).unwrap();
+    world.open("A", "tok-alice", Some(&json!([]))).unwrap();
+    let welcome = world.open("B", "tok-bob", Some(&json!(["subscribe"]))).unwrap()["payload"].clone();
+    world.send("A", &json!({"type": "job.submit", "payload": {"agent": "echo"}})).unwrap();
+    world.store_all().unwrap();
+    let job_id = next(&mut world, "A", "job.accepted")["job_id"].as_str().unwrap().to_owned();
+    think(&mut world, &job_id);
+    let job = world.job(&job_id).unwrap();
+    finish(&mut world, job);
+    world.store_all().unwrap();
+    world.pass(std::time::Duration::from_secs(290)).unwrap();
+    let subscribe = json!({"type": "job.subscribe", "payload": {"job_id": job_id, "history": true}});
+    world.send("B", &subscribe).unwrap();
+    world.store_all().unwrap();
+    next(&mut world, "B", "job.subscribed");
+    world.drop_peer("B").unwrap();
+    world.store_all().unwrap();
+    world.change_policy(&json!({}), false).unwrap();
+    world.unanswered.clear();
+    world.policy_waits = true;
+    world.restart(&["echo".into()]).unwrap();
+    world.store_all().unwrap();
+    world.pass(std::time::Duration::from_secs(20)).unwrap();
+    world.store_all().unwrap();
+    while let Some((ticket, asked)) = world.asked(|event| match event {
+        RuntimeEvent::Judge { ticket, question } => Some((*ticket, question.jobs.len())),
+        _ => None,
+    }) {
+        answer(&mut world, ticket, Ok(vec![Decision::Hidden; asked]));
+    }
+    world.store_all().unwrap();
+    let resume = json!({
+        "session_id": welcome["session_id"], "resume_token": welcome["resume_token"], "last_event_seq": 0,
+    });
+    world.connect("C").unwrap();
+    let payload = json!({
+        "client": {"name": "corpus", "version": "1.0"}, "auth": {"scheme": "bearer", "token": "tok-bob"},
+        "capabilities": {"features": ["subscribe"]}, "resume": resume,
+    });
+    world.send("C", &json!({"type": "session.hello", "session_id": null, "payload": payload})).unwrap();
+    world.store_all().unwrap();
+    while let Ok((frame, text)) = world.take("C") {
+        assert!(frame["type"] != "job.result" && frame["type"] != "job.error", "{text}");
+    }
+}

@@ -113,6 +113,15 @@ impl Judging {
         Some(waiting)
     }
 
+    /// Whether it is asked if this session may go on following the job.
+    pub(super) fn is_open(&self, session: SessionKey, job: JobKey) -> bool {
+        let asked = |waiting: &Waiting| match waiting {
+            Waiting::Again(followed, _) => followed.contains(&(session, job)),
+            Waiting::Subscribe { .. } | Waiting::List(..) => false,
+        };
+        self.waiting.values().any(asked)
+    }
+
     /// Why this session may not have another request waiting.
     fn full(&self, session: SessionKey) -> Option<Error> {
         let of_session = self.of_session.get(&session).copied().unwrap_or(0);

@@ -422,7 +422,9 @@ impl RuntimeMachine {
                 if let Some(session) = self.sessions.get_mut(&subscriber.session) {
                     session.subscriptions.remove(&key);
                 }
-                if let Some(terminal) = &job.terminal {
+                // Of one the policy has yet to speak of nobody knows whether it may have it.
+                if let Some(terminal) = job.terminal.as_ref().filter(|_| !self.judging.is_open(subscriber.session, key))
+                {
                     let receiver = self.receiver(subscriber.session, &job);
                     self.send_copy(now, subscriber.session, terminal, receiver);
                 }
