@@ -74,6 +74,7 @@ test-c: $(C_TESTS) ## the C library
 test-faults: $(STAMPS)/python ## kill -9, cut links, full disks, stopped readers; ARCP_FAULTS=long for the long form
 	cargo build -p arcp-cli
 	cargo test -p arcp-faults -- --nocapture --test-threads=1
+	[ "$${ARCP_FAULTS:-short}" != long ] || python -m pytest tests/python/test_scale.py
 
 interop: $(STAMPS)/python ## the published Python SDK against ours, in throwaway environments
 	cargo build -p arcp-cli

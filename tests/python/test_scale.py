@@ -43,8 +43,9 @@ def assert_plateau(held: list[dict[str, Any]]) -> None:
     for process in ("client", "server"):
         sizes = [step[process]["bytes"] for step in held]
         files = [step[process]["files"] for step in held]
-        assert sizes[-1] <= 1.10 * sizes[WARM_UP - 1], f"{process}: {[size // 1024 for size in sizes]} KiB"
-        assert files[-1] <= files[WARM_UP - 1], f"{process}: {files} open files"
+        # A round may be looked at while its last sessions are still being freed; a leak stays.
+        assert min(sizes[-2:]) <= 1.10 * sizes[WARM_UP - 1], f"{process}: {[size // 1024 for size in sizes]} KiB"
+        assert min(files[-2:]) <= files[WARM_UP - 1], f"{process}: {files} open files"
 
 
 def test_a_long_job_that_is_read_slowly_fills_neither_process() -> None:
