@@ -243,6 +243,9 @@ PREFACE = f"""
 import signal, sys
 sys.path.insert(0, {str(HERE)!r})
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# What asyncio finds slow is so on a busy machine; its errors still show.
+import logging
+logging.getLogger("asyncio").setLevel(logging.ERROR)
 import arcp.sync
 url = sys.argv[1]
 """
