@@ -1,6 +1,7 @@
 """A runtime and a client in one process, and a bound on every test."""
 
 import asyncio
+import signal
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -8,6 +9,11 @@ from typing import Any
 from arcp import ARCPClient, ARCPRuntime, ClientInfo, RuntimeInfo, pair_memory_transports
 from arcp.client import JobEvent
 from arcp.runtime import Agent, StaticBearerVerifier
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell's background job ignores Ctrl-C, and so would every program that the tests start and interrupt.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 BOUND_SEC = 20.0
 TOKEN = "tok-alice"
