@@ -1,8 +1,8 @@
 """A runtime and a client in one process, and a bound on every test."""
 
 import asyncio
-import signal
 import contextlib
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
