@@ -1,6 +1,7 @@
 """Carries the messages of transports the core cannot carry itself, in batches (D-32)."""
 
 import asyncio
+from abc import ABC, abstractmethod
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
@@ -19,19 +20,19 @@ CLOSE_SEC = 1.0
 """How much of that its closing may take; a peer that does not read is left behind."""
 
 
-class TextTransport:
+class TextTransport(ABC):
     """A transport that has its messages as text anyway, which then go to the core as they are."""
 
     is_private = False
     """Whether secrets may travel over it (R-9.8.2.11)."""
 
+    @abstractmethod
     async def send_text(self, frame: str) -> None:
         """Sends one message. `TransportClosed` when that is over."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def recv_text(self) -> str:
         """Waits for one message. `TransportClosed` at the end."""
-        raise NotImplementedError
 
     async def send(self, message: dict[str, Any]) -> None:
         """Sends one message. `TransportClosed` when that is over."""
