@@ -1,0 +1,1 @@
+//! The registry half of ARCP: agents register, are watched, found and searched.
