@@ -1,1 +1,3 @@
 //! The registry half of ARCP: agents register, are watched, found and searched.
+
+pub mod server;
