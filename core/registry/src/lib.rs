@@ -1,1 +1,4 @@
 //! The registry half of ARCP: agents register, are watched, found and searched.
+
+pub mod model;
+pub mod problem;
