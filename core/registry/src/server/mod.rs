@@ -1,0 +1,3 @@
+//! The registry's server: HTTP, WebSockets, tokens, limits.
+
+pub mod config;
