@@ -1,1 +1,5 @@
 //! The registry half of ARCP: agents register, are watched, found and searched.
+
+pub mod model;
+pub mod problem;
+pub mod server;

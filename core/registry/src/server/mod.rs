@@ -1,0 +1,4 @@
+//! The registry's server: HTTP, WebSockets, tokens, limits.
+
+pub mod auth;
+pub mod config;
