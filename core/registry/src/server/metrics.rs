@@ -291,7 +291,7 @@ impl Sampler {
         }
         if let Some(networks) = &mut self.networks {
             networks.refresh(false);
-            let outside = networks.iter().filter(|(name, _)| !name.starts_with("lo"));
+            let outside = networks.iter().filter(|(name, _)| !name.to_string_lossy().starts_with("lo"));
             let bytes: u64 = outside.map(|(_, data)| data.received() + data.transmitted()).sum();
             let capacity = f64::from(self.capacity_mbps) * 125_000.0 * seconds;
             now.network = percent(bytes as f64, capacity).min(100.0);
