@@ -110,7 +110,7 @@ impl AgentSocket {
     }
 
     fn refuse(&mut self, text: &str, reason: &'static str) {
-        self.acts.push_back(Act::Text(serde_json::json!({"type": "auth_error", "message": text}).to_string()));
+        self.acts.push_back(Act::Text(message::typed("auth_error", text)));
         self.close(POLICY, reason);
     }
 
@@ -206,7 +206,7 @@ mod tests {
     }
 
     fn error(text: &str, reason: &'static str) -> Vec<Act> {
-        let frame = serde_json::json!({"type":"auth_error","message":text}).to_string();
+        let frame = format!(r#"{{"type":"auth_error","message":"{text}"}}"#);
         vec![Act::Text(frame), Act::Close(1008, reason)]
     }
 

@@ -48,7 +48,7 @@ pub(super) fn pong(now: Now) -> String {
     format!(r#"{{"type":"pong","timestamp":{}}}"#, now.unix)
 }
 
-/// `{"type":"error","message":...}`.
-pub(super) fn error(message: &str) -> String {
-    serde_json::json!({"type": "error", "message": message}).to_string()
+/// `{"type":...,"message":...}`.
+pub(super) fn typed(kind: &str, message: &str) -> String {
+    format!(r#"{{"type":"{kind}","message":{}}}"#, Value::from(message))
 }

@@ -14,6 +14,7 @@ mod public;
 mod wire;
 
 pub use frame::SharedFrame;
+pub(crate) use frame::write_json;
 pub use gate::{Gate, Identity, Role};
 
 use std::time::Duration;
