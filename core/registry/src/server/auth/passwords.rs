@@ -6,7 +6,7 @@ use std::time::Duration;
 use argon2::Argon2;
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher, PasswordVerifier};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use zeroize::Zeroizing;
 
 use crate::server::config::Secret;
@@ -61,11 +61,31 @@ impl Passwords {
         })
     }
 
-    /// Whether the password belongs to the hash; without a hash it takes as long and does not.
+    /// Waits for a turn to hash or check.
     ///
     /// # Errors
     /// When too many wait already.
-    pub async fn verify(&self, password: &str, hash: Option<&str>) -> Result<bool, Busy> {
+    pub async fn turn(&self) -> Result<Turn, Busy> {
+        let _place = self.queue.try_acquire().map_err(|_| Busy)?;
+        let turn = tokio::time::timeout(LONGEST_WAIT, self.turns.clone().acquire_owned()).await;
+        let permit = turn.map_err(|_| Busy)?.map_err(|_| Busy)?;
+        Ok(Turn { permit, nobody: self.nobody.clone() })
+    }
+}
+
+/// The right to hash or check once.
+#[derive(Debug)]
+pub struct Turn {
+    permit: OwnedSemaphorePermit,
+    nobody: Arc<str>,
+}
+
+impl Turn {
+    /// Whether the password belongs to the hash; without a hash it takes as long and does not.
+    ///
+    /// # Errors
+    /// When the process is stopping.
+    pub async fn verify(self, password: &str, hash: Option<&str>) -> Result<bool, Busy> {
         let known = hash.is_some();
         let hash: Arc<str> = hash.map_or_else(|| self.nobody.clone(), Arc::from);
         let password = Zeroizing::new(password.to_owned());
@@ -76,18 +96,15 @@ impl Passwords {
     /// The hash of a password.
     ///
     /// # Errors
-    /// When too many wait already, or there is no randomness.
-    pub async fn hash(&self, password: &str) -> Result<String, Busy> {
+    /// When the process is stopping, or there is no randomness.
+    pub async fn hash(self, password: &str) -> Result<String, Busy> {
         let password = Zeroizing::new(password.to_owned());
         self.run(move || hash_now(&password)).await?.map_err(|_| Busy)
     }
 
-    async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Busy> {
-        let _place = self.queue.try_acquire().map_err(|_| Busy)?;
-        let turn = tokio::time::timeout(LONGEST_WAIT, self.turns.clone().acquire_owned()).await;
-        let turn = turn.map_err(|_| Busy)?.map_err(|_| Busy)?;
+    async fn run<T: Send + 'static>(self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Busy> {
         let done = tokio::task::spawn_blocking(move || {
-            let _turn = turn;
+            let _permit = self.permit;
             work()
         });
         done.await.map_err(|_| Busy)
@@ -101,10 +118,10 @@ mod tests {
     #[tokio::test]
     async fn only_the_right_password_of_a_known_user_passes() {
         let passwords = Passwords::new().unwrap();
-        let hash = passwords.hash("correct horse").await.unwrap();
+        let hash = passwords.turn().await.unwrap().hash("correct horse").await.unwrap();
         assert!(hash.starts_with("$argon2id$") && !hash.contains("horse"));
-        assert!(passwords.verify("correct horse", Some(&hash)).await.unwrap());
-        assert!(!passwords.verify("wrong horse", Some(&hash)).await.unwrap());
-        assert!(!passwords.verify("correct horse", None).await.unwrap());
+        assert!(passwords.turn().await.unwrap().verify("correct horse", Some(&hash)).await.unwrap());
+        assert!(!passwords.turn().await.unwrap().verify("wrong horse", Some(&hash)).await.unwrap());
+        assert!(!passwords.turn().await.unwrap().verify("correct horse", None).await.unwrap());
     }
 }

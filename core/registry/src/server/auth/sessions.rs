@@ -118,6 +118,11 @@ impl Sessions {
         Ok(session)
     }
 
+    /// The session of this token, whoever asks.
+    pub fn find(&self, token: &TokenHash, now: i64) -> Option<&Session> {
+        self.by_token.get(token).and_then(|id| self.by_id.get(id)).filter(|session| session.expires > now)
+    }
+
     /// Gives the session of one token another one; it stays the same session. The session to keep.
     pub fn renew(&mut self, old: &TokenHash, new: TokenHash, expires: i64) -> Option<Session> {
         let id = self.by_token.get(old)?.clone();
