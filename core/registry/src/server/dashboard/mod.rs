@@ -4,10 +4,9 @@ mod alerts;
 mod event;
 mod health;
 mod journal;
-mod machine;
 mod ui;
 
-pub use alerts::{Figures, Resources, Suppression, judge};
+pub use alerts::{Figures, Suppression, judge};
 pub use event::Event;
 pub use health::{AgentHealth, AgentsPart, Components, Embedding, EmbeddingPart, Health, Storage, StoragePart};
 pub use journal::{Alert, Entry, Level, Line, Severity};
@@ -24,7 +23,6 @@ use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 
 use self::journal::Journal;
-use self::machine::Machine;
 use super::socket::SharedFrame;
 use super::socket::write_json;
 
@@ -40,7 +38,6 @@ struct Inner {
     /// Counts what open dashboards are to see at once.
     told: watch::Sender<u64>,
     suppression: Mutex<Suppression>,
-    machine: Mutex<Machine>,
     ui: Mutex<Map<String, Value>>,
 }
 
@@ -58,7 +55,6 @@ impl Dashboard {
             whole_log: Mutex::default(),
             told: watch::Sender::new(0),
             suppression: Mutex::default(),
-            machine: Mutex::new(Machine::new(settings.network_capacity_mbps)),
             ui: Mutex::default(),
             settings,
         }))
@@ -88,11 +84,6 @@ impl Dashboard {
             }
             Err(message) => json!({"status": "error", "message": message}),
         }
-    }
-
-    /// How busy this machine is; asks the system, so not from an async task.
-    pub fn resources(&self) -> Resources {
-        self.0.machine.lock().sample()
     }
 
     /// Stores the alerts that the figures are worth and that were not said lately, and logs the grave ones. `now` is a
@@ -259,6 +250,7 @@ pub(crate) fn rounded(value: f64, digits: i32) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::server::metrics::Utilization;
 
     fn dashboard() -> Dashboard {
         Dashboard::new(DashboardSettings {
@@ -266,7 +258,6 @@ mod tests {
             ping_interval: Duration::from_secs(30),
             log_buffer_maxlen: 100,
             log_message_maxlen: 50,
-            network_capacity_mbps: 1000,
         })
     }
 
@@ -336,7 +327,7 @@ mod tests {
             error_rate: 0.0,
             agents: 0,
             alive: 0,
-            resources: Resources { cpu: 100.0, ..Resources::default() },
+            resources: Utilization { cpu: 100.0, ..Utilization::default() },
             storage: Storage::Working,
         };
         dashboard.judge(Duration::from_secs(1), &figures);

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
+use crate::server::config::Config;
+
 /// Settings of a page, at most.
 const MAX_SETTINGS: usize = 50;
 /// The longest name or text among them.
@@ -22,8 +24,17 @@ pub struct DashboardSettings {
     pub log_buffer_maxlen: usize,
     /// DASHBOARD_LOG_MESSAGE_MAXLEN.
     pub log_message_maxlen: usize,
-    /// NETWORK_INTERFACE_CAPACITY_MBPS.
-    pub network_capacity_mbps: u32,
+}
+
+impl From<&Config> for DashboardSettings {
+    fn from(config: &Config) -> Self {
+        DashboardSettings {
+            timezone: config.timezone_name.clone(),
+            ping_interval: config.dashboard_ws.ping_interval,
+            log_buffer_maxlen: config.log_buffer_maxlen,
+            log_message_maxlen: config.log_message_maxlen,
+        }
+    }
 }
 
 /// The answer of `GET /dashboard/config` (REG-188). A time zone that does not exist is not shown.
@@ -84,7 +95,6 @@ mod tests {
             ping_interval: Duration::from_secs(30),
             log_buffer_maxlen: 10_000,
             log_message_maxlen: 2048,
-            network_capacity_mbps: 1000,
         }
     }
 

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::gate::Role;
 use super::message::{self, Now, Said};
 use super::pace::Pace;
+use crate::server::auth::Role;
 use crate::server::config::SocketSettings;
 
 const AUTH_REQUIRED: &str = r#"{"type":"auth_required","message":"Send your authentication token"}"#;

@@ -52,3 +52,8 @@ pub(super) fn pong(now: Now) -> String {
 pub(super) fn typed(kind: &str, message: &str) -> String {
     format!(r#"{{"type":"{kind}","message":{}}}"#, Value::from(message))
 }
+
+/// The wall clock as messages show it: seconds since 1970 with microseconds.
+pub(super) fn unix_now() -> f64 {
+    jiff::Timestamp::now().as_microsecond() as f64 / 1e6
+}
