@@ -320,7 +320,11 @@ impl<'a> Fields<'a> {
         match lax_int(value) {
             Ok(number) if (min..=max).contains(&number) => Some(number),
             Ok(_) => {
-                self.wrong(name, "value_error", format!("{name} must be between {min} and {max}; choose another value"));
+                self.wrong(
+                    name,
+                    "value_error",
+                    format!("{name} must be between {min} and {max}; choose another value"),
+                );
                 None
             }
             Err(kind) => {
@@ -336,7 +340,11 @@ impl<'a> Fields<'a> {
         match lax_float(value) {
             Ok(number) if (min..=max).contains(&number) => Some(number),
             Ok(_) => {
-                self.wrong(name, "value_error", format!("{name} must be between {min} and {max}; choose another value"));
+                self.wrong(
+                    name,
+                    "value_error",
+                    format!("{name} must be between {min} and {max}; choose another value"),
+                );
                 None
             }
             Err(kind) => {

@@ -32,10 +32,8 @@ impl ConnectionRequest {
         let mut fields = Fields::of(value)?;
         let no_control: fn(&str) -> bool = |text| !text.chars().any(char::is_control);
         let request = ConnectionRequest {
-            user_id: fields.text(
-                "user_id",
-                Text::of(2, 100).form(is_user_id, "may hold letters, digits, _ @ . and - only"),
-            ),
+            user_id: fields
+                .text("user_id", Text::of(2, 100).form(is_user_id, "may hold letters, digits, _ @ . and - only")),
             user_endpoint: fields.text("user_endpoint", Text::endpoint()),
             display_name: fields
                 .text_opt("display_name", Text::of(0, 200).form(no_control, "may hold no control characters"))

@@ -181,5 +181,6 @@ fn is_version(text: &str) -> bool {
 }
 
 fn is_public_key(text: &str) -> bool {
-    text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '/' | '=' | '-' | '_') || c.is_ascii_whitespace())
+    text.chars()
+        .all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '/' | '=' | '-' | '_') || c.is_ascii_whitespace())
 }
