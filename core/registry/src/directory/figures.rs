@@ -55,12 +55,14 @@ impl Figures {
     /// When too many members of the agent's own making would be kept; nothing is changed then.
     pub fn set(&mut self, update: &MetricsUpdate, now: Timestamp) -> Result<(), Vec<Invalid>> {
         let kept = self.custom.as_deref();
-        let fresh = update.custom.iter().filter(|(name, value)| {
-            !value.is_null() && kept.is_none_or(|kept| !kept.contains_key(name.as_str()))
-        });
-        let gone = update.custom.iter().filter(|(name, value)| {
-            value.is_null() && kept.is_some_and(|kept| kept.contains_key(name.as_str()))
-        });
+        let fresh = update
+            .custom
+            .iter()
+            .filter(|(name, value)| !value.is_null() && kept.is_none_or(|kept| !kept.contains_key(name.as_str())));
+        let gone = update
+            .custom
+            .iter()
+            .filter(|(name, value)| value.is_null() && kept.is_some_and(|kept| kept.contains_key(name.as_str())));
         let count = kept.map_or(0, Map::len) + fresh.count() - gone.count();
         if count > MOST_CUSTOM {
             return Err(vec![Invalid::whole(
@@ -194,7 +196,8 @@ mod tests {
     /// Rules: REG-178, REG-194
     #[test]
     fn requests_are_counted_as_recorded() {
-        let mut figures = Figures { success_rate: 0.98, avg_response_time: 0.25, total_requests: 150, ..Figures::fresh(at(0)) };
+        let mut figures =
+            Figures { success_rate: 0.98, avg_response_time: 0.25, total_requests: 150, ..Figures::fresh(at(0)) };
         figures.count(0.2, true, at(1));
         let rounded = |value: f64| (value * 1000.0).round() / 1000.0;
         assert_eq!(rounded(figures.success_rate), 0.98);

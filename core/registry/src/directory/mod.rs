@@ -14,7 +14,7 @@ mod slots;
 pub mod time;
 mod visits;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,6 +35,8 @@ pub use visits::{DiscoverFilter, ListFilter, Page};
 
 /// The shortest time after which a silent agent is removed (REG-191).
 const LEAST_REMOVAL: Duration = Duration::from_secs(60);
+/// The directory's own clock is this far ahead, so that agents that return can have been silent before it began.
+const PAST: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// How the directory works.
 #[derive(Clone, Debug)]
@@ -131,8 +133,6 @@ pub struct Directory {
     clock: Duration,
     /// Agents whose `last_seen` is yet to be kept.
     unsaved: Vec<u32>,
-    /// Agents whose metrics a store refused.
-    unsaved_metrics: HashSet<u32>,
 }
 
 impl Directory {
@@ -152,7 +152,6 @@ impl Directory {
             last_key: 0,
             clock: Duration::ZERO,
             unsaved: Vec::new(),
-            unsaved_metrics: HashSet::new(),
         }
     }
 
@@ -167,15 +166,14 @@ impl Directory {
         last_run: Timestamp,
         now: Moment,
     ) {
-        // The clock starts late enough for agents to have been silent before it.
-        self.clock = now.mono;
+        let mono = self.now(now.mono);
         self.last_key = last_key;
         self.tokens = tokens.into_iter().filter(|(_, expires_at)| *expires_at > now.wall).collect();
         let mut places = Vec::with_capacity(returning.len());
         for agent in returning {
             let silent = Duration::try_from(last_run.duration_since(agent.last_seen)).unwrap_or_default();
             let silent = if silent < self.config.heartbeat_timeout { Duration::ZERO } else { silent };
-            let heard_at = now.mono.saturating_sub(silent);
+            let heard_at = mono.saturating_sub(silent);
             self.last_key = self.last_key.max(agent.key);
             let record = self.record(&agent.registration, agent.registered_at, agent.key_hash);
             if let Some(hash) = &record.key_hash {
@@ -191,18 +189,13 @@ impl Directory {
         places.sort_unstable();
         for (heard_at, slot) in places {
             self.living.push(&mut self.slots, slot);
-            if self.is_silent(heard_at, now.mono) {
+            if self.is_silent(heard_at, mono) {
                 self.bury(slot);
             }
         }
     }
 
-    fn record(
-        &self,
-        registration: &Registration,
-        registered_at: Timestamp,
-        key_hash: Option<Arc<str>>,
-    ) -> Arc<Record> {
+    fn record(&self, registration: &Registration, registered_at: Timestamp, key_hash: Option<Arc<str>>) -> Arc<Record> {
         let agent_type = shared(&self.index.types, &registration.agent_type);
         let mut capabilities: Vec<Arc<str>> = Vec::with_capacity(registration.capabilities.len());
         for capability in &registration.capabilities {
@@ -216,7 +209,7 @@ impl Directory {
     }
 
     fn now(&mut self, now: Duration) -> Duration {
-        self.clock = self.clock.max(now);
+        self.clock = self.clock.max(now.saturating_add(PAST));
         self.clock
     }
 
@@ -355,7 +348,6 @@ impl Directory {
             AgentStatus::Dead => self.dead.remove(&mut self.slots, slot),
         }
         self.by_id.remove(&record.agent_id);
-        self.unsaved_metrics.remove(&slot);
         if let Some(hash) = &record.key_hash
             && self.keys.get(hash) == Some(&record.agent_id)
         {
@@ -442,7 +434,7 @@ impl Directory {
     /// When the next agent dies, if none is heard of until then.
     pub fn next_death(&self) -> Option<Duration> {
         let agent = self.slots.get(self.living.first()?)?;
-        Some(agent.heard_at.saturating_add(self.config.heartbeat_timeout))
+        Some(agent.heard_at.saturating_add(self.config.heartbeat_timeout).saturating_sub(PAST))
     }
 
     /// Agents that died since this was last called, each once.
@@ -563,8 +555,7 @@ impl Directory {
         Ok(Counted { agent: agent.view(), key: agent.key, slot, before })
     }
 
-    /// The store refused: the metrics are what they were, unless they changed again since; in any case they are given to
-    /// the store once more.
+    /// The store refused: the metrics are what they were, unless they changed again since.
     pub fn abandon_metrics(&mut self, counted: Counted) {
         let Some(agent) = self.slots.get_mut(counted.slot).filter(|agent| agent.key == counted.key) else { return };
         let ours = match (&agent.figures, &counted.agent.figures) {
@@ -574,13 +565,6 @@ impl Directory {
         if ours {
             agent.figures = counted.before;
         }
-        self.unsaved_metrics.insert(counted.slot);
-    }
-
-    /// Agents whose metrics a store refused, with what they are now.
-    pub fn take_refused_metrics(&mut self) -> Vec<(u64, AgentView)> {
-        let slots = std::mem::take(&mut self.unsaved_metrics);
-        slots.into_iter().filter_map(|slot| self.slots.get(slot)).map(|agent| (agent.key, agent.view())).collect()
     }
 
     /// An agent for one who may see its metrics (REG-177).

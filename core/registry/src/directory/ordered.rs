@@ -15,10 +15,6 @@ impl Ordered {
         self.len
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
     /// The chunk that holds this number, or would.
     fn chunk_of(&self, number: u64, seq: &impl Fn(u32) -> u64) -> usize {
         self.chunks.partition_point(|chunk| chunk.first().is_some_and(|first| seq(*first) <= number)).saturating_sub(1)
@@ -131,7 +127,7 @@ mod tests {
         for slot in 0..10_000 {
             set.remove(slot, u64::from);
         }
-        assert!(set.is_empty());
+        assert_eq!(set.len(), 0);
         assert_eq!(set.chunks.len(), 0);
     }
 }

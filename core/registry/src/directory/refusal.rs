@@ -54,7 +54,9 @@ pub enum Refusal {
         target: Arc<str>,
     },
     /// A temporary token was issued for another agent (REG-133).
-    #[error("The temporary token was issued for agent '{issued_for}' and registers no other; request one for '{target}'")]
+    #[error(
+        "The temporary token was issued for agent '{issued_for}' and registers no other; request one for '{target}'"
+    )]
     ForeignToken {
         /// Whom the token is for.
         issued_for: Arc<str>,
