@@ -68,7 +68,7 @@ pub enum arcp_result {
 use arcp_result::*;
 
 /// Every result with its name.
-const NAMES: [(arcp_result, &CStr); 24] = [
+const NAMES: [(arcp_result, &CStr); 25] = [
     (ARCP_OK, c"ARCP_OK"),
     (ARCP_PERMISSION_DENIED, c"ARCP_PERMISSION_DENIED"),
     (ARCP_LEASE_SUBSET_VIOLATION, c"ARCP_LEASE_SUBSET_VIOLATION"),
