@@ -19,7 +19,7 @@ C_TESTS := $(patsubst tests/c/%.c,target/c/%,$(wildcard tests/c/*.c))
 # `python`, `ruff`, `maturin` and `arcp` below are those of .venv.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help demo test lint interop bench bench-python fuzz clean wheel sdist test-rust test-mutations test-corpus test-python test-wheel test-node test-c test-faults
+.PHONY: help demo test lint interop bench bench-python fuzz clean wheel sdist test-rust test-mutations test-corpus test-python test-wheel test-node test-c test-faults test-registry
 
 help: ## list these words
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s%s\n", $$1, $$2 }' Makefile
@@ -75,6 +75,11 @@ test-faults: $(STAMPS)/python ## kill -9, cut links, full disks, stopped readers
 	cargo build -p arcp-cli
 	cargo test -p arcp-faults -- --nocapture --test-threads=1
 	[ "$${ARCP_FAULTS:-short}" != long ] || python -m pytest tests/python/test_scale.py
+
+# REGISTRY=published plays the recorded exchanges against the server they were recorded from.
+test-registry: $(STAMPS)/python ## the registry from outside: recorded exchanges, the guides' examples, abuse, faults; ARCP_FAULTS=long for the long form
+	cargo build -p arcp-cli
+	python -m pytest tests/registry $(if $(REGISTRY),--registry $(REGISTRY) -k golden)
 
 interop: $(STAMPS)/python ## the published Python SDK against ours, in throwaway environments
 	cargo build -p arcp-cli

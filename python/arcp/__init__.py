@@ -1,6 +1,7 @@
 """ARCP: find AI agents and run them.
 
-`ARCPClient` opens a session with a runtime, submits jobs and follows their events; `ARCPRuntime` hosts agents.
+`ARCPClient` finds agents in a registry, opens a session with a runtime, submits jobs and follows their events;
+`ARCPRuntime` hosts agents.
 Names are loaded on first use, so that importing the package costs next to nothing.
 """
 
@@ -11,7 +12,7 @@ import arcp._interpreter  # pyright: ignore[reportUnusedImport]  # noqa: F401  (
 from arcp._native import IMPL_VERSION, PROTOCOL_VERSION
 
 if TYPE_CHECKING:
-    from arcp.client import ARCPClient
+    from arcp.client import ARCPClient, RegistryClient, RuntimeClient, get_client
     from arcp.credentials import Credential, CredentialConstraints
     from arcp.errors import (
         ERROR_CODES,
@@ -53,6 +54,28 @@ if TYPE_CHECKING:
         SessionWelcomePayload,
     )
     from arcp.negotiation import V1_1_FEATURES, intersect_features, parse_agent_ref
+    from arcp.registry.errors import (
+        AgentNotFoundError,
+        AgentRegistrationError,
+        ARCPException,
+        AuthenticationError,
+        ConfigurationError,
+        RegistrationError,
+        SearchError,
+        TokenValidationError,
+        VectorSearchError,
+    )
+    from arcp.registry.models import (
+        AgentConnectionRequest,
+        AgentInfo,
+        AgentMetrics,
+        AgentRegistration,
+        AgentRequirements,
+        SearchRequest,
+        SearchResponse,
+        ValidationError,
+    )
+    from arcp.registry.server import get_app
     from arcp.runtime import ARCPRuntime
     from arcp.transport import (
         MemoryTransport,
@@ -75,14 +98,24 @@ __all__ = [
     "ARCPClient",
     "ARCPConnectionError",
     "ARCPError",
+    "ARCPException",
     "ARCPRuntime",
     "ARCPTimeoutError",
+    "AgentConnectionRequest",
+    "AgentInfo",
+    "AgentMetrics",
     "AgentNotAvailableError",
+    "AgentNotFoundError",
+    "AgentRegistration",
+    "AgentRegistrationError",
+    "AgentRequirements",
     "AgentVersionNotAvailableError",
+    "AuthenticationError",
     "BudgetExhaustedError",
     "CancelledError",
     "Capabilities",
     "ClientInfo",
+    "ConfigurationError",
     "ConnectionError",
     "Credential",
     "CredentialConstraints",
@@ -101,19 +134,29 @@ __all__ = [
     "ListJobsFilter",
     "MemoryTransport",
     "PermissionDeniedError",
+    "RegistrationError",
+    "RegistryClient",
     "ResumeWindowExpiredError",
+    "RuntimeClient",
     "RuntimeInfo",
+    "SearchError",
+    "SearchRequest",
+    "SearchResponse",
     "SessionResume",
     "SessionWelcomePayload",
     "StdioTransport",
     "TimeoutError",
+    "TokenValidationError",
     "Transport",
     "TransportClosed",
     "UnauthenticatedError",
+    "ValidationError",
+    "VectorSearchError",
     "WebSocketTransport",
     "__version__",
     "error_class_for",
     "error_from_payload",
+    "get_app",
     "intersect_features",
     "pair_memory_transports",
     "parse_agent_ref",
@@ -122,11 +165,26 @@ __all__ = [
 ]
 
 # Searched in this order; the first that offers a name gives it. Those that need pydantic come last.
-_MODULES = ("errors", "lease", "negotiation", "transport", "messages", "client", "credentials", "runtime")
+_MODULES = (
+    "errors",
+    "registry.errors",
+    "lease",
+    "negotiation",
+    "transport",
+    "registry.server",
+    "messages",
+    "registry.models",
+    "client",
+    "credentials",
+    "runtime",
+)
+
+# Offered beside `__all__`, as the registry's own package has it.
+_UNLISTED = ("get_client",)
 
 
 def __getattr__(name: str) -> Any:
-    if name in __all__:
+    if name in __all__ or name in _UNLISTED:
         for module in _MODULES:
             found = import_module(f"arcp.{module}")
             if name in found.__all__:

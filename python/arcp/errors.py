@@ -1,4 +1,7 @@
-"""Errors: the fifteen codes of the protocol (R-12.1), and the failures of this side of the wire."""
+"""Errors: the fifteen codes of the protocol (R-12.1), and the failures of this side of the wire.
+
+A registry's errors are in `arcp.registry.errors`; they derive from `ARCPError` too.
+"""
 
 import builtins
 import json
@@ -48,22 +51,32 @@ class ARCPError(Exception):
     """Whether the same request may succeed later."""
     details: dict[str, Any] | None
     """More about it, as JSON values."""
+    status: int | None = None
+    """The HTTP status a registry answered with; `None` for everything else."""
 
     def __init__(
         self,
         message: str = "",
+        details: dict[str, Any] | None = None,
         *,
         retryable: bool | None = None,
-        details: dict[str, Any] | None = None,
         code: str | None = None,
+        status: int | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
         self.retryable = self.default_retryable if retryable is None else retryable
         self.details = details
+        if status is not None:
+            self.status = status
         if code is not None and code != type(self).code:
             # A code this version does not know keeps its text (R-12.5).
             self.code = code
+
+    @property
+    def status_code(self) -> int | None:
+        """The same as `status`, by the name HTTP libraries have for it."""
+        return self.status
 
     def to_payload(self) -> dict[str, Any]:
         """As `job.error` and `tool_result` carry it: `code`, `message`, `retryable`, and `details` if there are any."""
@@ -277,5 +290,10 @@ def _from_core(  # pyright: ignore[reportUnusedFunction]
             return ConnectionError(message)
         case "argument":
             return ValueError(message)
+        case "registry":
+            # Loaded where a registry is spoken to already.
+            from arcp.registry.errors import from_core
+
+            return from_core(code, message, retryable, _details(details) or {})
         case _:
             return RuntimeError(message)

@@ -28,8 +28,8 @@ def modules() -> list[str]:
     found = ["arcp"]
     for module in pkgutil.walk_packages(arcp.__path__, "arcp."):
         private = any(part.startswith("_") for part in module.name.split(".")[1:])
-        # What the parts of `arcp.messages` offer is offered there.
-        part = module.name.startswith("arcp.messages.")
+        # What the parts of these offer is offered there.
+        part = module.name.startswith(("arcp.messages.", "arcp.registry."))
         if module.name.startswith(ALIASES) or not (private or part or not names(module.name)):
             found.append(module.name)
     return sorted(found)

@@ -214,7 +214,7 @@ async fn a_subscription_and_the_right_to_cancel_survive_the_link() {
     }
     assert_eq!(owner.cancel_job_acknowledged(handle.job_id(), "enough").await.unwrap(), None);
     let counted = reading.await.unwrap();
-    assert!(counted == whole(counted.len() as u64) && counted.len() > 30, "{counted:?}");
+    assert!(counted == whole(counted.len() as u64) && counted.len() > 5, "{counted:?}");
     let error = timeout(BOUND, handle.result()).await.unwrap().unwrap_err();
     assert_eq!(error.protocol().map(|error| &error.code), Some(&ErrorCode::Cancelled));
 }

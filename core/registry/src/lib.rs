@@ -1,1 +1,6 @@
 //! The registry half of ARCP: agents register, are watched, found and searched.
+
+pub mod client;
+pub mod model;
+pub mod problem;
+pub mod server;
