@@ -3,4 +3,5 @@
 pub mod client;
 pub mod model;
 pub mod problem;
+pub mod search;
 pub mod server;
