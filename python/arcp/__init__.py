@@ -12,7 +12,7 @@ import arcp._interpreter  # pyright: ignore[reportUnusedImport]  # noqa: F401  (
 from arcp._native import IMPL_VERSION, PROTOCOL_VERSION
 
 if TYPE_CHECKING:
-    from arcp.client import ARCPClient, RegistryClient, RuntimeClient, get_client
+    from arcp.client import ARCPClient, RegistryClient, RuntimeClient
     from arcp.credentials import Credential, CredentialConstraints
     from arcp.errors import (
         ERROR_CODES,

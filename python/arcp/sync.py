@@ -10,6 +10,10 @@
             print(event.kind, event.body)
         print(job.result())
 
+    with Registry("http://localhost:8001") as registry:
+        for agent in registry.discover_agents():
+            print(agent.name)
+
 Connections live on an event loop in a thread of their own, so all of it also works where a loop runs already, as in a
 notebook. A call blocks the thread it is made from: a runtime on that thread's loop cannot answer it.
 
@@ -29,6 +33,7 @@ from typing import TYPE_CHECKING, Any, Self
 from arcp._background import POLL_SEC, Background, background
 from arcp._check import expect_timeout
 from arcp._native import IMPL_VERSION
+from arcp._sync_registry import Heartbeat, Registry
 from arcp.client import ARCPClient, JobEvent, JobHandle, ReconnectOptions
 from arcp.lease import Lease
 from arcp.messages import ClientInfo, JobResultPayload, LeaseConstraints, ListJobsFilter, SessionJobsPayload
@@ -37,7 +42,7 @@ from arcp.transport import Transport, WebSocketTransport
 if TYPE_CHECKING:
     import ssl as _ssl
 
-__all__ = ["Client", "Job", "run"]
+__all__ = ["Client", "Heartbeat", "Job", "Registry", "run"]
 
 MAX_WAITING = 1024
 """How many events wait for a loop over `Job.events` before the connection reads no more of them."""
