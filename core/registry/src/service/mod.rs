@@ -382,6 +382,13 @@ impl Service {
         self.read(|agents| agents.discover(filter, limit, offset))
     }
 
+    /// Counts the changes so far: another number means another list of agents (see [`Change::revision`]).
+    pub fn revision(&self) -> u64 {
+        // Who is dead by now is a change too.
+        self.read(|_| ());
+        self.0.directory.read().revision
+    }
+
     /// How many agents there are.
     pub fn stats(&self) -> Stats {
         self.read(Directory::stats)
