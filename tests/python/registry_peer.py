@@ -69,7 +69,7 @@ class Peer:
                     return
                 writer.write(_written(answer))
                 await writer.drain()
-        except (ConnectionError, asyncio.IncompleteReadError):
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             return
         finally:
             writer.close()

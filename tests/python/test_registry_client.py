@@ -1,4 +1,4 @@
-"""The registry half of the client: its attributes, its errors, where a subclass may step in, what it promises of tasks."""
+"""The registry half of the client: attributes, errors, where a subclass may step in, tasks."""
 
 import asyncio
 import builtins
@@ -6,7 +6,9 @@ import json
 import logging
 import pickle
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from unittest.mock import AsyncMock
 
@@ -31,6 +33,7 @@ from arcp.registry import errors
 from conftest import TOKEN, make_runtime, run
 from registry_peer import AGENT, HANG, Answer, Asked, by_path, scripted
 
+GOLDEN = Path(__file__).parents[1] / "corpus" / "registry" / "golden" / "client.json"
 HEALTHY = {"status": "healthy"}
 NEW = {name: AGENT[name] for name in ("agent_id", "name", "agent_type", "endpoint", "capabilities", "context_brief")}
 REGISTERED = {
@@ -47,7 +50,7 @@ def test_names() -> None:
     """Rules: REG-001, REG-002, REG-004"""
     import pydantic
 
-    contract = ["ARCPClient", "ARCPError", "AgentConnectionRequest", "AgentInfo", "AgentMetrics", "AgentRegistration", "AgentRequirements", "AuthenticationError", "ConnectionError", "RegistrationError", "SearchError", "SearchRequest", "SearchResponse", "ValidationError", "__version__", "get_app"]
+    contract = json.loads(GOLDEN.read_text())["entries"][0]["exports"]
     assert set(contract) <= set(arcp.__all__)
     assert arcp.ValidationError is pydantic.ValidationError
     assert isinstance(arcp.get_client("http://localhost:8001", timeout=5.0), ARCPClient)
@@ -106,10 +109,15 @@ def test_settings_count_when_they_are_changed() -> None:
 def test_a_half_that_was_not_set_up_says_what_is_missing() -> None:
     async def main() -> None:
         registry = ARCPClient("http://localhost:8001")
-        for call in (registry.submit(agent="echo"), registry.list_jobs(), registry.connect(arcp.MemoryTransport())):
-            with pytest.raises(ConfigurationError, match="client=ClientInfo.*token="):
+        ours, theirs = arcp.pair_memory_transports()
+        for call in (registry.submit(agent="echo"), registry.list_jobs(), registry.connect(ours)):
+            with pytest.raises(ConfigurationError, match=r"client=ClientInfo.*token="):
                 await call
         assert registry.session_id is None
+        # What could not be used is not used up.
+        await ours.send({"type": "x"})
+        await ours.close()
+        await theirs.close()
         runtime = ARCPClient(client=ClientInfo(name="a", version="1"), token=TOKEN)
         with pytest.raises(ConfigurationError, match="base_url="):
             await runtime.health_check()
@@ -274,7 +282,7 @@ def test_what_a_client_of_one_s_own_raises() -> None:
     async def main() -> None:
         client = ARCPClient("http://127.0.0.1:1", retry_attempts=2, retry_delay=0.001)
         client._client = sender = Sender(error=ConnectError("nobody there"))
-        with pytest.raises(ConnectionError, match="Health check failed: .*nobody there"):
+        with pytest.raises(ConnectionError, match=r"Health check failed: .*nobody there"):
             await client.health_check()
         assert len(sender.sent) == 3
         client._client = broken = Sender(error=KeyError("odd"))
@@ -346,13 +354,13 @@ def test_any_request() -> None:
     """Rules: REG-011, REG-014, REG-022, REG-025"""
 
     async def main() -> None:
-        async with scripted(lambda asked: "" if asked.method == "DELETE" else {"n": 1}) as peer:
-            async with ARCPClient(peer.url + "/prefix") as client:
-                client._access_token = "T"
-                assert await client._request("DELETE", "/agents/a b") == {}
-                asked = {"params": {"a": ["x", "y"], "b": True, "c": None}, "json_data": {"z": [1]}}
-                assert await client._request("POST", "/x", **asked) == {"n": 1}
-                await client._request("GET", "/x", public_api=True)
+        said: Callable[[Asked], Answer] = lambda asked: "" if asked.method == "DELETE" else {"n": 1}  # noqa: E731
+        async with scripted(said) as peer, ARCPClient(peer.url + "/prefix") as client:
+            client._access_token = "T"
+            assert await client._request("DELETE", "/agents/a b") == {}
+            asked = {"params": {"a": ["x", "y"], "b": True, "c": None}, "json_data": {"z": [1]}}
+            assert await client._request("POST", "/x", **asked) == {"n": 1}
+            await client._request("GET", "/x", public_api=True)
         assert peer.asked[0].path == "/prefix/agents/a%20b"
         assert peer.asked[1].params == [("a", "x"), ("a", "y"), ("b", "true")]
         assert peer.asked[1].json == {"z": [1]}
@@ -369,9 +377,11 @@ def test_slow_answers_are_tried_again() -> None:
 
     async def main() -> None:
         answers = iter([HANG, HANG, HEALTHY])
-        async with scripted(lambda asked: next(answers)) as peer:
-            async with ARCPClient(peer.url, timeout=0.2, retry_delay=0.01) as client:
-                assert await client.health_check() == HEALTHY
+        async with (
+            scripted(lambda asked: next(answers)) as peer,
+            ARCPClient(peer.url, timeout=0.2, retry_delay=0.01) as client,
+        ):
+            assert await client.health_check() == HEALTHY
         assert len(peer.asked) == 3
 
     run(main)
@@ -382,9 +392,8 @@ def test_a_busy_registry_is_asked_again_when_it_says() -> None:
 
     async def main() -> None:
         answers = iter([(503, {}, {"Retry-After": "0"}), (429, {}, {"Retry-After": "0"}), HEALTHY])
-        async with scripted(lambda asked: next(answers)) as peer:
-            async with ARCPClient(peer.url, retry_delay=0.01) as client:
-                assert await client.health_check() == HEALTHY
+        async with scripted(lambda asked: next(answers)) as peer, ARCPClient(peer.url, retry_delay=0.01) as client:
+            assert await client.health_check() == HEALTHY
         assert len(peer.asked) == 3
 
     run(main)
