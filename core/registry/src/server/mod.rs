@@ -3,5 +3,7 @@
 pub mod auth;
 pub mod config;
 pub mod dashboard;
+mod http;
 pub mod metrics;
+pub mod outbound;
 pub mod socket;

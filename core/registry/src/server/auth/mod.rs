@@ -24,10 +24,6 @@ use super::config::{Config, Secret};
 
 /// Counters of failures that are kept.
 const LOCKOUT_CAPACITY: usize = 65_536;
-/// Temporary tokens that have registered are remembered until they are over; of more than this, the oldest are forgotten
-/// and stand or fall with the agent's key.
-const USED_CAPACITY: usize = 262_144;
-
 /// What outlives the process of who may do what. Values are hashes and never secrets.
 pub trait Ledger: Send + Sync + 'static {
     /// Keeps a value under a kind and a name, soon.
@@ -60,7 +56,6 @@ pub struct Auth {
     pub passwords: Passwords,
     sessions: Mutex<Sessions>,
     lockout: Mutex<Lockout>,
-    used: Mutex<HashMap<TokenHash, i64>>,
     /// Name and hash of users, from the settings and the database.
     users: RwLock<HashMap<String, Arc<str>>>,
     /// SHA-256 of every agent key.
@@ -103,7 +98,6 @@ impl Auth {
             passwords: Passwords::new()?,
             sessions: Mutex::new(sessions),
             lockout: Mutex::new(Lockout::new(config.rate_limit_burst, config.rate_limit_rpm, LOCKOUT_CAPACITY)),
-            used: Mutex::default(),
             users: RwLock::new(users),
             keys: RwLock::new(keys),
             ledger,
@@ -237,32 +231,10 @@ impl Auth {
         session.inspect(|session| self.keep_session(session)).is_some()
     }
 
-    /// Whether a temporary token has registered already.
-    pub fn is_used(&self, token: &TokenHash) -> bool {
-        self.used.lock().contains_key(token)
-    }
-
-    /// Remembers that a temporary token has registered.
-    pub fn mark_used(&self, verified: &Verified) {
-        let now = Auth::now();
-        let mut used = self.used.lock();
-        if used.len() >= USED_CAPACITY {
-            used.retain(|_, over| *over > now);
-        }
-        if used.len() >= USED_CAPACITY
-            && let Some(oldest) = used.iter().min_by_key(|(_, over)| **over).map(|(hash, _)| *hash)
-        {
-            used.remove(&oldest);
-        }
-        used.insert(verified.hash, verified.claims.exp);
-    }
-
     /// Ends sessions that are over; called now and then.
     pub fn tidy(&self) {
         let gone = self.sessions.lock().expire(Auth::now());
         self.forget_sessions(&gone);
-        let now = Auth::now();
-        self.used.lock().retain(|_, over| *over > now);
     }
 
     fn keep_session(&self, session: &Session) {
