@@ -1,10 +1,10 @@
 """Plays the recorded exchanges of `tests/corpus/registry/golden` against a server and holds its answers against them.
 
 Each file says its configuration (`config`); an entry may say what comes first or how it is taken: `wait` seconds, a
-`restart` with another configuration (`fresh`: and nothing of before), `paced` (the next request comes no sooner than the
-recorded server answered, as its lockouts count in time), `if_refused` (the headers that do the same another way, so that
-what follows finds what it needs), `moment` (the places where the answer depends on the moment). Files of one `session`
-are played against one server, in the order of their entries' `turn`.
+`restart` with another configuration (`fresh`: and nothing of before), `paced` (the next request comes no sooner than
+the recorded server answered, as its lockouts count in time), `if_refused` (the headers that do the same another way, so
+that what follows finds what it needs), `moment` (the places where the answer depends on the moment). Files of one
+`session` are played against one server, in the order of their entries' `turn`.
 """
 
 import base64

@@ -61,12 +61,14 @@ pub enum arcp_result {
     ARCP_NULL_ARGUMENT = 106,
     /// A fault of this library was caught; please report it.
     ARCP_PANIC = 107,
+    /// A registry refused, or could not be reached; the details say more.
+    ARCP_REGISTRY = 108,
 }
 
 use arcp_result::*;
 
 /// Every result with its name.
-const NAMES: [(arcp_result, &CStr); 24] = [
+const NAMES: [(arcp_result, &CStr); 25] = [
     (ARCP_OK, c"ARCP_OK"),
     (ARCP_PERMISSION_DENIED, c"ARCP_PERMISSION_DENIED"),
     (ARCP_LEASE_SUBSET_VIOLATION, c"ARCP_LEASE_SUBSET_VIOLATION"),
@@ -89,6 +91,7 @@ const NAMES: [(arcp_result, &CStr); 24] = [
     (ARCP_TRANSPORT, c"ARCP_TRANSPORT"),
     (ARCP_BAD_ARGUMENT, c"ARCP_BAD_ARGUMENT"),
     (ARCP_FORKED, c"ARCP_FORKED"),
+    (ARCP_REGISTRY, c"ARCP_REGISTRY"),
     (ARCP_NULL_ARGUMENT, c"ARCP_NULL_ARGUMENT"),
     (ARCP_PANIC, c"ARCP_PANIC"),
 ];
@@ -143,6 +146,7 @@ impl From<ErrorInfo> for arcp_error {
             ErrorKind::Transport => ARCP_TRANSPORT,
             ErrorKind::Argument => ARCP_BAD_ARGUMENT,
             ErrorKind::Forked => ARCP_FORKED,
+            ErrorKind::Registry => ARCP_REGISTRY,
         };
         arcp_error {
             result,

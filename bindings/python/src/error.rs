@@ -30,5 +30,6 @@ fn name(kind: ErrorKind) -> &'static str {
         ErrorKind::Transport => "transport",
         ErrorKind::Argument => "argument",
         ErrorKind::Forked => "forked",
+        ErrorKind::Registry => "registry",
     }
 }

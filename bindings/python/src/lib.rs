@@ -12,6 +12,7 @@ mod event;
 mod fairness;
 mod json;
 mod port;
+mod registry;
 mod runtime;
 mod transport;
 
@@ -36,6 +37,8 @@ mod _native {
     use crate::json::encode;
     #[pymodule_export]
     use crate::port::Port;
+    #[pymodule_export]
+    use crate::registry::{RegistryHttp, RegistrySocket, registry_check};
     #[pymodule_export]
     use crate::runtime::{HostRequest, Runtime, TokenVerifier, VerifyRequest};
     #[pymodule_export]

@@ -50,3 +50,9 @@ pub use arcp_proto::{PROTOCOL_VERSION, event};
 
 /// The version of this implementation.
 pub const IMPL_VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The other half: a client of an agent registry, and the models it speaks of.
+pub mod registry {
+    pub use arcp_registry::client::*;
+    pub use arcp_registry::model;
+}

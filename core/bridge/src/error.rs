@@ -20,6 +20,9 @@ pub enum ErrorKind {
     Argument = 5,
     /// The process was forked after the core was started (D-13).
     Forked = 6,
+    /// A registry refused, or could not be reached. `code` is the slug of its problem document or empty, and `details` says
+    /// whose error it is and of what kind.
+    Registry = 7,
 }
 
 /// An error that crosses into another language whole.

@@ -28,6 +28,10 @@ pub enum About {
     /// `event_log`: a list of `{append, event_seq, envelope}`, `{release, through}` and `{drop}`, whose first members are
     /// session ids and whose `envelope` is JSON text. The answer says nothing.
     EventLog,
+    /// `http_request`: `{method, url, params, headers, json, timeout}`, where `url` has no query, `params` is a list of
+    /// `[name, text]`, and `json` is absent without a body. Answer: `{status, headers, body}`, with a body of text; or
+    /// `{failed, message}`, where `failed` is `connect` (nothing was sent), `timeout`, `lost` or `other`.
+    HttpRequest,
 }
 
 impl About {
@@ -41,6 +45,7 @@ impl About {
             About::Forget => "forget",
             About::Outstanding => "outstanding",
             About::EventLog => "event_log",
+            About::HttpRequest => "http_request",
         }
     }
 }

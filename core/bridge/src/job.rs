@@ -144,9 +144,10 @@ impl JobView {
     }
 }
 
-struct Announce {
-    port: Port,
-    stream: u64,
+/// Says that a stream has something.
+pub(crate) struct Announce {
+    pub(crate) port: Port,
+    pub(crate) stream: u64,
 }
 
 impl TaskWake for Announce {

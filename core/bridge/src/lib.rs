@@ -19,6 +19,8 @@ mod options;
 mod policy;
 mod port;
 mod provision;
+mod registry;
+mod registry_transport;
 mod runtime;
 mod transport;
 mod verifier;
@@ -37,6 +39,7 @@ pub use crate::options::{
     RuntimeOptions,
 };
 pub use crate::port::{Item, Port, Value, Wake};
+pub use crate::registry::{Registry, RegistrySocket, registry_check};
 pub use crate::runtime::{Runtime, VerifierChoice};
 pub use crate::transport::{Frames, ListenerHandle, TransportHandle};
 pub use crate::verifier::TokenVerifier;

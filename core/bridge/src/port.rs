@@ -1,6 +1,7 @@
 //! The way back into a host: completions, invocations, logs, in batches, with one wake-up per batch.
 
 use std::collections::{HashMap, VecDeque};
+use std::pin::Pin;
 use std::sync::Arc;
 
 use arcp::{JobContext, Outcome, PendingSubmit, ResultWait, SubmitCall};
@@ -126,7 +127,11 @@ impl Work {
 pub(crate) enum Deferred {
     Submit { call: u64, client: arcp::Client, submit: Box<SubmitCall> },
     Finish(Box<(JobContext, Outcome)>),
+    Request { call: u64, handle: tokio::runtime::Handle, request: Request },
 }
+
+/// A request to a registry and what it completes with.
+pub(crate) type Request = Pin<Box<dyn Future<Output = Result<Value, ErrorInfo>> + Send>>;
 
 /// Log records that may wait; beyond it new ones are dropped.
 const MAX_LOGS: usize = 1024;
@@ -170,10 +175,10 @@ impl Port {
         if queue.closed {
             drop(queue);
             // The loop that would flush is gone: nobody waits for a submit, and an answer counts nevertheless.
-            send(vec![deferred], |_| false, |_, _| {});
+            send(self, vec![deferred], |_| false, |_, _| {});
             return false;
         }
-        if let Deferred::Submit { call, .. } = &deferred {
+        if let Deferred::Submit { call, .. } | Deferred::Request { call, .. } = &deferred {
             queue.calls.insert(*call, Work::Begun);
         }
         queue.deferred.push(deferred);
@@ -184,7 +189,7 @@ impl Port {
     pub fn flush(&self) {
         let deferred = std::mem::take(&mut self.inner.queue.lock().deferred);
         if !deferred.is_empty() {
-            send(deferred, |call| self.is_wanted(call), |call, work| self.began(call, work));
+            send(self, deferred, |call| self.is_wanted(call), |call, work| self.began(call, work));
         }
     }
 
@@ -229,7 +234,7 @@ impl Port {
             deferred = std::mem::take(&mut queue.deferred);
             (std::mem::take(&mut queue.items), std::mem::take(&mut queue.calls))
         };
-        send(deferred, |_| false, |_, _| {});
+        send(self, deferred, |_| false, |_, _| {});
         for work in calls.into_values() {
             work.drop_it();
         }
@@ -287,7 +292,7 @@ impl Port {
 }
 
 /// Hands over what was deferred: submits of one client in one step, and the ends of all jobs of a runtime.
-fn send(deferred: Vec<Deferred>, wanted: impl Fn(u64) -> bool, began: impl Fn(u64, Work)) {
+fn send(port: &Port, deferred: Vec<Deferred>, wanted: impl Fn(u64) -> bool, began: impl Fn(u64, Work)) {
     let mut submits: Vec<(arcp::Client, Vec<u64>, Vec<SubmitCall>)> = Vec::new();
     let mut finished = Vec::new();
     for item in deferred {
@@ -301,7 +306,12 @@ fn send(deferred: Vec<Deferred>, wanted: impl Fn(u64) -> bool, began: impl Fn(u6
                 submits[place].1.push(call);
                 submits[place].2.push(*submit);
             }
-            Deferred::Submit { .. } => {}
+            Deferred::Request { call, handle, request } if wanted(call) => {
+                let told = port.clone();
+                let task = handle.spawn(async move { told.complete(call, request.await) });
+                began(call, Work::Task(task.abort_handle()));
+            }
+            Deferred::Submit { .. } | Deferred::Request { .. } => {}
         }
     }
     JobContext::finish_all(finished);

@@ -1,6 +1,7 @@
 //! What ARCP remembers: the traits a store answers to, and the stores behind them.
 
 mod memory;
+pub mod registry;
 pub mod seal;
 pub mod sqlite;
 
@@ -10,6 +11,7 @@ use arcp_proto::machine::frame::Record;
 use arcp_proto::machine::kept::{Kept, StoreOp};
 
 pub use memory::{MemoryStore, PerJobCap};
+pub use registry::{MemoryRegistryStore, RegistryStore};
 pub use seal::{AesGcmSealer, SealError, Sealer};
 pub use sqlite::{SqliteOptions, SqliteStore, Synchronous};
 

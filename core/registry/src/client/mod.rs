@@ -15,6 +15,7 @@ mod operation;
 mod options;
 mod register;
 mod retry;
+mod socket;
 mod tokens;
 mod transport;
 
@@ -31,6 +32,7 @@ pub use self::check::check_model;
 pub use self::error::{Area, FailureKind, RegistryError};
 pub use self::operation::{ConnectionRequest, Discovery, ListFilter, NewAgent, Operation, PlainRequest, Search};
 pub use self::options::{Credentials, RegistryOptions, Secret};
+pub use self::socket::{RegistrySocket, SocketKind, SocketOptions};
 pub use self::transport::{HttpRequest, HttpResponse, Sending, Transport, TransportFault};
 
 use self::address::Address;

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::health::{AgentHealth, Storage};
 use super::journal::{Alert, Severity};
+use crate::server::metrics::Utilization;
 
 /// What is judged.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -22,22 +23,9 @@ pub struct Figures {
     /// Of these alive.
     pub alive: usize,
     /// Of this machine.
-    pub resources: Resources,
+    pub resources: Utilization,
     /// The store.
     pub storage: Storage,
-}
-
-/// Percent in use.
-#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize)]
-pub struct Resources {
-    /// Processors.
-    pub cpu: f64,
-    /// Main memory.
-    pub memory: f64,
-    /// The interface, of its capacity.
-    pub network: f64,
-    /// The disk.
-    pub storage: f64,
 }
 
 /// One scale: thresholds from the mildest to the gravest.
@@ -209,7 +197,7 @@ mod tests {
             error_rate: 0.0,
             agents: 1,
             alive: 1,
-            resources: Resources::default(),
+            resources: Utilization::default(),
             storage: Storage::Working,
         }
     }
@@ -223,17 +211,19 @@ mod tests {
     fn thresholds() {
         assert_eq!(severities(calm()), []);
         let one = |kind: &str, severity| vec![(kind.to_owned(), severity)];
-        let cpu = |cpu| severities(Figures { resources: Resources { cpu, ..Resources::default() }, ..calm() });
+        let cpu = |cpu| severities(Figures { resources: Utilization { cpu, ..Utilization::default() }, ..calm() });
         assert_eq!(cpu(69.9), []);
         assert_eq!(cpu(70.0), one("resource_cpu", Info));
         assert_eq!(cpu(85.0), one("resource_cpu", Warning));
         assert_eq!(cpu(90.0), one("resource_cpu", Critical));
-        let memory = |memory| severities(Figures { resources: Resources { memory, ..Resources::default() }, ..calm() });
+        let memory =
+            |memory| severities(Figures { resources: Utilization { memory, ..Utilization::default() }, ..calm() });
         assert_eq!((memory(74.0), memory(95.0)), (vec![], one("resource_memory", Critical)));
-        let disk = |storage| severities(Figures { resources: Resources { storage, ..Resources::default() }, ..calm() });
+        let disk =
+            |storage| severities(Figures { resources: Utilization { storage, ..Utilization::default() }, ..calm() });
         assert_eq!((disk(80.0), disk(85.0)), (one("resource_storage", Info), one("resource_storage", Warning)));
         let network =
-            |network| severities(Figures { resources: Resources { network, ..Resources::default() }, ..calm() });
+            |network| severities(Figures { resources: Utilization { network, ..Utilization::default() }, ..calm() });
         assert_eq!((network(59.0), network(99.0)), (vec![], one("resource_network", Warning)));
     }
 
@@ -262,7 +252,7 @@ mod tests {
     /// Rules: REG-347
     #[test]
     fn the_words_of_the_published_server() {
-        let resources = Resources { cpu: 99.954, ..Resources::default() };
+        let resources = Utilization { cpu: 99.954, ..Utilization::default() };
         let alert = &judge(&Figures { resources, ..calm() })[0];
         assert_eq!(alert.message, "Critical CPU usage: 99.95% (threshold: 90%)");
         assert_eq!(Value::Object(alert.details.clone()), serde_json::json!({"cpu_percent": 99.95, "threshold": 90.0}));

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::gate::Role;
 use super::message::{self, Now, Said};
 use super::pace::Pace;
+use crate::server::auth::Role;
 use crate::server::config::SocketSettings;
 
 const AUTH_REQUIRED: &str = r#"{"type":"auth_required","message":"Send your authentication token"}"#;
@@ -110,7 +110,7 @@ impl AgentSocket {
     }
 
     fn refuse(&mut self, text: &str, reason: &'static str) {
-        self.acts.push_back(Act::Text(serde_json::json!({"type": "auth_error", "message": text}).to_string()));
+        self.acts.push_back(Act::Text(message::typed("auth_error", text)));
         self.close(POLICY, reason);
     }
 
@@ -206,7 +206,7 @@ mod tests {
     }
 
     fn error(text: &str, reason: &'static str) -> Vec<Act> {
-        let frame = serde_json::json!({"type":"auth_error","message":text}).to_string();
+        let frame = format!(r#"{{"type":"auth_error","message":"{text}"}}"#);
         vec![Act::Text(frame), Act::Close(1008, reason)]
     }
 

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::gate::Identity;
-use super::gate::Role;
 use super::message::{self, Now, Said};
 use super::pace::Pace;
 use super::public::next_tick;
+use crate::server::auth::Role;
 use crate::server::config::SocketSettings;
+use crate::server::dashboard::Level;
 
 /// What a frame shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +42,7 @@ pub(crate) enum Logs {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Record {
     /// A line of the log about this dashboard.
-    Line(&'static str, &'static str),
+    Line(Level, &'static str),
     /// What the page logs.
     Log(Map<String, Value>),
     /// What the page alerts.
@@ -138,8 +138,8 @@ impl DashboardSocket {
     }
 
     /// Who the token was; `None` for a token that is not valid.
-    pub(crate) fn identified(&mut self, now: Now, identity: Option<&Identity>) {
-        match identity.map(|identity| identity.role) {
+    pub(crate) fn identified(&mut self, now: Now, role: Option<Role>) {
+        match role {
             None => self.close(4001, "Invalid token"),
             Some(Role::User | Role::Agent) => self.close(4003, "Admin role required"),
             Some(Role::Admin) => {
@@ -199,17 +199,17 @@ impl DashboardSocket {
             "ping" => self.acts.push_back(Act::Text(message::pong(now))),
             "pause_monitoring" => {
                 self.paused = true;
-                self.acts.push_back(line("WARN", "Dashboard monitoring paused"));
+                self.acts.push_back(line(Level::Warning, "Dashboard monitoring paused"));
                 self.acts.push_back(Act::Acknowledge("pause_ack", "paused", None));
             }
             "resume_monitoring" => {
                 self.paused = false;
-                self.acts.push_back(line("INFO", "Dashboard monitoring resumed"));
+                self.acts.push_back(line(Level::Info, "Dashboard monitoring resumed"));
                 self.show([View::Monitoring, View::Health]);
                 self.acts.push_back(Act::Acknowledge("resume_ack", "resumed", None));
             }
             "refresh_request" => {
-                self.acts.push_back(line("INFO", "Manual refresh requested"));
+                self.acts.push_back(line(Level::Info, "Manual refresh requested"));
                 self.show([View::Monitoring, View::Health, View::Agents, View::Logs(Logs::All), View::Alerts]);
                 self.acts.push_back(Act::Acknowledge("refresh_ack", "completed", Some("Fresh data sent")));
             }
@@ -305,15 +305,11 @@ mod tests {
         socket
     }
 
-    fn admin() -> Identity {
-        Identity { role: Role::Admin, name: "ARCP".into() }
-    }
-
     fn opened(auth: &str) -> DashboardSocket {
         let mut socket = asked();
         socket.text(at(0.0), auth);
         assert_eq!(acts(&mut socket), [Act::Identify("t".into())]);
-        socket.identified(at(0.0), Some(&admin()));
+        socket.identified(at(0.0), Some(Role::Admin));
         assert_eq!(socket.next_act(), Some(Act::Enter));
         assert_eq!(acts(&mut socket), ALL);
         socket
@@ -349,12 +345,16 @@ mod tests {
             socket.text(at(1.0), text);
             assert_eq!(acts(&mut socket), [Act::Close(code, reason)], "{text}");
         }
-        let agent = Identity { role: Role::Agent, name: "a".into() };
-        for (identity, code, reason) in [(None, 4001, "Invalid token"), (Some(&agent), 4003, "Admin role required")] {
+        let table = [
+            (None, 4001, "Invalid token"),
+            (Some(Role::Agent), 4003, "Admin role required"),
+            (Some(Role::User), 4003, "Admin role required"),
+        ];
+        for (role, code, reason) in table {
             let mut socket = asked();
             socket.text(at(1.0), r#"{"type":"auth","token":"t"}"#);
             acts(&mut socket);
-            socket.identified(at(1.0), identity);
+            socket.identified(at(1.0), role);
             assert_eq!(acts(&mut socket), [Act::Close(code, reason)]);
         }
     }
@@ -450,7 +450,7 @@ mod tests {
             };
             let mut socket = DashboardSocket::open(at(0.0), limits);
             socket.text(at(0.0), r#"{"type":"auth","token":"t"}"#);
-            socket.identified(at(0.0), Some(&admin()));
+            socket.identified(at(0.0), Some(Role::Admin));
             acts(&mut socket);
             assert_eq!(socket.next_timeout(), Duration::from_secs(after));
             socket.timeout(at(after as f64));

@@ -48,7 +48,12 @@ pub(super) fn pong(now: Now) -> String {
     format!(r#"{{"type":"pong","timestamp":{}}}"#, now.unix)
 }
 
-/// `{"type":"error","message":...}`.
-pub(super) fn error(message: &str) -> String {
-    serde_json::json!({"type": "error", "message": message}).to_string()
+/// `{"type":...,"message":...}`.
+pub(super) fn typed(kind: &str, message: &str) -> String {
+    format!(r#"{{"type":"{kind}","message":{}}}"#, Value::from(message))
+}
+
+/// The wall clock as messages show it: seconds since 1970 with microseconds.
+pub(super) fn unix_now() -> f64 {
+    jiff::Timestamp::now().as_microsecond() as f64 / 1e6
 }

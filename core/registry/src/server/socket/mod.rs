@@ -3,22 +3,48 @@
 //! last list gets only the newest, and one that takes nothing is dropped.
 
 mod agents;
+mod board;
 mod dashboard;
+mod drive;
 mod frame;
-mod gate;
 mod handshake;
 mod message;
 mod pace;
 mod places;
 mod public;
+mod registry;
+mod sessions;
 mod wire;
 
 pub use frame::SharedFrame;
-pub use gate::{Gate, Identity, Role};
+pub(crate) use frame::write_json;
+pub use registry::{Counts, Registry, Times, Work};
 
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::config::SocketSettings;
+use axum::body::Body;
+use http::{Request, Response};
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use tokio::sync::{Notify, watch};
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+
+use self::board::Board;
+use self::drive::{Clock, End, Session, drive, stopped};
+use self::places::{Place, Places};
+use self::sessions::{AgentSession, DashboardSession, PublicSession};
+use self::wire::Wire;
+use super::auth::Auth;
+use super::config::{Config, SocketSettings};
+use super::dashboard::{Dashboard, Level, Line};
+use super::metrics::Metrics;
+
+/// The connection must have changed its protocol by then.
+const UPGRADE: Duration = Duration::from_secs(10);
 
 /// The limits of all three kinds (REG-504).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,5 +66,185 @@ impl Default for Limits {
             max_connections,
         };
         Limits { public: limits(30, 100), agents: limits(5, 100), dashboard: limits(5, 5) }
+    }
+}
+
+impl From<&Config> for Limits {
+    fn from(config: &Config) -> Self {
+        Limits { public: config.public_ws, agents: config.agent_ws, dashboard: config.dashboard_ws }
+    }
+}
+
+/// Which socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `/public/ws`.
+    Public,
+    /// `/agents/ws`.
+    Agents,
+    /// `/dashboard/ws`.
+    Dashboard,
+}
+
+/// All sockets of a server. Cheap to clone.
+#[derive(Clone)]
+pub struct Sockets(Arc<Inner>);
+
+struct Inner {
+    limits: Limits,
+    clock: Clock,
+    board: Arc<Board>,
+    auth: Arc<Auth>,
+    public: Places,
+    agents: Places,
+    dashboard: Places,
+    stop: watch::Sender<bool>,
+    left: Notify,
+}
+
+impl fmt::Debug for Sockets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sockets").field("limits", &self.0.limits).field("live", &self.live()).finish_non_exhaustive()
+    }
+}
+
+impl Sockets {
+    /// None open yet. [`Sockets::run`] must be polled for changes to go out.
+    pub fn new(
+        limits: Limits,
+        registry: Arc<dyn Registry>,
+        auth: Arc<Auth>,
+        metrics: Arc<Metrics>,
+        dashboard: Dashboard,
+    ) -> Self {
+        Sockets(Arc::new(Inner {
+            limits,
+            clock: Clock::start(),
+            board: Arc::new(Board::new(registry, dashboard, metrics)),
+            auth,
+            public: Places::new(limits.public.max_connections),
+            agents: Places::new(limits.agents.max_connections),
+            dashboard: Places::new(limits.dashboard.max_connections),
+            stop: watch::Sender::new(false),
+            left: Notify::new(),
+        }))
+    }
+
+    /// An agent came, went, or changed its status: lists go out soon.
+    pub fn changed(&self) {
+        self.0.board.changed();
+    }
+
+    /// Sends lists after changes and judges figures for alerts, until [`Sockets::close`].
+    pub async fn run(&self) {
+        let mut stop = self.0.stop.subscribe();
+        tokio::select! {
+            () = Arc::clone(&self.0.board).broadcast() => {}
+            () = self.watch_figures() => {}
+            () = stopped(&mut stop) => {}
+        }
+    }
+
+    /// Every DASHBOARD_WS_INTERVAL, whether a dashboard is open or not (REG-347).
+    async fn watch_figures(&self) {
+        let dashboard = &self.0.board.dashboard;
+        dashboard.log(Line::new(
+            Level::Info,
+            "system",
+            "Dashboard producer task started - real-time monitoring active",
+        ));
+        let mut ticks = tokio::time::interval(self.0.limits.dashboard.interval);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let board = Arc::clone(&self.0.board);
+            if let Ok(figures) = spawn_blocking(move || board.figures()).await {
+                dashboard.judge(self.0.clock.now().mono, &figures);
+            }
+        }
+    }
+
+    /// Answers a handshake and, when it is accepted, serves the socket in a task of its own. `peer` is the address the
+    /// connection comes from. The place is taken here, by sockets that have yet to authenticate too (REG-300). The
+    /// connection must have been made with `TCP_NODELAY`, and be served with upgrades.
+    pub fn accept<B>(&self, kind: Kind, peer: IpAddr, mut request: Request<B>) -> Response<Body> {
+        let accepted = match handshake::answer(&request) {
+            Ok(accepted) => accepted,
+            Err(refused) => return refused,
+        };
+        let inner = &self.0;
+        let place = match kind {
+            _ if *inner.stop.borrow() => None,
+            Kind::Public => inner.public.seat(),
+            Kind::Agents => inner.agents.wait(peer),
+            Kind::Dashboard => inner.dashboard.wait(peer),
+        };
+        let Some(place) = place else { return handshake::full() };
+        let (open, upgrade) = (Open::new(self.clone()), hyper::upgrade::on(&mut request));
+        tokio::spawn(open.serve(kind, place, upgrade));
+        accepted
+    }
+
+    /// Sockets open now, authenticated or not.
+    pub fn live(&self) -> usize {
+        self.0.public.live() + self.0.agents.live() + self.0.dashboard.live()
+    }
+
+    /// Closes all sockets with 1001 and waits until they are gone, at most for `patience`. New ones are refused.
+    pub async fn close(&self, patience: Duration) {
+        self.0.stop.send_replace(true);
+        let gone = async {
+            loop {
+                let left = self.0.left.notified();
+                if self.live() == 0 {
+                    return;
+                }
+                left.await;
+            }
+        };
+        // What is still open then ends with the process.
+        timeout(patience, gone).await.ok();
+    }
+}
+
+/// An open socket, as the figures count it.
+struct Open(Sockets);
+
+impl Open {
+    fn new(sockets: Sockets) -> Self {
+        sockets.0.board.metrics.socket_opened();
+        Open(sockets)
+    }
+
+    async fn serve(self, kind: Kind, place: Place, upgrade: OnUpgrade) {
+        let Ok(Ok(connection)) = timeout(UPGRADE, upgrade).await else { return };
+        let inner = &self.0.0;
+        let (now, board, auth) = (inner.clock.now(), Arc::clone(&inner.board), Arc::clone(&inner.auth));
+        let limits = match kind {
+            Kind::Public => inner.limits.public,
+            Kind::Agents => inner.limits.agents,
+            Kind::Dashboard => inner.limits.dashboard,
+        };
+        let wire = Wire::new(TokioIo::new(connection), limits.timeout).await;
+        match kind {
+            Kind::Public => self.run(wire, PublicSession::new(now, limits, board, place)).await,
+            Kind::Agents => self.run(wire, AgentSession::new(now, limits, board, auth, place)).await,
+            Kind::Dashboard => self.run(wire, DashboardSession::new(now, limits, board, auth, place)).await,
+        }
+    }
+
+    async fn run<M: Session>(&self, wire: Wire<TokioIo<hyper::upgrade::Upgraded>>, mut session: M) {
+        let end = drive(wire, &mut session, self.0.0.clock, self.0.0.stop.subscribe()).await;
+        if end == End::TooSlow {
+            tracing::info!("a socket was dropped: it did not take what was sent in time");
+        }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.0.board.metrics.socket_closed();
+        // The place was given back before: it is a part of what ran.
+        self.0.0.left.notify_waiters();
     }
 }

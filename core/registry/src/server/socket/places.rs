@@ -114,6 +114,13 @@ impl Place {
     }
 }
 
+impl Place {
+    /// Sockets of its kind that have a seat.
+    pub(super) fn seated(&self) -> usize {
+        self.places.seated()
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
         self.places.0.taken.lock().leave(self.seat);

@@ -140,7 +140,7 @@ impl PublicSocket {
 
     fn error(&mut self, now: Now, text: &str) -> Act {
         self.pace.count(now.mono);
-        Act::Text(message::error(text))
+        Act::Text(message::typed("error", text))
     }
 
     /// The list of agents changed (REG-313).
@@ -219,8 +219,8 @@ mod tests {
         act
     }
 
-    fn frame(json: Value) -> Option<Act> {
-        Some(Act::Text(json.to_string()))
+    fn frame(text: &str) -> Option<Act> {
+        Some(Act::Text(text.into()))
     }
 
     /// Rules: REG-310
@@ -274,7 +274,7 @@ mod tests {
     #[test]
     fn pings_of_both_forms_are_answered_and_pongs_ignored() {
         assert_eq!(answer(" PING "), Some(Act::Text("pong".into())));
-        assert_eq!(answer(r#"{"type":"ping"}"#), frame(serde_json::json!({"type":"pong","timestamp":1_795_188_918.5})));
+        assert_eq!(answer(r#"{"type":"ping"}"#), frame(r#"{"type":"pong","timestamp":1795188918.5}"#));
         assert_eq!(answer("pong"), None);
         assert_eq!(answer(r#"{"type":"pong"}"#), None);
     }
@@ -291,7 +291,7 @@ mod tests {
             answer(r#"{"type":"get_discovery","page":9,"page_size":1000,"agent_type":"x"}"#),
             page(9, 100, Some("x"))
         );
-        let failed = frame(serde_json::json!({"type":"error","message":"Failed to get discovery data"}));
+        let failed = frame(r#"{"type":"error","message":"Failed to get discovery data"}"#);
         for bad in [r#""page":"x""#, r#""page":[1]"#, r#""page_size":{}"#, r#""agent_type":5"#, r#""page":true"#] {
             assert_eq!(answer(&format!(r#"{{"type":"get_discovery",{bad}}}"#)), failed, "{bad}");
         }
@@ -318,7 +318,7 @@ mod tests {
     /// Rules: REG-318, REG-319
     #[test]
     fn what_is_not_understood_is_said() {
-        let error = |text: &str| frame(serde_json::json!({"type":"error","message":text}));
+        let error = |text: &str| frame(&format!(r#"{{"type":"error","message":"{text}"}}"#));
         assert_eq!(answer(r#"{"type":"bogus"}"#), error("Unknown message type: bogus"));
         assert_eq!(answer("{}"), error("Unknown message type: None"));
         assert_eq!(answer(r#"{"type":5}"#), error("Unknown message type: 5"));
