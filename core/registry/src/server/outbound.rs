@@ -306,8 +306,21 @@ mod tests {
             assert!(allows(&strict, public), "{public}");
         }
         let inner = [
-            "127.0.0.1", "::1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "100.64.0.1", "fd12::1", "::ffff:127.0.0.1",
-            "::ffff:10.0.0.1", "64:ff9b::a00:1", "2002:7f00:1::", "::127.0.0.1", "192.0.2.1", "198.18.0.1", "240.0.0.1",
+            "127.0.0.1",
+            "::1",
+            "10.1.2.3",
+            "172.16.0.1",
+            "192.168.1.1",
+            "100.64.0.1",
+            "fd12::1",
+            "::ffff:127.0.0.1",
+            "::ffff:10.0.0.1",
+            "64:ff9b::a00:1",
+            "2002:7f00:1::",
+            "::127.0.0.1",
+            "192.0.2.1",
+            "198.18.0.1",
+            "240.0.0.1",
         ];
         for inner in inner {
             assert!(!allows(&strict, inner), "{inner}");
@@ -315,8 +328,18 @@ mod tests {
         let open = Targets { loopback: true, private: true, ranges: vec!["0.0.0.0/0".parse().unwrap()] };
         assert!(allows(&open, "127.0.0.1") && allows(&open, "10.0.0.1") && allows(&open, "::1"));
         let never = [
-            "169.254.169.254", "169.254.0.1", "fe80::1", "0.0.0.0", "::", "fd00:ec2::254", "100.100.100.200",
-            "::ffff:169.254.169.254", "64:ff9b::a9fe:a9fe", "224.0.0.1", "ff02::1", "255.255.255.255",
+            "169.254.169.254",
+            "169.254.0.1",
+            "fe80::1",
+            "0.0.0.0",
+            "::",
+            "fd00:ec2::254",
+            "100.100.100.200",
+            "::ffff:169.254.169.254",
+            "64:ff9b::a9fe:a9fe",
+            "224.0.0.1",
+            "ff02::1",
+            "255.255.255.255",
         ];
         for never in never {
             assert!(!allows(&open, never), "{never}");
@@ -340,7 +363,13 @@ mod tests {
         let outbound = Outbound::with(Targets::default(), Arc::new(Fixed(vec![public, private]))).unwrap();
         let refused = outbound.post("http://inside.example/x", "/y", "t", &Value::Null).await;
         assert_eq!(refused, Err(CallError::Refused));
-        for literal in ["http://127.0.0.1:1/", "http://[::1]:1/", "http://2130706433/", "http://0x7f.1/", "http://169.254.169.254/latest"] {
+        for literal in [
+            "http://127.0.0.1:1/",
+            "http://[::1]:1/",
+            "http://2130706433/",
+            "http://0x7f.1/",
+            "http://169.254.169.254/latest",
+        ] {
             let refused = outbound.post(literal, "/y", "t", &Value::Null).await;
             assert_eq!(refused, Err(CallError::Refused), "{literal}");
         }
@@ -349,7 +378,8 @@ mod tests {
 
     #[test]
     fn the_path_is_added_and_credentials_are_not_sent() {
-        let outbound = Outbound::with(Targets { loopback: true, ..Targets::default() }, Arc::new(SystemLookup)).unwrap();
+        let outbound =
+            Outbound::with(Targets { loopback: true, ..Targets::default() }, Arc::new(SystemLookup)).unwrap();
         let url = |endpoint: &str| outbound.target(endpoint, "/connection/request").unwrap().to_string();
         assert_eq!(url("http://127.0.0.1:9/ok"), "http://127.0.0.1:9/ok/connection/request");
         assert_eq!(url("http://127.0.0.1:9"), "http://127.0.0.1:9/connection/request");

@@ -28,7 +28,6 @@ pub(crate) fn peer(parts: &Parts) -> std::net::IpAddr {
 /// A caller whose token was checked.
 #[derive(Debug)]
 pub(crate) struct Bearer {
-    pub(crate) verified: Arc<Verified>,
     pub(crate) caller: Caller,
 }
 
@@ -76,7 +75,7 @@ impl AppState {
             let fingerprint = header(&parts.headers, FINGERPRINT);
             self.auth.check_session(&verified.hash, fingerprint).map_err(session_problem)?;
         }
-        Ok(Bearer { verified, caller })
+        Ok(Bearer { caller })
     }
 
     /// Any agent or administrator.
@@ -185,7 +184,9 @@ pub(crate) fn too_many(parts: &Parts, blocked: &Blocked) -> Refused {
     let attempt = blocked.attempt.as_str();
     let seconds = blocked.retry_after;
     let detail = if blocked.locked {
-        format!("Temporarily locked out due to too many {attempt} attempts; try again in {seconds} seconds. Rate limit exceeded.")
+        format!(
+            "Temporarily locked out due to too many {attempt} attempts; try again in {seconds} seconds. Rate limit exceeded."
+        )
     } else {
         format!("Too many {attempt} attempts, wait {seconds} seconds! Rate limit exceeded.")
     };

@@ -96,12 +96,14 @@ pub(crate) async fn request_temp_token(State(state): State<App>, request: Reques
     let value = body(&state, &parts, raw).await?;
     let faults = |faults: Vec<Invalid>| body_faults(faults).at(parts.uri.path());
     let mut fields = Fields::of(&value).map_err(faults)?;
-    let identifier = Text::of(0, 100).form(|text| text.is_empty() || is_identifier(text), "may hold letters, digits, _ and - only");
+    let identifier =
+        Text::of(0, 100).form(|text| text.is_empty() || is_identifier(text), "may hold letters, digits, _ and - only");
     let agent_id = fields.text_opt("agent_id", identifier);
     let agent_type = fields.text_opt("agent_type", Text { max: 50, ..identifier });
     let agent_key = fields.text_opt("agent_key", Text::of(0, 200).verbatim());
     let given = fields.done((agent_id, agent_type, agent_key)).map_err(faults)?;
-    let given = (given.0.filter(|t| !t.is_empty()), given.1.filter(|t| !t.is_empty()), given.2.filter(|t| !t.is_empty()));
+    let given =
+        (given.0.filter(|t| !t.is_empty()), given.1.filter(|t| !t.is_empty()), given.2.filter(|t| !t.is_empty()));
     let (Some(agent_id), Some(agent_type), Some(agent_key)) = given else {
         let detail = "Invalid agent credentials: agent_id, agent_type, and agent_key are required for temporary token \
                       request";
@@ -124,7 +126,9 @@ pub(crate) async fn request_temp_token(State(state): State<App>, request: Reques
         state.auth.failed(Attempt::Login, KEYS, peer(&parts));
         state.metrics.auth("failed", "temp_token");
         if !state.auth.has_keys() {
-            tracing::warn!("no agent key is known, so no agent can register; make one with `arcp registry key generate`");
+            tracing::warn!(
+                "no agent key is known, so no agent can register; make one with `arcp registry key generate`"
+            );
         } else if state.config.security_logging {
             tracing::warn!("an agent key from {} was refused", peer(&parts));
         }

@@ -1,5 +1,12 @@
 //! The HTTP interface: one file per area, one layer around all of it.
 
-pub(crate) mod input;
+mod access;
+mod agents;
+mod input;
+mod login;
 pub(crate) mod outer;
-pub(crate) mod reply;
+mod public;
+mod reply;
+pub(crate) mod router;
+pub(crate) mod system;
+mod tokens;

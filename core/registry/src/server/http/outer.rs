@@ -1,16 +1,16 @@
 //! What is around every answer, in one place: bounds, addresses, hosts, CORS, headers, figures (REG-110 to REG-118).
 
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::body::Body;
 use bytes::{BufMut, Bytes, BytesMut};
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
-    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE,
-    ACCESS_CONTROL_REQUEST_METHOD, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, EXPIRES, HOST, HeaderName,
-    LOCATION, ORIGIN, PRAGMA, REFERRER_POLICY, SERVER, STRICT_TRANSPORT_SECURITY, VARY, X_CONTENT_TYPE_OPTIONS,
-    X_FRAME_OPTIONS, X_XSS_PROTECTION,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD,
+    CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, EXPIRES, HOST, HeaderName, LOCATION, ORIGIN, PRAGMA,
+    REFERRER_POLICY, SERVER, STRICT_TRANSPORT_SECURITY, VARY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    X_XSS_PROTECTION,
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
@@ -28,8 +28,7 @@ const PERMISSIONS_POLICY: HeaderName = HeaderName::from_static("permissions-poli
 const METHODS: &str = "GET, POST, PUT, DELETE, OPTIONS, PATCH";
 const REQUEST_HEADERS: &str = "Accept, Accept-Language, Authorization, Content-Language, Content-Type, X-CSRF-Token, \
                                X-Client-Fingerprint, X-Requested-With, X-Session-Pin";
-const EXPOSED: &str =
-    "X-Response-Time, X-Request-ID, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset";
+const EXPOSED: &str = "X-Response-Time, X-Request-ID, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset";
 
 /// What is decided once.
 #[derive(Debug)]
@@ -102,8 +101,7 @@ impl Outer {
         if let Some(query) = parts.uri.query() {
             let count = Query::count(query);
             if count > self.max_query_params {
-                let detail =
-                    format!("Too many query parameters: {count} exceeds limit of {}", self.max_query_params);
+                let detail = format!("Too many query parameters: {count} exceeds limit of {}", self.max_query_params);
                 return Err(Problem::new(Kind::RequestError, detail)
                     .with("query_param_count", count.to_string())
                     .with("max_query_params", self.max_query_params.to_string()));
@@ -205,7 +203,6 @@ impl Outer {
 /// What of a request is needed when its answer is there.
 #[derive(Debug)]
 pub(crate) struct Asked {
-    pub(crate) began: Instant,
     pub(crate) method: &'static str,
     pub(crate) endpoint: &'static str,
     origin: Option<HeaderValue>,
@@ -215,7 +212,6 @@ pub(crate) struct Asked {
 impl Asked {
     pub(crate) fn of(parts: &Parts) -> Asked {
         Asked {
-            began: Instant::now(),
             method: method_label(&parts.method),
             endpoint: template(parts.uri.path()),
             origin: parts.headers.get(ORIGIN).cloned(),
@@ -348,7 +344,9 @@ mod tests {
         for good in ["registry.example.com", "REGISTRY.example.com:8001", "a.agents.example", "[::1]:8001"] {
             assert!(is_trusted(&hosts, good), "{good}");
         }
-        for bad in ["", "example.com", "agents.example", "evilagents.example", "registry.example.com.evil", ".agents.example"] {
+        for bad in
+            ["", "example.com", "agents.example", "evilagents.example", "registry.example.com.evil", ".agents.example"]
+        {
             assert!(!is_trusted(&hosts, bad), "{bad}");
         }
     }

@@ -15,12 +15,6 @@ pub(crate) type Reply = Result<Response<Body>, Refused>;
 #[derive(Debug)]
 pub(crate) struct Refused(Box<Response<Body>>);
 
-impl Refused {
-    pub(crate) fn into_response(self) -> Response<Body> {
-        *self.0
-    }
-}
-
 impl axum::response::IntoResponse for Refused {
     fn into_response(self) -> Response<Body> {
         *self.0

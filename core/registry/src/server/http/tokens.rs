@@ -25,14 +25,11 @@ pub(crate) async fn mint(State(state): State<App>, request: Request) -> Reply {
     let value = input::read_json(&parts.headers, raw, state.config.max_json_size).await.map_err(|p| p.at(path))?;
     let faults = |faults: Vec<Invalid>| body_faults(faults).at(path);
     let mut fields = Fields::of(&value).map_err(faults)?;
-    let user_id = fields.text("user_id", Text::of(2, 100).form(is_user_id, "may hold letters, digits, _ @ . and - only"));
+    let user_id =
+        fields.text("user_id", Text::of(2, 100).form(is_user_id, "may hold letters, digits, _ @ . and - only"));
     let agent_id = fields.text("agent_id", Text::identifier(3, 100));
-    let scopes: Vec<String> = fields
-        .texts_opt("scopes", MOST_SCOPES)
-        .unwrap_or_default()
-        .into_iter()
-        .map(str::to_owned)
-        .collect();
+    let scopes: Vec<String> =
+        fields.texts_opt("scopes", MOST_SCOPES).unwrap_or_default().into_iter().map(str::to_owned).collect();
     if scopes.iter().any(|scope| scope.is_empty() || scope.chars().count() > LONGEST_SCOPE) {
         let message = format!("each scope must be text of 1 to {LONGEST_SCOPE} characters");
         fields.fault(Invalid::new("scopes", "value_error", message));
@@ -58,9 +55,8 @@ pub(crate) async fn mint(State(state): State<App>, request: Request) -> Reply {
 pub(crate) async fn validate(State(state): State<App>, request: Request) -> Reply {
     let (parts, _) = request.into_parts();
     state.admit_token(&parts)?;
-    let refused = |error: &str| {
-        Ok(reply::json_status(StatusCode::UNAUTHORIZED, &json!({"valid": false, "error": error})))
-    };
+    let refused =
+        |error: &str| Ok(reply::json_status(StatusCode::UNAUTHORIZED, &json!({"valid": false, "error": error})));
     let Some(token) = bearer(&parts.headers) else { return refused("No token provided") };
     match state.auth.verify(token) {
         Ok(verified) => {
