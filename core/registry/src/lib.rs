@@ -4,5 +4,6 @@ pub mod client;
 pub mod directory;
 pub mod model;
 pub mod problem;
+pub mod search;
 pub mod server;
 pub mod service;

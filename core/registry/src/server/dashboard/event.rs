@@ -155,7 +155,7 @@ mod tests {
     fn the_words_of_the_published_server() {
         let login = Event::AgentLogin { agent_id: "ws-3", agent_type: "security", client_ip: "127.0.0.1" }.line();
         assert_eq!(login.message, "Agent authenticated successfully: ws-3 (security)");
-        assert_eq!((login.level, login.source), (Level::Info, "auth"));
+        assert_eq!((login.level, &*login.source), (Level::Info, "auth"));
         assert_eq!(login.context["event_type"], "agent_login_success");
         assert_eq!(login.context["client_ip"], "127.0.0.1");
         let admin = Event::AdminLogin { user_id: "ARCP", client_ip: "127.0.0.1" }.line();

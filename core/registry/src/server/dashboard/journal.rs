@@ -1,30 +1,36 @@
 //! What happened, for the dashboards: a log and alerts, both bounded (REG-346, REG-347, REG-507).
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 
 use jiff::Timestamp;
 use serde::ser::SerializeMap;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
 
 /// Alerts kept.
-const MAX_ALERTS: usize = 500;
+pub(crate) const MAX_ALERTS: usize = 500;
 
 /// The longest text of a value beside a message.
 const MAX_CONTEXT: usize = 200;
 
 /// How grave a line of the log is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Level {
     /// `INFO`.
+    #[serde(rename = "INFO")]
     Info,
     /// `SUCS`.
+    #[serde(rename = "SUCS")]
     Success,
     /// `WARN`.
+    #[serde(rename = "WARN")]
     Warning,
     /// `CRIT`.
+    #[serde(rename = "CRIT")]
     Critical,
     /// `ERR`.
+    #[serde(rename = "ERR")]
     Error,
 }
 
@@ -54,22 +60,22 @@ impl Level {
 }
 
 /// A line to be logged.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Line {
     /// How grave it is.
     pub level: Level,
     /// One sentence; cut at the longest length.
     pub message: String,
     /// The part that says it: `auth`, `registry`, `dashboard`, `monitoring`, `storage`, `system`.
-    pub source: &'static str,
+    pub source: Cow<'static, str>,
     /// What a program reads: `event_type`, `client_ip`, `user_id`, `agent_id`, ... Never a secret.
     pub context: Map<String, Value>,
 }
 
 impl Line {
     /// A line without context.
-    pub fn new(level: Level, source: &'static str, message: impl Into<String>) -> Self {
-        Line { level, message: message.into(), source, context: Map::new() }
+    pub fn new(level: Level, source: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
+        Line { level, message: message.into(), source: source.into(), context: Map::new() }
     }
 
     /// Adds a value beside the message.
@@ -94,7 +100,7 @@ impl Serialize for Entry {
         map.serialize_entry("timestamp", &shown(self.timestamp))?;
         map.serialize_entry("level", self.line.level.as_str())?;
         map.serialize_entry("message", &self.line.message)?;
-        map.serialize_entry("source", self.line.source)?;
+        map.serialize_entry("source", &self.line.source)?;
         for (name, value) in &self.line.context {
             map.serialize_entry(name, value)?;
         }
@@ -108,7 +114,7 @@ pub(crate) fn shown(time: Timestamp) -> String {
 }
 
 /// How grave an alert is, and how long it is not repeated (REG-347).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// Repeated after 300 s.
@@ -120,7 +126,7 @@ pub enum Severity {
 }
 
 /// Something that wants attention.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Alert {
     /// `High response time`.
     pub title: String,
@@ -183,7 +189,8 @@ impl Journal {
         }
     }
 
-    pub(crate) fn log(&mut self, timestamp: Timestamp, mut line: Line) {
+    /// Writes a line, and gives it back as it was written.
+    pub(crate) fn log(&mut self, timestamp: Timestamp, mut line: Line) -> &Line {
         cut(&mut line.message, self.max_message);
         for value in line.context.values_mut() {
             if let Value::String(text) = value {
@@ -195,10 +202,12 @@ impl Journal {
         if self.lines.len() > self.max_lines {
             self.lines.pop_front();
         }
+        let newest = self.lines.len() - 1;
+        &self.lines[newest].line
     }
 
-    /// Stores an alert; `news` tells it to open sockets too.
-    pub(crate) fn alert(&mut self, timestamp: Timestamp, mut alert: Alert, news: bool) {
+    /// Stores an alert; `news` tells it to open sockets too. Gives it back as it was stored.
+    pub(crate) fn alert(&mut self, timestamp: Timestamp, mut alert: Alert, news: bool) -> &Alert {
         cut(&mut alert.message, self.max_message);
         cut(&mut alert.title, MAX_CONTEXT);
         cut(&mut alert.kind, MAX_CONTEXT);
@@ -208,6 +217,8 @@ impl Journal {
         if self.alerts.len() > MAX_ALERTS {
             self.alerts.pop_front();
         }
+        let newest = self.alerts.len() - 1;
+        &self.alerts[newest].alert
     }
 
     pub(crate) fn clear_lines(&mut self) {

@@ -13,18 +13,21 @@ pub use journal::{Alert, Entry, Level, Line, Severity};
 pub(crate) use journal::{Read, shown};
 pub use ui::DashboardSettings;
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arcp_store::registry::{Journal as KeptJournal, KeptLine, RegistryKept, RegistryOp};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 
-use self::journal::Journal;
-use super::socket::SharedFrame;
-use super::socket::write_json;
+use self::journal::{Journal, MAX_ALERTS};
+use super::socket::{SharedFrame, write_json};
+use crate::directory::time::{from_micros, micros};
+use crate::service::Service;
 
 /// What all dashboards share. Cheap to clone.
 #[derive(Clone)]
@@ -39,7 +42,14 @@ struct Inner {
     told: watch::Sender<u64>,
     suppression: Mutex<Suppression>,
     ui: Mutex<Map<String, Value>>,
+    /// Keeps all of it over a restart.
+    keeper: Option<Service>,
+    /// What is to be kept next.
+    unkept: Mutex<VecDeque<RegistryOp>>,
 }
+
+/// The setting under which the page's looks are kept.
+const UI_SETTING: &str = "dashboard.ui";
 
 impl fmt::Debug for Dashboard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -48,21 +58,87 @@ impl fmt::Debug for Dashboard {
 }
 
 impl Dashboard {
-    /// With an empty journal.
+    /// With an empty journal that lives as long as the process.
     pub fn new(settings: DashboardSettings) -> Self {
+        let journal = Journal::new(settings.log_buffer_maxlen, settings.log_message_maxlen);
+        Self::with(settings, journal, Map::new(), None)
+    }
+
+    /// With what an earlier process kept, and keeping what comes (see [`Service::take_kept`]). A line or setting that
+    /// cannot be read is passed over.
+    pub fn restored(settings: DashboardSettings, service: Service, kept: &RegistryKept) -> Self {
+        let mut journal = Journal::new(settings.log_buffer_maxlen, settings.log_message_maxlen);
+        for line in &kept.logs {
+            if let Ok(read) = serde_json::from_str(&line.data) {
+                journal.log(from_micros(line.at), read);
+            }
+        }
+        for line in &kept.alerts {
+            if let Ok(read) = serde_json::from_str(&line.data) {
+                journal.alert(from_micros(line.at), read, false);
+            }
+        }
+        let ui = kept.settings.iter().find(|(name, _)| name == UI_SETTING);
+        let ui = ui.and_then(|(_, value)| serde_json::from_str(value).ok()).unwrap_or_default();
+        Self::with(settings, journal, ui, Some(service))
+    }
+
+    fn with(settings: DashboardSettings, journal: Journal, ui: Map<String, Value>, keeper: Option<Service>) -> Self {
         Dashboard(Arc::new(Inner {
-            journal: Mutex::new(Journal::new(settings.log_buffer_maxlen, settings.log_message_maxlen)),
+            journal: Mutex::new(journal),
             whole_log: Mutex::default(),
             told: watch::Sender::new(0),
             suppression: Mutex::default(),
-            ui: Mutex::default(),
+            ui: Mutex::new(ui),
+            keeper,
+            unkept: Mutex::default(),
             settings,
         }))
     }
 
     /// Writes a line into the log; open dashboards see it at their next interval.
     pub fn log(&self, line: Line) {
-        self.0.journal.lock().log(Timestamp::now(), line);
+        self.write(&mut self.0.journal.lock(), line);
+    }
+
+    fn write(&self, journal: &mut Journal, line: Line) {
+        let at = Timestamp::now();
+        let data = serde_json::to_string(journal.log(at, line));
+        self.append(KeptJournal::Logs, at, data, self.0.settings.log_buffer_maxlen);
+    }
+
+    fn store_alert(&self, journal: &mut Journal, alert: Alert, news: bool) {
+        let at = Timestamp::now();
+        let data = serde_json::to_string(journal.alert(at, alert, news));
+        self.append(KeptJournal::Alerts, at, data, MAX_ALERTS);
+    }
+
+    fn append(&self, journal: KeptJournal, at: Timestamp, data: serde_json::Result<String>, most: usize) {
+        if let Ok(data) = data {
+            let line = KeptLine { at: micros(at), data };
+            self.will_keep(RegistryOp::Append { journal, line, most: most.max(1) });
+        }
+    }
+
+    fn will_keep(&self, op: RegistryOp) {
+        if self.0.keeper.is_some() {
+            let mut unkept = self.0.unkept.lock();
+            unkept.push_back(op);
+            // More than fits into both journals would be cut there anyway.
+            if unkept.len() > self.0.settings.log_buffer_maxlen + 2 * MAX_ALERTS {
+                unkept.pop_front();
+            }
+        }
+    }
+
+    /// Hands what was logged, alerted, cleared or set since the last time to the store.
+    pub fn keep(&self) {
+        let Some(keeper) = &self.0.keeper else { return };
+        let ops: Vec<RegistryOp> = std::mem::take(&mut *self.0.unkept.lock()).into();
+        if !ops.is_empty() {
+            // A log that cannot be kept must not stop what it tells of.
+            drop(keeper.keep(ops));
+        }
     }
 
     /// Writes what happened into the log.
@@ -80,6 +156,10 @@ impl Dashboard {
         match ui::read(&self.0.settings, body) {
             Ok(ui) => {
                 *self.0.ui.lock() = ui.clone();
+                if let Ok(value) = serde_json::to_string(&ui) {
+                    self.will_keep(RegistryOp::PutSetting { name: UI_SETTING.into(), value });
+                    self.keep();
+                }
                 json!({"status": "ok", "ui": ui})
             }
             Err(message) => json!({"status": "error", "message": message}),
@@ -96,9 +176,9 @@ impl Dashboard {
             if suppression.admit(now, &alert) {
                 if alert.severity == Severity::Critical {
                     let source = if alert.kind == "storage" { "storage" } else { "monitoring" };
-                    journal.log(Timestamp::now(), Line::new(Level::Critical, source, alert.message.clone()));
+                    self.write(&mut journal, Line::new(Level::Critical, source, alert.message.clone()));
                 }
-                journal.alert(Timestamp::now(), alert, true);
+                self.store_alert(&mut journal, alert, true);
             }
         }
     }
@@ -135,21 +215,28 @@ impl Dashboard {
             kind: text("type").unwrap_or("dashboard").into(),
             details: Map::new(),
         };
-        self.0.journal.lock().alert(Timestamp::now(), alert, false);
+        self.store_alert(&mut self.0.journal.lock(), alert, false);
     }
 
-    /// Empties the log, and says so in it.
+    /// Empties the log, what is kept of it too (REG-349), and says so in it.
     pub(crate) fn clear_logs(&self) {
         let mut journal = self.0.journal.lock();
         journal.clear_lines();
-        journal.log(Timestamp::now(), Line::new(Level::Warning, "dashboard", "Dashboard logs cleared"));
+        self.will_keep(RegistryOp::Clear { journal: KeptJournal::Logs });
+        self.write(&mut journal, Line::new(Level::Warning, "dashboard", "Dashboard logs cleared"));
+        drop(journal);
+        self.keep();
     }
 
-    /// Empties the alerts, and says so in the log. What is still wrong is said again when its time comes.
+    /// Empties the alerts, what is kept of them too, and says so in the log. What is still wrong is said again when its
+    /// time comes.
     pub(crate) fn clear_alerts(&self) {
         let mut journal = self.0.journal.lock();
         journal.clear_alerts();
-        journal.log(Timestamp::now(), Line::new(Level::Warning, "dashboard", "Dashboard alerts cleared"));
+        self.will_keep(RegistryOp::Clear { journal: KeptJournal::Alerts });
+        self.write(&mut journal, Line::new(Level::Warning, "dashboard", "Dashboard alerts cleared"));
+        drop(journal);
+        self.keep();
     }
 
     fn tell(&self) {

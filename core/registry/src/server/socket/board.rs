@@ -1,5 +1,6 @@
 //! What goes to many sockets, made once for all of them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,9 +10,14 @@ use tokio::time::{Instant, sleep};
 
 use super::frame::{SharedFrame, write_json};
 use super::message::unix_now;
-use super::registry::{Registry, Times};
-use crate::server::dashboard::{Dashboard, Figures, Health, data_frame, rounded};
+use crate::directory::{AgentView, DiscoverFilter, ListFilter, TimeForm};
+use crate::model::AgentStatus;
+use crate::server::dashboard::{Dashboard, Embedding, Figures, Health, Storage, data_frame, rounded};
 use crate::server::metrics::Metrics;
+use crate::service::Service;
+
+/// Tells how the embedder is.
+pub type EmbeddingState = Arc<dyn Fn() -> Embedding + Send + Sync>;
 
 /// A list that is sent at intervals may be so old, as long as no agent came, went or changed its status.
 pub(super) const RECENT: Duration = Duration::from_millis(250);
@@ -37,12 +43,12 @@ struct Kept(Mutex<Option<(u64, Instant, SharedFrame)>>);
 impl Kept {
     async fn get(
         &self,
-        registry: &Arc<dyn Registry>,
+        service: &Service,
         oldest: Duration,
         make: impl FnOnce() -> SharedFrame + Send + 'static,
     ) -> SharedFrame {
         let mut kept = self.0.lock().await;
-        let revision = registry.revision();
+        let revision = service.revision();
         if let Some((of, made, frame)) = &*kept
             && *of == revision
             && made.elapsed() <= oldest
@@ -59,8 +65,9 @@ impl Kept {
 
 /// The frames.
 pub(super) struct Board {
-    pub(super) registry: Arc<dyn Registry>,
+    pub(super) service: Service,
     pub(super) dashboard: Dashboard,
+    embedding: EmbeddingState,
     pub(super) metrics: Arc<Metrics>,
     changed: Notify,
     updates: watch::Sender<Option<SharedFrame>>,
@@ -72,10 +79,16 @@ pub(super) struct Board {
 }
 
 impl Board {
-    pub(super) fn new(registry: Arc<dyn Registry>, dashboard: Dashboard, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(
+        service: Service,
+        dashboard: Dashboard,
+        metrics: Arc<Metrics>,
+        embedding: EmbeddingState,
+    ) -> Self {
         Board {
-            registry,
+            service,
             dashboard,
+            embedding,
             metrics,
             changed: Notify::new(),
             updates: watch::Sender::new(None),
@@ -117,8 +130,8 @@ impl Board {
     async fn publish(&self) -> u32 {
         let (public, agents) = (self.updates.receiver_count(), self.lists.receiver_count());
         if public > 0 {
-            let registry = Arc::clone(&self.registry);
-            if let Ok(frame) = spawn_blocking(move || agents_update(registry.as_ref())).await {
+            let service = self.service.clone();
+            if let Ok(frame) = spawn_blocking(move || agents_update(&service)).await {
                 self.updates.send_replace(Some(frame));
             }
         }
@@ -131,25 +144,21 @@ impl Board {
 
     /// The bare array of all agents (REG-330).
     pub(super) async fn list(&self, oldest: Duration) -> SharedFrame {
-        let registry = Arc::clone(&self.registry);
-        let make = move || {
-            SharedFrame::build(|out| {
-                registry.write_all(Times::Blank, out);
-            })
-        };
-        self.list.get(&self.registry, oldest, make).await
+        let service = self.service.clone();
+        let make = move || SharedFrame::build(|out| write_agents(&all(&service), out, TimeForm::Socket));
+        self.list.get(&self.service, oldest, make).await
     }
 
     /// `stats_update` (REG-311).
     pub(super) fn stats(&self) -> SharedFrame {
-        let counts = self.registry.counts();
-        let types: Vec<&String> = counts.types.keys().collect();
+        let stats = self.service.stats();
+        let types: Vec<&String> = stats.types.keys().collect();
         SharedFrame::build(|out| {
-            let (total, unix) = (counts.alive + counts.dead, unix_now());
+            let (total, unix) = (stats.total, unix_now());
             let head = format!(
                 r#"{{"type":"stats_update","timestamp":{unix},"data":{{"total_agents":{total},"alive_agents":{},"dead_agents":{},"agent_types_count":{},"available_types":"#,
-                counts.alive,
-                counts.dead,
+                stats.alive,
+                stats.dead,
                 types.len(),
             );
             out.extend_from_slice(head.as_bytes());
@@ -163,9 +172,11 @@ impl Board {
         SharedFrame::build(|out| {
             let head = format!(r#"{{"type":"discovery_data","timestamp":{},"data":{{"agents":"#, unix_now());
             out.extend_from_slice(head.as_bytes());
-            let agent_type = wanted.agent_type.as_deref();
-            let total = self.registry.write_page(agent_type, wanted.offset(), wanted.page_size, out);
-            let (pagination, filters) = wanted.pagination(total);
+            let filter = DiscoverFilter { agent_type: wanted.agent_type.clone(), capabilities: Vec::new() };
+            let place = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+            let page = self.service.discover(&filter, place(wanted.page_size), place(wanted.offset()));
+            write_agents(&page.agents, out, TimeForm::Socket);
+            let (pagination, filters) = wanted.pagination(page.total as u64);
             out.extend_from_slice(br#","pagination":"#);
             write_json(out, &pagination);
             out.extend_from_slice(br#","filters":"#);
@@ -176,21 +187,27 @@ impl Board {
 
     /// `monitoring` (REG-343).
     pub(super) async fn monitoring(&self, oldest: Duration) -> SharedFrame {
-        let (registry, metrics) = (Arc::clone(&self.registry), Arc::clone(&self.metrics));
+        let (service, metrics) = (self.service.clone(), Arc::clone(&self.metrics));
         let make = move || {
-            let (work, counts, used) = (registry.work(), registry.counts(), metrics.utilization());
+            let (agents, used) = (all(&service), metrics.utilization());
+            let work = Work::of(&agents);
             data_frame("monitoring", |out| {
                 let head = format!(
-                    r#"{{"total_requests":{},"avg_response_time":{:?},"error_rate":{:?},"agent_metrics":"#,
+                    r#"{{"total_requests":{},"avg_response_time":{:?},"error_rate":{:?},"agent_metrics":["#,
                     work.total_requests,
                     rounded(work.avg_response_time, 2),
                     rounded(work.error_rate, 3),
                 );
                 out.extend_from_slice(head.as_bytes());
-                registry.write_metrics(out);
+                for (place, agent) in agents.iter().enumerate() {
+                    if place > 0 {
+                        out.push(b',');
+                    }
+                    agent.write_metrics(out, TimeForm::Http);
+                }
                 let tail = format!(
-                    r#","agent_count":{},"resource_utilization":{{"cpu":{:?},"memory":{:?},"network":{:?},"storage":{:?}}}}}"#,
-                    counts.alive + counts.dead,
+                    r#"],"agent_count":{},"resource_utilization":{{"cpu":{:?},"memory":{:?},"network":{:?},"storage":{:?}}}}}"#,
+                    agents.len(),
                     used.cpu,
                     used.memory,
                     used.network,
@@ -199,61 +216,106 @@ impl Board {
                 out.extend_from_slice(tail.as_bytes());
             })
         };
-        self.monitoring.get(&self.registry, oldest, make).await
+        self.monitoring.get(&self.service, oldest, make).await
     }
 
     /// `health` (REG-344).
     pub(super) async fn health(&self, oldest: Duration) -> SharedFrame {
-        let registry = Arc::clone(&self.registry);
+        let (service, embedding) = (self.service.clone(), Arc::clone(&self.embedding));
         let make = move || {
-            let counts = registry.counts();
-            let total = counts.alive + counts.dead;
-            let health = Health::of(registry.storage(), registry.embedding(), total, counts.alive);
+            let stats = service.stats();
+            let health = Health::of(storage(&service), embedding(), stats.total, stats.alive);
             data_frame("health", |out| write_json(out, &health))
         };
-        self.health.get(&self.registry, oldest, make).await
+        self.health.get(&self.service, oldest, make).await
     }
 
     /// `agents` (REG-345).
     pub(super) async fn agents(&self, oldest: Duration) -> SharedFrame {
-        let registry = Arc::clone(&self.registry);
+        let service = self.service.clone();
         let make = move || {
+            let agents = all(&service);
+            let mut types: BTreeMap<&str, usize> = BTreeMap::new();
+            for agent in &agents {
+                *types.entry(agent.agent_type()).or_default() += 1;
+            }
+            let alive = agents.iter().filter(|agent| agent.status == AgentStatus::Alive).count();
             data_frame("agents", |out| {
                 out.extend_from_slice(b"{\"agents\":");
-                let written = registry.write_all(Times::Iso, out);
-                let counts = registry.counts();
-                let head = format!(r#","total_count":{written},"active_count":{},"agent_types":"#, counts.alive);
+                write_agents(&agents, out, TimeForm::Http);
+                let head = format!(r#","total_count":{},"active_count":{alive},"agent_types":"#, agents.len());
                 out.extend_from_slice(head.as_bytes());
-                write_json(out, &counts.types);
-                let tail = format!(r#","status_summary":{{"alive":{},"dead":{}}}}}"#, counts.alive, counts.dead);
+                write_json(out, &types);
+                let dead = agents.len() - alive;
+                let tail = format!(r#","status_summary":{{"alive":{alive},"dead":{dead}}}}}"#);
                 out.extend_from_slice(tail.as_bytes());
             })
         };
-        self.agents.get(&self.registry, oldest, make).await
+        self.agents.get(&self.service, oldest, make).await
     }
 
     /// What alerts are judged by; looks at the machine, so not from an async task.
     pub(super) fn figures(&self) -> Figures {
         self.metrics.sample();
-        let (work, counts) = (self.registry.work(), self.registry.counts());
+        let agents = all(&self.service);
+        let work = Work::of(&agents);
         Figures {
             total_requests: work.total_requests,
             avg_response_time: work.avg_response_time,
             error_rate: work.error_rate,
-            agents: counts.alive + counts.dead,
-            alive: counts.alive,
+            agents: agents.len(),
+            alive: agents.iter().filter(|agent| agent.status == AgentStatus::Alive).count(),
             resources: self.metrics.utilization(),
-            storage: self.registry.storage(),
+            storage: storage(&self.service),
         }
     }
 }
 
+/// What agents say of their work, taken together (REG-343).
+struct Work {
+    /// The sum.
+    total_requests: u64,
+    /// The mean, in seconds.
+    avg_response_time: f64,
+    /// The mean, 0 to 1.
+    error_rate: f64,
+}
+
+impl Work {
+    fn of(agents: &[AgentView]) -> Self {
+        let mut work = Work { total_requests: 0, avg_response_time: 0.0, error_rate: 0.0 };
+        for figures in agents.iter().map(AgentView::figures) {
+            work.total_requests = work.total_requests.saturating_add(figures.total_requests.max(0).cast_unsigned());
+            work.avg_response_time += figures.avg_response_time;
+            work.error_rate += figures.error_rate;
+        }
+        let count = agents.len().max(1) as f64;
+        work.avg_response_time /= count;
+        work.error_rate /= count;
+        work
+    }
+}
+
+fn all(service: &Service) -> Vec<AgentView> {
+    service.list(&ListFilter::default())
+}
+
+fn storage(service: &Service) -> Storage {
+    if service.store_stats().failing { Storage::Failing } else { Storage::Working }
+}
+
+/// With metrics, and without members that are null.
+fn write_agents(agents: &[AgentView], out: &mut Vec<u8>, form: TimeForm) {
+    AgentView::write_list(agents, out, form, true, false);
+}
+
 /// `agents_update`: all alive agents (REG-313).
-fn agents_update(registry: &dyn Registry) -> SharedFrame {
+fn agents_update(service: &Service) -> SharedFrame {
+    let agents = service.list(&ListFilter { status: Some("alive".into()), ..ListFilter::default() });
     SharedFrame::build(|out| {
         let head = format!(r#"{{"type":"agents_update","timestamp":{},"data":{{"agents":"#, unix_now());
         out.extend_from_slice(head.as_bytes());
-        let count = registry.write_alive(out);
-        out.extend_from_slice(format!(r#","total_count":{count}}}}}"#).as_bytes());
+        write_agents(&agents, out, TimeForm::Socket);
+        out.extend_from_slice(format!(r#","total_count":{}}}}}"#, agents.len()).as_bytes());
     })
 }

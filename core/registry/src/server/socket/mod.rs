@@ -12,13 +12,12 @@ mod message;
 mod pace;
 mod places;
 mod public;
-mod registry;
 mod sessions;
 mod wire;
 
+pub use board::EmbeddingState;
 pub use frame::SharedFrame;
 pub(crate) use frame::write_json;
-pub use registry::{Counts, Registry, Times, Work};
 
 use std::fmt;
 use std::net::IpAddr;
@@ -29,9 +28,11 @@ use axum::body::Body;
 use http::{Request, Response};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::sync::{Notify, watch};
+use parking_lot::Mutex;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{Notify, broadcast, watch};
 use tokio::task::spawn_blocking;
-use tokio::time::timeout;
+use tokio::time::{MissedTickBehavior, timeout};
 
 use self::board::Board;
 use self::drive::{Clock, End, Session, drive, stopped};
@@ -40,8 +41,11 @@ use self::sessions::{AgentSession, DashboardSession, PublicSession};
 use self::wire::Wire;
 use super::auth::Auth;
 use super::config::{Config, SocketSettings};
-use super::dashboard::{Dashboard, Level, Line};
+use super::dashboard::{Dashboard, Event, Level, Line};
 use super::metrics::Metrics;
+use crate::directory::{Change, ChangeKind};
+use crate::model::AgentStatus;
+use crate::service::Service;
 
 /// The connection must have changed its protocol by then.
 const UPGRADE: Duration = Duration::from_secs(10);
@@ -98,6 +102,8 @@ struct Inner {
     public: Places,
     agents: Places,
     dashboard: Places,
+    /// From the beginning, so that none is missed; [`Sockets::run`] takes them.
+    changes: Mutex<Option<broadcast::Receiver<Arc<Change>>>>,
     stop: watch::Sender<bool>,
     left: Notify,
 }
@@ -112,36 +118,62 @@ impl Sockets {
     /// None open yet. [`Sockets::run`] must be polled for changes to go out.
     pub fn new(
         limits: Limits,
-        registry: Arc<dyn Registry>,
+        service: Service,
         auth: Arc<Auth>,
         metrics: Arc<Metrics>,
         dashboard: Dashboard,
+        embedding: EmbeddingState,
     ) -> Self {
         Sockets(Arc::new(Inner {
             limits,
             clock: Clock::start(),
-            board: Arc::new(Board::new(registry, dashboard, metrics)),
             auth,
             public: Places::new(limits.public.max_connections),
             agents: Places::new(limits.agents.max_connections),
             dashboard: Places::new(limits.dashboard.max_connections),
+            changes: Mutex::new(Some(service.changes())),
+            board: Arc::new(Board::new(service, dashboard, metrics, embedding)),
             stop: watch::Sender::new(false),
             left: Notify::new(),
         }))
     }
 
-    /// An agent came, went, or changed its status: lists go out soon.
-    pub fn changed(&self) {
-        self.0.board.changed();
-    }
-
-    /// Sends lists after changes and judges figures for alerts, until [`Sockets::close`].
+    /// Follows the registry until [`Sockets::close`]: sends lists after changes, writes them into the log, judges figures
+    /// for alerts.
     pub async fn run(&self) {
         let mut stop = self.0.stop.subscribe();
         tokio::select! {
             () = Arc::clone(&self.0.board).broadcast() => {}
+            () = self.follow_changes() => {}
             () = self.watch_figures() => {}
+            () = self.keep_log() => {}
             () = stopped(&mut stop) => {}
+        }
+        self.0.board.dashboard.keep();
+    }
+
+    async fn follow_changes(&self) {
+        let board = &self.0.board;
+        let mut changes = self.0.changes.lock().take().unwrap_or_else(|| board.service.changes());
+        loop {
+            match changes.recv().await {
+                Ok(change) => {
+                    board.changed();
+                    board.dashboard.note(told(&change));
+                }
+                Err(RecvError::Lagged(_)) => board.changed(),
+                Err(RecvError::Closed) => std::future::pending().await,
+            }
+        }
+    }
+
+    /// What happened is kept a second later at most; lines of a crowd of agents are kept together.
+    async fn keep_log(&self) {
+        let mut ticks = tokio::time::interval(Duration::from_secs(1));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            self.0.board.dashboard.keep();
         }
     }
 
@@ -154,7 +186,7 @@ impl Sockets {
             "Dashboard producer task started - real-time monitoring active",
         ));
         let mut ticks = tokio::time::interval(self.0.limits.dashboard.interval);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
             let board = Arc::clone(&self.0.board);
@@ -246,5 +278,17 @@ impl Drop for Open {
         self.0.0.board.metrics.socket_closed();
         // The place was given back before: it is a part of what ran.
         self.0.0.left.notify_waiters();
+    }
+}
+
+/// A change as the log tells it.
+fn told(change: &Change) -> Event<'_> {
+    let agent_id = &*change.agent_id;
+    match change.kind {
+        ChangeKind::Registered => Event::AgentRegistered { agent_id, agent_type: change.agent.agent_type() },
+        ChangeKind::Unregistered => Event::AgentUnregistered { agent_id },
+        ChangeKind::StatusChanged(AgentStatus::Dead) => Event::AgentDead { agent_id },
+        ChangeKind::StatusChanged(AgentStatus::Alive) => Event::AgentAlive { agent_id },
+        ChangeKind::Removed => Event::AgentRemoved { agent_id },
     }
 }
