@@ -31,7 +31,24 @@ fn written(found: &impl Serialize) -> Value {
 
 pub(super) fn check_registration(fields: Map<String, Value>) -> Result<Value, RegistryError> {
     let checked = check_model("registration", &Value::Object(fields));
-    checked.map_err(|faults| refused(&faults).within(Area::Registration, "Invalid registration data: "))
+    let mut body =
+        checked.map_err(|faults| refused(&faults).within(Area::Registration, "Invalid registration data: "))?;
+    // As the published client leaves them out (REG-026).
+    if let Some(requirements) = body.get_mut("requirements") {
+        drop_nulls(requirements);
+    }
+    Ok(body)
+}
+
+fn drop_nulls(value: &mut Value) {
+    match value {
+        Value::Object(members) => {
+            members.retain(|_, value| !value.is_null());
+            members.values_mut().for_each(drop_nulls);
+        }
+        Value::Array(entries) => entries.iter_mut().for_each(drop_nulls),
+        _ => {}
+    }
 }
 
 /// The body of a search (REG-026).
