@@ -33,21 +33,22 @@ pub(super) fn check_registration(fields: Map<String, Value>) -> Result<Value, Re
     let checked = check_model("registration", &Value::Object(fields));
     let mut body =
         checked.map_err(|faults| refused(&faults).within(Area::Registration, "Invalid registration data: "))?;
-    // As the published client leaves them out (REG-026).
     if let Some(requirements) = body.get_mut("requirements") {
         drop_nulls(requirements);
     }
     Ok(body)
 }
 
-fn drop_nulls(value: &mut Value) {
-    match value {
-        Value::Object(members) => {
-            members.retain(|_, value| !value.is_null());
-            members.values_mut().for_each(drop_nulls);
+/// Drops what stands for nothing, in requirements and in their config fields (REG-026).
+fn drop_nulls(requirements: &mut Value) {
+    let Some(members) = requirements.as_object_mut() else { return };
+    members.retain(|_, value| !value.is_null());
+    for name in ["required_fields", "optional_fields"] {
+        for field in members.get_mut(name).and_then(Value::as_array_mut).into_iter().flatten() {
+            if let Some(field) = field.as_object_mut() {
+                field.retain(|_, value| !value.is_null());
+            }
         }
-        Value::Array(entries) => entries.iter_mut().for_each(drop_nulls),
-        _ => {}
     }
 }
 
