@@ -1,10 +1,11 @@
 //! Each operation as requests.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use tokio::time::Instant;
 
 use super::address::segment;
 use super::error::{FailureKind, RegistryError};
