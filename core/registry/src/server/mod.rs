@@ -8,13 +8,11 @@ pub mod metrics;
 pub mod outbound;
 mod run;
 pub mod socket;
-mod view;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use arcp_store::registry::{RegistryOp, RegistryStore};
-use serde_json::{Value, json};
+use arcp_store::registry::RegistryStore;
 
 pub use run::{Running, ServeError, serve, start};
 
@@ -26,13 +24,11 @@ use self::http::system::HealthCache;
 use self::metrics::Metrics;
 use self::outbound::Outbound;
 use self::socket::{Limits, Sockets};
-use self::view::View;
+use crate::search::SearchEngine;
 use crate::service::{Service, ServiceConfig};
 
 /// The version told to clients.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
-/// The name under which the store keeps the settings of the dashboard's page.
-const DASHBOARD_SETTING: &str = "dashboard";
 
 /// What all requests share.
 #[derive(Debug)]
@@ -71,35 +67,29 @@ impl AppState {
             zone: config.timezone.clone(),
             ..ServiceConfig::default()
         };
-        let service = Service::open(service_config, store).map_err(|error| error.to_string())?;
+        let service = Service::open(service_config, store, SearchEngine::new()).map_err(|error| error.to_string())?;
         let kept = service.take_kept();
         let auth = Arc::new(Auth::new(&config, &service, &kept)?);
         let metrics = Arc::new(Metrics::new(&config, VERSION));
-        let dashboard = Dashboard::new(DashboardSettings {
+        let shown = DashboardSettings {
             timezone: config.timezone_name.clone(),
             ping_interval: config.dashboard_ws.ping_interval,
             log_buffer_maxlen: config.log_buffer_maxlen,
             log_message_maxlen: config.log_message_maxlen,
-        });
-        if let Some((_, text)) = kept.settings.iter().find(|(name, _)| name == DASHBOARD_SETTING)
-            && let Ok(ui) = serde_json::from_str::<Value>(text)
-        {
-            dashboard.set_config(&json!({"ui": ui}));
-        }
-        let view = View { service: service.clone(), embedding: Embedding::Local };
-        let sockets =
-            Sockets::new(Limits::from(&config), Arc::new(view), auth.clone(), metrics.clone(), dashboard.clone());
+        };
+        let dashboard = Dashboard::restored(shown, service.clone(), &kept);
+        let sockets = Sockets::new(
+            Limits::from(&config),
+            service.clone(),
+            auth.clone(),
+            metrics.clone(),
+            dashboard.clone(),
+            Arc::new(|| Embedding::Local),
+        );
         let outbound = Outbound::new(&config)?;
         let outer = Outer::new(&config, VERSION);
         let health = HealthCache::default();
         Ok(AppState { config, service, auth, metrics, outbound, dashboard, sockets, outer, health })
-    }
-
-    /// Keeps the settings of the dashboard's page.
-    fn keep_dashboard_settings(&self, ui: &Value) {
-        let op = RegistryOp::PutSetting { name: DASHBOARD_SETTING.into(), value: ui.to_string() };
-        // Should the store refuse, they last until the server stops.
-        drop(self.service.keep(vec![op]));
     }
 
     /// Does what is due now and then.

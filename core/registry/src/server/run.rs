@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arcp_store::registry::{MemoryRegistryStore, RegistryStore};
+use arcp_store::registry::{MemoryRegistryStore, RegistrySqliteOptions, RegistryStore, SqliteRegistryStore};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -15,11 +15,9 @@ use tokio::sync::{Semaphore, broadcast, watch};
 use tokio::task::JoinSet;
 
 use super::config::{Config, Database};
-use super::dashboard::Event;
 use super::http::router;
 use super::{App, AppState, TICK};
 use crate::directory::ChangeKind;
-use crate::model::AgentStatus;
 
 /// A request's head must be there within this time, also the next one of a kept connection.
 const HEAD_TIME: Duration = Duration::from_secs(75);
@@ -93,17 +91,18 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()>) -> Result
 pub async fn start(config: Config) -> Result<Running, ServeError> {
     // The port first: a second server must not touch the first one's database.
     let listener = listen(&config).await?;
-    let store = open_store(&config)?;
+    let store = open_store(&config);
     start_with(config, listener, store).await
 }
 
-fn open_store(config: &Config) -> Result<Arc<dyn RegistryStore>, ServeError> {
+/// The store of the settings, not yet opened.
+fn open_store(config: &Config) -> Arc<dyn RegistryStore> {
     match &config.db {
-        Database::Memory => Ok(Arc::new(MemoryRegistryStore::new())),
-        Database::File(path) => Err(ServeError::Open(format!(
-            "{}: files are not kept by this version yet; give --db memory",
-            path.display()
-        ))),
+        Database::Memory => Arc::new(MemoryRegistryStore::new()),
+        Database::File(path) => {
+            let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+            Arc::new(SqliteRegistryStore::new(path, RegistrySqliteOptions::default()))
+        }
     }
 }
 
@@ -152,7 +151,7 @@ async fn run(state: App, listener: TcpListener, mut stop: watch::Receiver<bool>)
     let mut helpers = JoinSet::new();
     helpers.spawn(tick(state.clone()));
     helpers.spawn(sample(state.clone()));
-    helpers.spawn(watch_changes(state.clone()));
+    helpers.spawn(count_changes(state.clone()));
     let sockets = state.sockets.clone();
     helpers.spawn(async move { sockets.run().await });
     let routes = router::routes(state.clone());
@@ -254,34 +253,18 @@ async fn sample(state: App) {
     }
 }
 
-/// Tells sockets, the dashboard's log and the figures what happens to agents.
-async fn watch_changes(state: App) {
+/// Counts agents that went.
+async fn count_changes(state: App) {
     let mut changes = state.service.changes();
     loop {
-        let change = match changes.recv().await {
-            Ok(change) => change,
-            Err(broadcast::error::RecvError::Lagged(_)) => {
-                state.sockets.changed();
-                continue;
-            }
+        match changes.recv().await {
+            Ok(change) => match change.kind {
+                ChangeKind::Unregistered => state.metrics.unregistration("success", "request"),
+                ChangeKind::Removed => state.metrics.unregistration("success", "silence"),
+                _ => {}
+            },
+            Err(broadcast::error::RecvError::Lagged(_)) => {}
             Err(broadcast::error::RecvError::Closed) => return,
-        };
-        state.sockets.changed();
-        let agent_id = &*change.agent_id;
-        match change.kind {
-            ChangeKind::Registered => {
-                state.dashboard.note(Event::AgentRegistered { agent_id, agent_type: change.agent.agent_type() });
-            }
-            ChangeKind::Unregistered => {
-                state.metrics.unregistration("success", "request");
-                state.dashboard.note(Event::AgentUnregistered { agent_id });
-            }
-            ChangeKind::Removed => {
-                state.metrics.unregistration("success", "silence");
-                state.dashboard.note(Event::AgentRemoved { agent_id });
-            }
-            ChangeKind::StatusChanged(AgentStatus::Dead) => state.dashboard.note(Event::AgentDead { agent_id }),
-            ChangeKind::StatusChanged(AgentStatus::Alive) => state.dashboard.note(Event::AgentAlive { agent_id }),
         }
     }
 }

@@ -147,12 +147,6 @@ impl Service {
         self.0.changes.subscribe()
     }
 
-    /// The number of the last change.
-    pub fn revision(&self) -> u64 {
-        self.read(|_| ());
-        self.0.directory.read().revision
-    }
-
     // Writing
 
     /// The directory, with everybody dead who is by now.

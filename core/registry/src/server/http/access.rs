@@ -14,6 +14,7 @@ use crate::problem::{Kind, Problem};
 use crate::server::AppState;
 use crate::server::auth::{Attempt, Blocked, Role, Session, SessionError, TokenError, Verified};
 use crate::server::config::Environment;
+use crate::server::dashboard::{Event, Line};
 
 /// The address of the client, put into every request.
 #[derive(Clone, Copy, Debug)]
@@ -57,6 +58,12 @@ pub(crate) fn caller_of(verified: &Verified) -> Caller {
 }
 
 impl AppState {
+    /// Tells the dashboard's log what somebody did.
+    pub(crate) fn note(&self, parts: &Parts, line: impl FnOnce(&str) -> Line) {
+        let address = peer(parts).to_canonical().to_string();
+        self.dashboard.log(line(&address));
+    }
+
     fn token(&self, parts: &Parts, level: &str) -> Result<Arc<Verified>, Problem> {
         let token = bearer(&parts.headers).ok_or_else(|| missing(level))?;
         self.auth.verify(token).map_err(|error| {
@@ -123,7 +130,13 @@ impl AppState {
 
     /// Refuses what must wait (REG-125).
     pub(crate) fn admit(&self, parts: &Parts, attempt: Attempt, account: &str) -> Result<(), Refused> {
-        self.auth.check(attempt, account, peer(parts)).map_err(|blocked| too_many(parts, &blocked))
+        self.auth.check(attempt, account, peer(parts)).map_err(|blocked| {
+            if blocked.locked {
+                let (attempt_type, seconds) = (attempt.as_str(), blocked.retry_after);
+                self.note(parts, |client_ip| Event::Lockout { attempt_type, client_ip, seconds }.line());
+            }
+            too_many(parts, &blocked)
+        })
     }
 
     /// In production, tokens that do not verify are counted like logins (REG-120).
@@ -164,10 +177,12 @@ impl AppState {
         if right {
             self.auth.passed(Attempt::Pin, &session.id, peer(parts));
             self.metrics.auth("success", "pin");
+            self.note(parts, |client_ip| Event::PinVerified { user_id: &session.user, client_ip }.line());
             return Ok(());
         }
         self.auth.failed(Attempt::Pin, &session.id, peer(parts));
         self.metrics.auth("failed", "pin");
+        self.note(parts, |client_ip| Event::PinFailed { user_id: &session.user, client_ip }.line());
         Err(Problem::new(Kind::PinIncorrect, "Incorrect PIN").at(parts.uri.path()).into())
     }
 }

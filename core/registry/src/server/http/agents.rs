@@ -10,7 +10,7 @@ use super::input::{self, Query, body_faults};
 use super::reply::{self, Refused, Reply, internal};
 use crate::directory::time::time_text;
 use crate::directory::{AgentView, Caller, Figures, ListFilter, Refusal, TimeForm};
-use crate::model::{Invalid, MetricsUpdate, Registration};
+use crate::model::{Invalid, MetricsUpdate, Registration, SearchDefaults, SearchRequest};
 use crate::problem::{Kind, Problem};
 use crate::server::outbound::CallError;
 use crate::server::{App, AppState};
@@ -89,6 +89,44 @@ pub(crate) async fn list(State(state): State<App>, request: Request) -> Reply {
     let with_metrics = query.bool("include_metrics", false);
     query.done().map_err(|problem| problem.at(parts.uri.path()))?;
     Ok(write_list(&state.service.list(&filter), with_metrics))
+}
+
+/// `POST /agents/search`
+pub(crate) async fn search(State(state): State<App>, request: Request) -> Reply {
+    let (parts, raw) = request.into_parts();
+    state.for_agents(&parts)?;
+    let value = body(&state, &parts, raw).await?;
+    answer_search(&state, &value).await.map_err(|found| faults(&parts, found).into())
+}
+
+/// `GET /agents/search`
+pub(crate) async fn search_query(State(state): State<App>, request: Request) -> Reply {
+    let (parts, _) = request.into_parts();
+    state.for_agents(&parts)?;
+    let names = ["query", "top_k", "min_similarity", "weighted", "agent_type"];
+    let value = Query::of(&parts.uri).object(&names, &["capabilities"]);
+    answer_search(&state, &value).await.map_err(|found| {
+        let found = found.into_iter().map(|fault| fault.below("query")).collect();
+        Problem::validation(found).at(parts.uri.path()).into()
+    })
+}
+
+/// The agents that answer a question best (REG-179, REG-184).
+pub(super) async fn answer_search(state: &AppState, value: &serde_json::Value) -> Result<Response<Body>, Vec<Invalid>> {
+    let defaults = SearchDefaults {
+        top_k: usize::try_from(state.config.search_top_k).unwrap_or(10),
+        min_similarity: f64::from(state.config.search_min_similarity),
+    };
+    let wanted = match SearchRequest::check_with(value, defaults) {
+        Ok(wanted) => wanted,
+        Err(found) => {
+            state.metrics.search("invalid");
+            return Err(found);
+        }
+    };
+    let found = state.service.search(&wanted).await;
+    state.metrics.search("success");
+    Ok(reply::json(&found))
 }
 
 /// `GET /agents/stats`

@@ -15,6 +15,7 @@ use crate::model::Invalid;
 use crate::model::check::{Fields, Text, is_identifier};
 use crate::problem::{Kind, Problem};
 use crate::server::auth::{Attempt, Auth, Claims, TEMPORARY_LIFE};
+use crate::server::dashboard::Event;
 use crate::server::{App, AppState};
 
 /// A refused credential is answered no sooner, so that guessing is slow and the time tells nothing.
@@ -70,6 +71,7 @@ pub(crate) async fn login(State(state): State<App>, request: Request) -> Reply {
     if !right {
         state.auth.failed(Attempt::Login, &username, peer(&parts));
         state.metrics.auth("failed", "login");
+        state.note(&parts, |client_ip| Event::AdminLoginFailed { user_id: &username, client_ip }.line());
         if state.config.security_logging {
             tracing::warn!("a login from {} was refused", peer(&parts));
         }
@@ -78,6 +80,7 @@ pub(crate) async fn login(State(state): State<App>, request: Request) -> Reply {
     }
     state.auth.passed(Attempt::Login, &username, peer(&parts));
     state.metrics.auth("success", "login");
+    state.note(&parts, |client_ip| Event::AdminLogin { user_id: &username, client_ip }.line());
     let token = state
         .auth
         .begin_session(&username, fingerprint)
@@ -125,6 +128,7 @@ pub(crate) async fn request_temp_token(State(state): State<App>, request: Reques
     if !state.auth.is_agent_key(&agent_key) {
         state.auth.failed(Attempt::Login, KEYS, peer(&parts));
         state.metrics.auth("failed", "temp_token");
+        state.note(&parts, |client_ip| Event::AgentLoginFailed { agent_id: &agent_id, client_ip }.line());
         if !state.auth.has_keys() {
             tracing::warn!(
                 "no agent key is known, so no agent can register; make one with `arcp registry key generate`"
@@ -137,6 +141,8 @@ pub(crate) async fn request_temp_token(State(state): State<App>, request: Reques
     }
     state.auth.passed(Attempt::Login, KEYS, peer(&parts));
     state.metrics.auth("success", "temp_token");
+    state
+        .note(&parts, |client_ip| Event::AgentLogin { agent_id: &agent_id, agent_type: &agent_type, client_ip }.line());
     let claims = Claims::temporary(&agent_id, &agent_type, &agent_key);
     let token = state.auth.tokens.issue(&claims, Auth::now(), TEMPORARY_LIFE);
     let token = token.map_err(|error| internal("The token could not be made", &error))?;
@@ -159,6 +165,7 @@ pub(crate) async fn logout(State(state): State<App>, request: Request) -> Reply 
     let (parts, _) = request.into_parts();
     let (_, session) = state.for_admins(&parts)?;
     state.auth.end_session(&session.id);
+    state.note(&parts, |client_ip| Event::AdminLogout { user_id: &session.user, client_ip }.line());
     Ok(reply::json(&json!({"status": "success", "message": "Logged out and session PIN cleared"})))
 }
 
@@ -189,6 +196,7 @@ pub(crate) async fn set_pin(State(state): State<App>, request: Request) -> Reply
     if !state.auth.set_pin(&session.id, hash) {
         return Err(already().into());
     }
+    state.note(&parts, |client_ip| Event::PinSet { user_id: &session.user, client_ip }.line());
     Ok(reply::json(&json!({"status": "success", "message": "PIN set for session"})))
 }
 

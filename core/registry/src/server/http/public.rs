@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::json;
 
-use super::agents::{body, faults, one, refused, unreached};
+use super::agents::{answer_search, body, faults, one, refused, unreached};
 use super::input::Query;
 use super::reply::{self, Reply};
 use crate::directory::time::time_text;
@@ -33,6 +33,13 @@ pub(crate) async fn discover(State(state): State<App>, request: Request) -> Repl
     let mut out = Vec::with_capacity(64 + page.agents.len() * 1200);
     AgentView::write_list(&page.agents, &mut out, TimeForm::Http, true, true);
     Ok(reply::json_bytes(out))
+}
+
+/// `POST /public/search`
+pub(crate) async fn search(State(state): State<App>, request: Request) -> Reply {
+    let (parts, raw) = request.into_parts();
+    let value = body(&state, &parts, raw).await?;
+    answer_search(&state, &value).await.map_err(|found| faults(&parts, found).into())
 }
 
 /// `GET /public/agent/{agent_id}`

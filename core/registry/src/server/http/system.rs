@@ -263,8 +263,5 @@ pub(crate) async fn set_dashboard_config(State(state): State<App>, request: Requ
     state.require_pin(&parts, &session).await?;
     let read = input::read_json(&parts.headers, raw, state.config.max_json_size).await;
     let answer = state.dashboard.set_config(&read.map_err(|problem| problem.at(parts.uri.path()))?);
-    if answer["status"] == "ok" {
-        state.keep_dashboard_settings(&answer["ui"]);
-    }
     Ok(reply::json(&answer))
 }
