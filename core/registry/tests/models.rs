@@ -1,5 +1,7 @@
 //! Every bound of the models: the last value that is taken, the first that is not.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails where it fails")]
+
 use arcp_registry::model::{
     AgentRequirements, ConnectionRequest, Invalid, MetricsUpdate, Registration, SearchDefaults, SearchRequest,
 };

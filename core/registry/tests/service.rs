@@ -1,5 +1,7 @@
 //! The registry's service over its stores: what is acknowledged is kept, and what is refused never happened.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails where it fails")]
+
 use std::sync::Arc;
 use std::time::Duration;
 
