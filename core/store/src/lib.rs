@@ -11,7 +11,7 @@ use arcp_proto::machine::frame::Record;
 use arcp_proto::machine::kept::{Kept, StoreOp};
 
 pub use memory::{MemoryStore, PerJobCap};
-pub use registry::{MemoryRegistryStore, RegistryStore};
+pub use registry::{MemoryRegistryStore, RegistrySqliteOptions, RegistryStore, SqliteRegistryStore};
 pub use seal::{AesGcmSealer, SealError, Sealer};
 pub use sqlite::{SqliteOptions, SqliteStore, Synchronous};
 

@@ -2,6 +2,7 @@
 
 mod completion;
 mod memory;
+mod sqlite;
 
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use crate::StoreError;
 
 pub use completion::{Completion, NotKept, Promise};
 pub use memory::MemoryRegistryStore;
+pub use sqlite::{RegistrySqliteOptions, SqliteRegistryStore};
 
 /// Microseconds since 1970, of the wall clock.
 pub type Micros = i64;

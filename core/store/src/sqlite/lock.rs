@@ -12,13 +12,13 @@ use crate::StoreError;
 /// program. The file itself stays, since removing it would let two
 /// processes hold two locks of one name.
 #[derive(Debug)]
-pub(super) struct Possession {
+pub(crate) struct Possession {
     _file: File,
 }
 
 impl Possession {
     /// Takes the database at this resolved path.
-    pub(super) fn take(path: &Path) -> Result<Possession, StoreError> {
+    pub(crate) fn take(path: &Path) -> Result<Possession, StoreError> {
         let mut name = OsString::from(path);
         name.push(".lock");
         let lock = PathBuf::from(name);
@@ -56,7 +56,7 @@ fn taken(path: &Path, file: &mut File) -> StoreError {
 
 /// The one name of a database: links resolved, so that no two owners know it by different names. The folder is made if
 /// it is missing and `make` says so; the file is not touched.
-pub(super) fn resolve(path: &Path, make: bool) -> Result<PathBuf, StoreError> {
+pub(crate) fn resolve(path: &Path, make: bool) -> Result<PathBuf, StoreError> {
     let shown = path.display();
     if path.is_dir() {
         return Err(StoreError(format!("{shown} is a folder; name a file in it as the database")));
@@ -80,12 +80,12 @@ pub(super) fn resolve(path: &Path, make: bool) -> Result<PathBuf, StoreError> {
 }
 
 /// The error for a database that is to be read and is not there.
-pub(super) fn missing(path: &Path) -> StoreError {
+pub(crate) fn missing(path: &Path) -> StoreError {
     StoreError(format!("there is no database at {}; check the path, or start a runtime with it first", path.display()))
 }
 
 /// Makes an empty file for its owner only, unless there is one. Its companions get the same mode from SQLite.
-pub(super) fn make_file(path: &Path) -> std::io::Result<()> {
+pub(crate) fn make_file(path: &Path) -> std::io::Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     owner_only(&mut options);

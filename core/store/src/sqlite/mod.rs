@@ -36,13 +36,13 @@ mod batch;
 mod codec;
 mod commit;
 mod inspect;
-mod lock;
+pub(crate) mod lock;
 mod payload;
 mod queue;
 mod reader;
 mod restore;
 mod runs;
-mod schema;
+pub(crate) mod schema;
 mod segment;
 mod writer;
 
@@ -74,7 +74,7 @@ pub enum Synchronous {
 }
 
 impl Synchronous {
-    fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Synchronous::Normal => "NORMAL",
             Synchronous::Full => "FULL",

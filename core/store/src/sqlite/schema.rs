@@ -86,7 +86,7 @@ fn columns_of_version_2(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
 }
 
 /// One sentence about why SQLite failed.
-pub(super) fn reason(path: &Path, error: &rusqlite::Error) -> String {
+pub(crate) fn reason(path: &Path, error: &rusqlite::Error) -> String {
     let shown = path.display();
     match error.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => format!("there is no space left for the database {shown}; free some"),
@@ -111,7 +111,7 @@ pub(super) fn reason(path: &Path, error: &rusqlite::Error) -> String {
 }
 
 /// As [`reason`], for one who has a quota.
-pub(super) fn no_room(path: &Path, error: &rusqlite::Error, quota_bytes: Option<u64>) -> String {
+pub(crate) fn no_room(path: &Path, error: &rusqlite::Error, quota_bytes: Option<u64>) -> String {
     match (error.sqlite_error_code(), quota_bytes) {
         (Some(ErrorCode::DiskFull), Some(quota)) => format!(
             "there is no space left for the database {}, whose quota is {quota} bytes; free space, raise the quota, or \
