@@ -20,13 +20,14 @@ mod tokens;
 mod transport;
 
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
 use ::http::{HeaderMap, HeaderName, HeaderValue, Method};
 use bytes::Bytes;
 use indexmap::IndexMap;
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 pub use self::check::check_model;
 pub use self::error::{Area, FailureKind, RegistryError};
@@ -383,7 +384,7 @@ fn asked_wait(response: &HttpResponse) -> Option<Duration> {
 
 /// One line per try, without query, headers and bodies: nothing in it is secret (D-12).
 fn report(call: &Call, outcome: &Result<HttpResponse, TransportFault>, begun: Instant, tried: u32) {
-    if !tracing::enabled!(target: "arcp", tracing::Level::DEBUG) {
+    if !tracing::event_enabled!(target: "arcp", tracing::Level::DEBUG) {
         return;
     }
     let (method, endpoint, took) = (&call.method, &call.endpoint, begun.elapsed().as_secs_f64() * 1000.0);

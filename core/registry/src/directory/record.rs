@@ -7,7 +7,7 @@ use jiff::tz::TimeZone;
 
 use super::figures::{Figures, write_value};
 use super::time::{TimeForm, write_time};
-use crate::model::{AgentRequirements, AgentStatus, ConfigField, Registration};
+use crate::model::{AgentRequirements, AgentStatus, ConfigField, Registration, SearchResponse};
 
 /// What does not change between two registrations of an agent.
 #[derive(Debug)]
@@ -22,8 +22,6 @@ pub struct Record {
     nulls: Box<[(u32, u32)]>,
     pub(crate) registered_at: Timestamp,
     zone: TimeZone,
-    /// The hash of the key it registered with, if with one.
-    pub(crate) key_hash: Option<Arc<str>>,
 }
 
 impl Record {
@@ -34,7 +32,6 @@ impl Record {
         capabilities: Box<[Arc<str>]>,
         registered_at: Timestamp,
         zone: TimeZone,
-        key_hash: Option<Arc<str>>,
     ) -> Record {
         let mut writer = HeadWriter::default();
         writer.registration(registration);
@@ -42,7 +39,7 @@ impl Record {
         let head = String::from_utf8(writer.out).unwrap_or_default().into_boxed_str();
         let agent_id = Arc::from(registration.agent_id.as_str());
         let nulls = writer.nulls.into_boxed_slice();
-        Record { agent_id, agent_type, capabilities, head, nulls, registered_at, zone, key_hash }
+        Record { agent_id, agent_type, capabilities, head, nulls, registered_at, zone }
     }
 
     /// The registration, read back.
@@ -127,6 +124,21 @@ impl AgentView {
     /// Its reputation as a share (REG-198).
     pub fn reputation(&self) -> f64 {
         self.figures.as_ref().map_or(0.0, |figures| figures.reputation())
+    }
+
+    /// It as an answer to a question (REG-076).
+    pub fn answer(&self, similarity: f64, with_metrics: bool, form: TimeForm) -> SearchResponse {
+        let sent = self.registration();
+        SearchResponse {
+            id: sent.agent_id,
+            name: sent.name,
+            url: sent.endpoint,
+            capabilities: sent.capabilities,
+            version: sent.version,
+            owner: sent.owner,
+            similarity: Some(similarity),
+            metrics: with_metrics.then(|| self.figures().model(&self.record.agent_id, self.zone(), form)),
+        }
     }
 
     /// The zone times are told in.
@@ -309,7 +321,7 @@ pub(crate) mod tests {
 
     fn view(registration: &Registration) -> AgentView {
         let at = "2026-11-20T15:33:49.334047Z".parse().unwrap();
-        let record = Record::new(registration, "testing".into(), Box::default(), at, TimeZone::UTC, None);
+        let record = Record::new(registration, "testing".into(), Box::default(), at, TimeZone::UTC);
         AgentView { record: Arc::new(record), status: AgentStatus::Alive, last_seen: at, figures: None }
     }
 
