@@ -11,6 +11,7 @@ use crate::access::JwtArgs;
 use crate::agents::{AgentsArgs, LoginArgs};
 use crate::exit::{EXIT_STATUS, Failure};
 use crate::limits::LimitArgs;
+use crate::registry::RegistryArgs;
 use crate::store::StoreArgs;
 
 pub(crate) use db::{DbArgs, DbCommand, DbFileArgs, ReplayArgs, SessionsArgs};
@@ -59,6 +60,7 @@ pub(crate) enum Command {
     Db(DbArgs),
     Agents(AgentsArgs),
     Login(LoginArgs),
+    Registry(RegistryArgs),
     Completions(CompletionsArgs),
 }
 
@@ -75,6 +77,7 @@ impl Command {
             Command::Db(args) => args.command.output(),
             Command::Agents(args) => args.command.output(),
             Command::Login(args) => args.output,
+            Command::Registry(args) => args.command.output(),
             Command::Completions(_) => OutputForm::Text,
         }
     }

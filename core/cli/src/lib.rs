@@ -11,6 +11,7 @@ mod jobs;
 mod limits;
 mod log;
 mod output;
+mod registry;
 mod screen;
 mod serve;
 mod session;
@@ -101,6 +102,7 @@ fn run_command(cli: Cli) -> Result<(), Failure> {
             Command::Db(args) => db::run(&args.command),
             Command::Agents(args) => agents::run(args).await,
             Command::Login(args) => agents::login(args).await,
+            Command::Registry(args) => registry::run(args).await,
             Command::Completions(args) => completions::run(args.shell),
         }
     });

@@ -99,6 +99,6 @@ fn tell(before: &BTreeMap<String, Known>, now: &BTreeMap<String, Known>) -> Resu
 }
 
 fn line(style: Style, what: &str, id: &str, known: &Known) -> Result<(), Failure> {
-    let time = jiff::Zoned::now().strftime("%H:%M:%S");
+    let time = jiff::ZonedDateTime::now().strftime("%H:%M:%S");
     styled(&format!("{time}  {style}{what:7}{style:#}  {id}  {}  {}\n", known.agent_type, known.name))
 }
