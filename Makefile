@@ -77,7 +77,7 @@ test-faults: $(STAMPS)/python ## kill -9, cut links, full disks, stopped readers
 	[ "$${ARCP_FAULTS:-short}" != long ] || python -m pytest tests/python/test_scale.py
 
 # REGISTRY=published plays the recorded exchanges against the server they were recorded from.
-test-registry: $(STAMPS)/python ## the registry from outside: recorded exchanges, the guides' examples, abuse, faults; ARCP_FAULTS=long for the long form
+test-registry: $(STAMPS)/python $(STAMPS)/browser ## the registry from outside: recorded exchanges, the guides' examples, abuse, faults; ARCP_FAULTS=long for the long form
 	cargo build -p arcp-cli
 	python -m pytest tests/registry $(if $(REGISTRY),--registry $(REGISTRY) -k golden)
 
@@ -129,6 +129,13 @@ $(STAMPS)/python: $(STAMPS)/venv $(RUST)
 $(STAMPS)/python-release: $(STAMPS)/venv $(RUST)
 	maturin develop --release
 	@rm -f $(STAMPS)/python && touch $@
+
+# The guide's JavaScript runs in a real browser.
+$(STAMPS)/browser: tests/registry/browser/package-lock.json $(STAMPS)/tools
+	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get install -y -qq --no-install-recommends chromium >/dev/null; } \
+	    || { echo "Chromium is missing: install the package chromium" >&2; exit 1; }
+	npm ci --prefix tests/registry/browser --no-audit --no-fund
+	@touch $@
 
 $(STAMPS)/npm: node/package-lock.json $(STAMPS)/tools
 	npm ci --prefix node --no-audit --no-fund

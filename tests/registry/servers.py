@@ -95,7 +95,7 @@ class Server:
                 raise AssertionError(f"the server ended with {self.process.returncode}:\n{self.output}")
             with socket.socket() as probe:
                 probe.settimeout(1)
-                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0 and self.process.poll() is None:
                     return self
             time.sleep(0.02)
         self.kill()

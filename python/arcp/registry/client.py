@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, Self, TypeVar, cast
+from typing import Any, Protocol, Self, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import to_jsonable_python
@@ -12,14 +12,16 @@ from pydantic_core import to_jsonable_python
 from arcp._check import expect, expect_seconds
 from arcp.errors import ARCPError
 from arcp.registry._http import USER_AGENT, HttpHalf, encoded
-from arcp.registry._model import READING, RegistryModel
+from arcp.registry._model import READING
+from arcp.registry.errors import RegistrationError, SearchError
 from arcp.registry.models import AgentInfo, AgentMetrics, AgentRequirements, SearchResponse
 from arcp.registry.monitor import MetricsSnapshot, MonitorCallback, exported, judged, snapshot, watch
 from arcp.registry.socket import RegistryStream
 
 __all__ = ["RegistryClient"]
 
-M = TypeVar("M", bound=RegistryModel)
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 
 _AGENTS = TypeAdapter(list[AgentInfo])
 _FOUND = TypeAdapter(list[SearchResponse])
@@ -158,7 +160,8 @@ class RegistryClient(HttpHalf):
             "policy_tags": policy_tags,
             "agent_key": agent_key,
         }
-        return self._read(AgentInfo, await self._call("register_agent", encoded("register_agent", _plain(asked))))
+        text = await self._call("register_agent", encoded("register_agent", _plain(asked)))
+        return _read(AgentInfo.model_validate_json, text, RegistrationError, "Agent registration failed")
 
     async def unregister_agent(self, agent_id: str, agent_key: str | None = None) -> dict[str, Any]:
         """Takes an agent out of the registry (REG-039)."""
@@ -170,7 +173,8 @@ class RegistryClient(HttpHalf):
         `AgentNotFoundError` when there is none.
         """
         asked = {"agent_id": agent_id, "include_metrics": include_metrics}
-        return self._read(AgentInfo, await self._call("get_agent", encoded("get_agent", asked)))
+        text = await self._call("get_agent", encoded("get_agent", asked))
+        return _read(AgentInfo.model_validate_json, text, ARCPError, f"Failed to get agent {agent_id}")
 
     async def list_agents(
         self,
@@ -189,7 +193,8 @@ class RegistryClient(HttpHalf):
             "capabilities": capabilities,
             "include_metrics": include_metrics,
         }
-        return self._read_list(_AGENTS, await self._call("list_agents", encoded("list_agents", asked)))
+        text = await self._call("list_agents", encoded("list_agents", asked))
+        return _read(_AGENTS.validate_json, text, ARCPError, "Failed to list agents")
 
     async def update_heartbeat(self, agent_id: str) -> dict[str, Any]:
         """Says that an agent is alive (REG-036)."""
@@ -222,7 +227,8 @@ class RegistryClient(HttpHalf):
 
     async def get_metrics(self, agent_id: str) -> AgentMetrics:
         """How an agent does (REG-038)."""
-        return self._read(AgentMetrics, await self._call("get_metrics", encoded("get_metrics", {"agent_id": agent_id})))
+        text = await self._call("get_metrics", encoded("get_metrics", {"agent_id": agent_id}))
+        return _read(AgentMetrics.model_validate_json, text, ARCPError, f"Failed to get metrics for {agent_id}")
 
     # For everybody.
 
@@ -250,7 +256,8 @@ class RegistryClient(HttpHalf):
             "agent_type": agent_type,
             "public_api": public_api,
         }
-        return self._read_list(_FOUND, await self._call("search_agents", encoded("search_agents", asked)))
+        text = await self._call("search_agents", encoded("search_agents", asked))
+        return _read(_FOUND.validate_json, text, SearchError, "Agent search failed")
 
     async def discover_agents(
         self,
@@ -264,13 +271,13 @@ class RegistryClient(HttpHalf):
         `limit` is at most 100.
         """
         asked = {"agent_type": agent_type, "capabilities": capabilities, "limit": limit, "offset": offset}
-        return self._read_list(_AGENTS, await self._call("discover_agents", encoded("discover_agents", asked)))
+        text = await self._call("discover_agents", encoded("discover_agents", asked))
+        return _read(_AGENTS.validate_json, text, ARCPError, "Agent discovery failed")
 
     async def get_public_agent(self, agent_id: str) -> AgentInfo:
         """One agent that is alive (REG-042); else `AgentNotFoundError`."""
-        return self._read(
-            AgentInfo, await self._call("get_public_agent", encoded("get_public_agent", {"agent_id": agent_id}))
-        )
+        text = await self._call("get_public_agent", encoded("get_public_agent", {"agent_id": agent_id}))
+        return _read(AgentInfo.model_validate_json, text, ARCPError, f"Failed to get public agent {agent_id}")
 
     async def request_agent_connection(
         self,
@@ -384,18 +391,6 @@ class RegistryClient(HttpHalf):
         text = await self._call(operation, "{}" if asked is None else encoded(operation, asked))
         return cast(dict[str, Any], json.loads(text))
 
-    def _read(self, model: type[M], text: str) -> M:
-        try:
-            return model.model_validate_json(text, context=READING)
-        except ValidationError as error:
-            raise _not_understood(error) from error
-
-    def _read_list(self, models: "TypeAdapter[list[M]]", text: str) -> list[M]:
-        try:
-            return models.validate_json(text, context=READING)
-        except ValidationError as error:
-            raise _not_understood(error) from error
-
 
 def _plain(asked: dict[str, Any]) -> dict[str, Any]:
     """Models, dates and the like as JSON has them."""
@@ -404,5 +399,14 @@ def _plain(asked: dict[str, Any]) -> dict[str, Any]:
     return plain
 
 
-def _not_understood(error: ValidationError) -> ARCPError:
-    return ARCPError(f"the registry's answer is not understood: {error}", code="answer-not-understood")
+class _Validate(Protocol[R_co]):
+    def __call__(self, data: str, /, *, context: Any | None = None) -> R_co: ...
+
+
+def _read(validate: _Validate[R], text: str, operation: type[ARCPError], prefix: str) -> R:
+    """What the registry sent, as models."""
+    try:
+        return validate(text, context=READING)
+    except ValidationError as error:
+        told = f"{prefix}: the registry's answer is not understood: {error}"
+        raise operation(told, code="answer-not-understood") from error

@@ -30,8 +30,24 @@ fn written(found: &impl Serialize) -> Value {
 }
 
 pub(super) fn check_registration(fields: Map<String, Value>) -> Result<Value, RegistryError> {
-    let checked = check_model("registration", &Value::Object(fields));
+    let checked = check_model("registration", &Value::Object(fields)).map(|mut body| {
+        body.get_mut("requirements").map(drop_nulls);
+        body
+    });
     checked.map_err(|faults| refused(&faults).within(Area::Registration, "Invalid registration data: "))
+}
+
+/// Drops what stands for nothing, in requirements and in their config fields (REG-026).
+fn drop_nulls(requirements: &mut Value) {
+    let Some(members) = requirements.as_object_mut() else { return };
+    members.retain(|_, value| !value.is_null());
+    for name in ["required_fields", "optional_fields"] {
+        for field in members.get_mut(name).and_then(Value::as_array_mut).into_iter().flatten() {
+            if let Some(field) = field.as_object_mut() {
+                field.retain(|_, value| !value.is_null());
+            }
+        }
+    }
 }
 
 /// The body of a search (REG-026).

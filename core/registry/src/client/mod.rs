@@ -383,7 +383,7 @@ fn asked_wait(response: &HttpResponse) -> Option<Duration> {
 
 /// One line per try, without query, headers and bodies: nothing in it is secret (D-12).
 fn report(call: &Call, outcome: &Result<HttpResponse, TransportFault>, begun: Instant, tried: u32) {
-    if !tracing::enabled!(target: "arcp", tracing::Level::DEBUG) {
+    if !tracing::event_enabled!(target: "arcp", tracing::Level::DEBUG) {
         return;
     }
     let (method, endpoint, took) = (&call.method, &call.endpoint, begun.elapsed().as_secs_f64() * 1000.0);

@@ -459,14 +459,14 @@ impl Directory {
         self.dead.push(&mut self.slots, slot);
     }
 
-    /// Removes agents that were silent for too long (REG-191): their keys of registration, and the last of them. One
-    /// that is being registered anew is left to that.
-    pub fn clean_up(&mut self, now: Duration) -> Vec<(u64, AgentView)> {
+    /// Removes agents that were silent for too long (REG-191), so many at most: their keys of registration, and the last
+    /// of them. One that is being registered anew is left to that.
+    pub fn clean_up(&mut self, now: Duration, most: usize) -> Vec<(u64, AgentView)> {
         let now = self.now(now);
         let patience = self.config.heartbeat_timeout.saturating_mul(2).max(LEAST_REMOVAL);
         let mut gone = Vec::new();
         let mut next = self.dead.first();
-        while let Some(slot) = next {
+        while let Some(slot) = next.filter(|_| gone.len() < most) {
             let Some(agent) = self.slots.get(slot) else { break };
             if now.saturating_sub(agent.heard_at) <= patience {
                 break;

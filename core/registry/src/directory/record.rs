@@ -7,7 +7,7 @@ use jiff::tz::TimeZone;
 
 use super::figures::{Figures, write_value};
 use super::time::{TimeForm, write_time};
-use crate::model::{AgentRequirements, AgentStatus, ConfigField, Registration};
+use crate::model::{AgentRequirements, AgentStatus, ConfigField, Registration, SearchResponse};
 
 /// What does not change between two registrations of an agent.
 #[derive(Debug)]
@@ -127,6 +127,21 @@ impl AgentView {
     /// Its reputation as a share (REG-198).
     pub fn reputation(&self) -> f64 {
         self.figures.as_ref().map_or(0.0, |figures| figures.reputation())
+    }
+
+    /// It as an answer to a question (REG-076).
+    pub fn answer(&self, similarity: f64, with_metrics: bool, form: TimeForm) -> SearchResponse {
+        let sent = self.registration();
+        SearchResponse {
+            id: sent.agent_id,
+            name: sent.name,
+            url: sent.endpoint,
+            capabilities: sent.capabilities,
+            version: sent.version,
+            owner: sent.owner,
+            similarity: Some(similarity),
+            metrics: with_metrics.then(|| self.figures().model(&self.record.agent_id, self.zone(), form)),
+        }
     }
 
     /// The zone times are told in.

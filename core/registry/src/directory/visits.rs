@@ -58,14 +58,6 @@ impl Directory {
         self.find(agent_id).is_some_and(|(_, agent)| agent.status == AgentStatus::Alive)
     }
 
-    /// Looks at a live agent that passes a filter, without copying it.
-    pub(crate) fn passes(&self, agent_id: &str, filter: &DiscoverFilter) -> Option<&super::Record> {
-        let (_, agent) = self.find(agent_id)?;
-        let record = &*agent.record;
-        let typed = filter.agent_type.as_ref().is_none_or(|wanted| *record.agent_type == **wanted);
-        (agent.status == AgentStatus::Alive && typed && has_all(agent, &filter.capabilities)).then_some(record)
-    }
-
     /// The agents that pass, in the order they registered, the dead too unless said otherwise.
     pub fn list(&self, filter: &ListFilter) -> Vec<AgentView> {
         let status = match filter.status.as_deref() {

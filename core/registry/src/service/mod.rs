@@ -21,15 +21,18 @@ use tokio::sync::broadcast;
 use crate::directory::time::{from_micros, micros};
 use crate::directory::{
     AgentView, Caller, Change, ChangeKind, Counted, Directory, DirectoryConfig, DiscoverFilter, Figures, Leaving,
-    ListFilter, Moment, Page, Refusal, Reservation, Returning, Stats,
+    ListFilter, Moment, Page, Refusal, Reservation, Returning, Stats, TimeForm,
 };
 use crate::model::check::shown;
-use crate::model::{AgentStatus, Invalid, MetricsUpdate, Registration};
+use crate::model::{AgentStatus, Invalid, MetricsUpdate, Registration, SearchRequest, SearchResponse};
+use crate::search::{Hit, SearchEngine};
 
 pub use config::{Clock, DEFAULT_TYPES, ServiceConfig, SystemClock};
 
 /// How often the store is told at least that the registry runs.
 const RUN_NOTE: Duration = Duration::from_secs(5);
+/// Agents removed in one go; nobody waits for more.
+const CLEANED_AT_ONCE: usize = 1000;
 
 /// The registry; a clone is the same one.
 #[derive(Clone)]
@@ -38,6 +41,7 @@ pub struct Service(Arc<Inner>);
 struct Inner {
     config: ServiceConfig,
     store: Arc<dyn RegistryStore>,
+    search: SearchEngine,
     clock: Box<dyn Clock>,
     directory: RwLock<State>,
     changes: broadcast::Sender<Arc<Change>>,
@@ -69,8 +73,12 @@ impl Service {
     ///
     /// # Errors
     /// When the store cannot be opened.
-    pub fn open(config: ServiceConfig, store: Arc<dyn RegistryStore>) -> Result<Service, StoreError> {
-        Service::open_with_clock(config, store, Box::new(SystemClock::default()))
+    pub fn open(
+        config: ServiceConfig,
+        store: Arc<dyn RegistryStore>,
+        search: SearchEngine,
+    ) -> Result<Service, StoreError> {
+        Service::open_with_clock(config, store, search, Box::new(SystemClock::default()))
     }
 
     /// The same by another clock.
@@ -80,6 +88,7 @@ impl Service {
     pub fn open_with_clock(
         config: ServiceConfig,
         store: Arc<dyn RegistryStore>,
+        search: SearchEngine,
         clock: Box<dyn Clock>,
     ) -> Result<Service, StoreError> {
         let mut kept = store.open()?;
@@ -89,13 +98,16 @@ impl Service {
             max_agents: config.max_agents,
             zone: config.zone.clone(),
         });
-        let returning = std::mem::take(&mut kept.agents).into_iter().filter_map(returning).collect();
+        let returning: Vec<Returning> = std::mem::take(&mut kept.agents).into_iter().filter_map(returning).collect();
+        for agent in &returning {
+            search.insert(&agent.registration);
+        }
         let tokens = std::mem::take(&mut kept.tokens).into_iter().map(|(id, at)| (id, from_micros(at))).collect();
         agents.restore(returning, tokens, kept.last_key, from_micros(kept.last_run), now);
         let (changes, _) = broadcast::channel(config.change_backlog.max(1));
         let state = State { agents, revision: 0, cleaned_at: now.mono, noted_at: now.mono };
         let (directory, kept) = (RwLock::new(state), Mutex::new(kept));
-        Ok(Service(Arc::new(Inner { config, store, clock, directory, changes, kept })))
+        Ok(Service(Arc::new(Inner { config, store, search, clock, directory, changes, kept })))
     }
 
     /// How it works.
@@ -182,16 +194,23 @@ impl Service {
             metrics: None,
         }));
         let service = self.clone();
-        settle(self.0.store.submit(ops), move |outcome| service.end_register(reservation, outcome)).await
+        settle(self.0.store.submit(ops), move |outcome| service.end_register(reservation, &registration, outcome)).await
     }
 
-    fn end_register(&self, reservation: Reservation, outcome: Result<(), NotKept>) -> Result<Registered, Refusal> {
-        let now = self.now();
-        let mut state = self.0.directory.write();
+    fn end_register(
+        &self,
+        reservation: Reservation,
+        registration: &Registration,
+        outcome: Result<(), NotKept>,
+    ) -> Result<Registered, Refusal> {
         if let Err(why) = outcome {
-            state.agents.abandon_register(reservation);
+            self.0.directory.write().agents.abandon_register(reservation);
             return Err(refused(why));
         }
+        // Found as soon as it is there; until then nobody else changes what the search knows of this id.
+        self.0.search.insert(registration);
+        let now = self.now();
+        let mut state = self.0.directory.write();
         let agent = state.agents.finish_register(reservation);
         self.tell(&mut state, ChangeKind::Registered, agent.clone(), now.wall);
         Ok(Registered { agent })
@@ -223,12 +242,13 @@ impl Service {
     }
 
     fn end_unregister(&self, leaving: Leaving, outcome: Result<(), NotKept>) -> Result<(), Refusal> {
-        let now = self.now();
-        let mut state = self.0.directory.write();
         if let Err(why) = outcome {
-            state.agents.abandon_unregister(leaving);
+            self.0.directory.write().agents.abandon_unregister(leaving);
             return Err(refused(why));
         }
+        self.0.search.remove(&leaving.agent_id);
+        let now = self.now();
+        let mut state = self.0.directory.write();
         if let Some(agent) = state.agents.finish_unregister(leaving) {
             self.tell(&mut state, ChangeKind::Unregistered, agent, now.wall);
         }
@@ -310,9 +330,13 @@ impl Service {
             let mut state = self.write(now);
             let state = &mut *state;
             if now.mono.saturating_sub(state.cleaned_at) >= self.0.config.cleanup_interval {
-                state.cleaned_at = now.mono;
-                for (key, agent) in state.agents.clean_up(now.mono) {
+                let gone = state.agents.clean_up(now.mono, CLEANED_AT_ONCE);
+                if gone.len() < CLEANED_AT_ONCE {
+                    state.cleaned_at = now.mono;
+                }
+                for (key, agent) in gone {
                     ops.push(RegistryOp::RemoveAgent { key });
+                    self.0.search.remove(agent.agent_id());
                     self.tell(state, ChangeKind::Removed, agent, now.wall);
                 }
                 if state.agents.forget_tokens(now.wall) {
@@ -341,14 +365,16 @@ impl Service {
     // Reading
 
     fn read<T>(&self, look: impl FnOnce(&Directory) -> T) -> T {
-        let now = self.now();
-        {
-            let state = self.0.directory.read();
-            if state.agents.next_death().is_none_or(|at| at > now.mono) {
-                return look(&state.agents);
-            }
+        match self.write_if_due(self.now()) {
+            Some(state) => look(&state.agents),
+            None => look(&self.0.directory.read().agents),
         }
-        look(&self.write(now).agents)
+    }
+
+    /// Nobody is shown alive who is dead by now.
+    fn write_if_due(&self, now: Moment) -> Option<RwLockWriteGuard<'_, State>> {
+        let due = self.0.directory.read().agents.next_death().is_some_and(|at| at <= now.mono);
+        due.then(|| self.write(now))
     }
 
     /// An agent, alive or dead (REG-173).
@@ -392,6 +418,29 @@ impl Service {
     /// How many agents there are.
     pub fn stats(&self) -> Stats {
         self.read(Directory::stats)
+    }
+
+    /// The live agents that answer a question best (REG-197, REG-198); one that is registered is found at once.
+    pub async fn search(&self, request: &SearchRequest) -> Vec<SearchResponse> {
+        let now = self.now();
+        drop(self.write_if_due(now));
+        let look = &self.0.directory;
+        let alive = |id: &str| look.read().agents.is_alive(id);
+        let reputation = |id: &str| look.read().agents.agent(id).map_or(0.0, |agent| agent.reputation() as f32);
+        let hits = self.0.search.search(request, alive, reputation).await;
+        let agents: Vec<Option<AgentView>> = {
+            let state = self.0.directory.read();
+            hits.iter().map(|hit| state.agents.available(&hit.id).ok()).collect()
+        };
+        let answer = |(hit, agent): (Hit, Option<AgentView>)| {
+            agent.map(|agent| agent.answer(hit.similarity, request.weighted, TimeForm::Http))
+        };
+        hits.into_iter().zip(agents).filter_map(answer).collect()
+    }
+
+    /// What the search knows; for figures and health.
+    pub fn search_engine(&self) -> &SearchEngine {
+        &self.0.search
     }
 }
 
