@@ -35,7 +35,7 @@ ANSWERS: dict[str, Answer] = {
     "GET /": {"service": "ARCP"},
     "GET /health": {"status": "healthy"},
     "GET /public/stats": {"total_agents": 1},
-    "GET /public/agent_types": ["testing"],
+    "GET /public/agent_types": {"allowed_agent_types": ["testing"]},
     "POST /auth/login": {"access_token": "NEW", "token_type": "bearer", "expires_in": 60},
     "POST /auth/agent/request_temp_token": {"temp_token": "TT", "token_type": "bearer", "expires_in": 900},
     "GET /tokens/validate": {"valid": True},

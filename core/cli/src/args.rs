@@ -10,6 +10,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use crate::access::JwtArgs;
 use crate::exit::{EXIT_STATUS, Failure};
 use crate::limits::LimitArgs;
+use crate::registry::RegistryArgs;
 use crate::store::StoreArgs;
 
 pub(crate) use db::{DbArgs, DbCommand, DbFileArgs, ReplayArgs, SessionsArgs};
@@ -56,6 +57,7 @@ pub(crate) enum Command {
     Sessions(SessionsArgs),
     Replay(ReplayArgs),
     Db(DbArgs),
+    Registry(RegistryArgs),
     Completions(CompletionsArgs),
 }
 
@@ -70,6 +72,7 @@ impl Command {
             Command::Sessions(args) => args.file.output,
             Command::Replay(args) => args.file.output,
             Command::Db(args) => args.command.output(),
+            Command::Registry(args) => args.command.output(),
             Command::Completions(_) => OutputForm::Text,
         }
     }

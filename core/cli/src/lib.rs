@@ -10,6 +10,7 @@ mod jobs;
 mod limits;
 mod log;
 mod output;
+mod registry;
 mod screen;
 mod serve;
 mod session;
@@ -98,6 +99,7 @@ fn run_command(cli: Cli) -> Result<(), Failure> {
             Command::Sessions(args) => db::sessions(&args),
             Command::Replay(args) => db::replay(&args),
             Command::Db(args) => db::run(&args.command),
+            Command::Registry(args) => registry::run(args).await,
             Command::Completions(args) => completions::run(args.shell),
         }
     });

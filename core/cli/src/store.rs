@@ -163,20 +163,20 @@ pub(crate) fn default_database() -> Result<PathBuf, Failure> {
 }
 
 #[cfg(windows)]
-fn state_folder() -> Result<PathBuf, etcetera::HomeDirError> {
+pub(crate) fn state_folder() -> Result<PathBuf, etcetera::HomeDirError> {
     use etcetera::BaseStrategy;
     // %LOCALAPPDATA%: what does not roam with the user.
     Ok(etcetera::base_strategy::Windows::new()?.cache_dir())
 }
 
 #[cfg(target_vendor = "apple")]
-fn state_folder() -> Result<PathBuf, etcetera::HomeDirError> {
+pub(crate) fn state_folder() -> Result<PathBuf, etcetera::HomeDirError> {
     use etcetera::BaseStrategy;
     Ok(etcetera::base_strategy::Apple::new()?.data_dir())
 }
 
 #[cfg(not(any(windows, target_vendor = "apple")))]
-fn state_folder() -> Result<PathBuf, etcetera::HomeDirError> {
+pub(crate) fn state_folder() -> Result<PathBuf, etcetera::HomeDirError> {
     use etcetera::BaseStrategy;
     let folders = etcetera::base_strategy::Xdg::new()?;
     Ok(folders.state_dir().unwrap_or_else(|| folders.data_dir()))

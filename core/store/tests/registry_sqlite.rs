@@ -115,7 +115,9 @@ fn what_is_gone_stays_gone() {
         vec![
             RegistryOp::RemoveAgent { key: 1 },
             RegistryOp::PutMetrics { key: 1, metrics: "{}".to_owned() },
+            RegistryOp::PutAgent(KeptAgent { key_hash: Some("hash".into()), ..agent(4, "a-4") }),
             RegistryOp::PutAgent(agent(3, "a-2")),
+            RegistryOp::PutAgent(KeptAgent { key_hash: Some("hash".into()), ..agent(5, "a-5") }),
             RegistryOp::ForgetTokens { before: FAR },
             RegistryOp::RemoveSession { id: "s".to_owned() },
             RegistryOp::RemoveUser { name: "u".to_owned() },
@@ -128,8 +130,9 @@ fn what_is_gone_stays_gone() {
     }
     drop(store);
     let kept = reopened(&path);
-    assert_eq!(kept.agents, [agent(3, "a-2")]);
-    assert_eq!((kept.last_key, kept.tokens.len(), kept.sessions.len(), kept.users.len()), (3, 0, 0, 0));
+    let holder = KeptAgent { key_hash: Some("hash".into()), ..agent(5, "a-5") };
+    assert_eq!(kept.agents, [agent(3, "a-2"), KeptAgent { key_hash: None, ..agent(4, "a-4") }, holder]);
+    assert_eq!((kept.last_key, kept.tokens.len(), kept.sessions.len(), kept.users.len()), (5, 0, 0, 0));
     assert_eq!(kept.logs.iter().map(|line| line.at).collect::<Vec<_>>(), [4, 5]);
     assert_eq!(kept.alerts, []);
 }
@@ -182,14 +185,14 @@ fn a_full_disk_refuses_and_then_keeps_again() {
             Err(why) => break why.to_string(),
         }
     };
-    assert!(refused.contains("quota is 409600 bytes"), "{refused}");
+    assert!(refused.contains("quota is 409600 bytes") && refused.contains("unregister agents"), "{refused}");
     assert!(store.stats().failing);
     // Together with one that does not fit, the one that makes room is carried out.
     let wide = store.submit(vec![RegistryOp::PutAgent(KeptAgent { registration: "y".repeat(900_000), ..large(900) })]);
-    let room = store.submit(vec![RegistryOp::RemoveAgent { key: 1 }]);
+    let room = store.submit(vec![RegistryOp::RemoveAgent { key: 1 }, RegistryOp::RemoveAgent { key: 2 }]);
     assert!(wide.wait().is_err());
     room.wait().unwrap();
-    kept.retain(|key| *key != 1);
+    kept.retain(|key| *key > 2);
     let next = 500;
     keep(&store, vec![RegistryOp::PutAgent(large(next))]);
     kept.push(next);

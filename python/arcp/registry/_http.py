@@ -235,17 +235,23 @@ class HttpHalf:
             "public_api": public_api,
         }
         carrier = None if self._client is None else self._carrier(through_request=False)
-        return json.loads(await self._exchange(core or self._core, "request", encoded("request", asked), carrier))
+        here = port()
+        return json.loads(await here.call((core or self._core).call, "request", encoded("request", asked), carrier))
 
     async def _call(self, operation: str, arguments: str = "{}") -> str:
         """One operation of the core; its outcome as JSON text."""
-        carrier = await self._prepare() if self._is_changed else None
-        return await self._exchange(self._http or self._core, operation, arguments, carrier)
-
-    async def _exchange(
-        self, core: _native.RegistryHttp, operation: str, arguments: str, carrier: _native.Port | None
-    ) -> str:
-        # As `Port.call`, in one frame less: every request passes here.
+        # In one frame, as every call passes here.
+        cls, own = type(self), self.__dict__
+        carrier = None
+        if (
+            self._client is not None
+            or cls._ensure_client is not _ENSURE_CLIENT
+            or cls._request is not _REQUEST
+            or cls._get_auth_headers is not _GET_AUTH_HEADERS
+            or not _STEPS.isdisjoint(own)
+        ):
+            carrier = await self._prepare()
+        core = self._http or self._core
         here = port()
         number, future = here.begin()
         try:
@@ -260,19 +266,10 @@ class HttpHalf:
         """Whether a subclass, or a test, put itself between the methods and their requests."""
         cls, own = type(self), self.__dict__
         return (
-            cls._request is not HttpHalf._request
-            or cls._get_auth_headers is not HttpHalf._get_auth_headers
+            cls._request is not _REQUEST
+            or cls._get_auth_headers is not _GET_AUTH_HEADERS
             or "_request" in own
             or "_get_auth_headers" in own
-        )
-
-    @property
-    def _is_changed(self) -> bool:
-        return (
-            self._client is not None
-            or type(self)._ensure_client is not HttpHalf._ensure_client
-            or "_ensure_client" in self.__dict__
-            or self._steps_in
         )
 
     async def _prepare(self) -> _native.Port | None:
@@ -355,6 +352,13 @@ class HttpHalf:
             if self._carriers is not None:
                 for carrier in self._carriers:
                     carrier.release()
+
+
+_ENSURE_CLIENT = HttpHalf._ensure_client
+_REQUEST = HttpHalf._request
+_GET_AUTH_HEADERS = HttpHalf._get_auth_headers
+_STEPS = frozenset({"_ensure_client", "_request", "_get_auth_headers"})
+"""Attributes that, set on an instance, take the place of these."""
 
 
 def encoded(operation: str, members: Mapping[str, Any]) -> str:

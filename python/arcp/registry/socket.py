@@ -50,7 +50,7 @@ class RegistryStream:
 
     async def _fill(self) -> None:
         socket = self._connected()
-        while socket is not None and not self._closed:
+        while socket is not None:
             here = port()
             batch = socket.next_batch(here.native, self._stream, BATCH)
             if batch is None:
@@ -61,7 +61,9 @@ class RegistryStream:
             await here.readable(self._stream)
 
     def _connected(self) -> _native.RegistrySocket | None:
-        if self._socket is None and not self._closed:
+        if self._closed:
+            return None
+        if self._socket is None:
             core, kind, options = self._open
             self._socket = core.open_socket(kind, options)
         return self._socket

@@ -19,6 +19,9 @@ pub struct Gaps {
     pub needs: Vec<NeedGap>,
     /// Rules without a case.
     pub rules: Vec<RuleGap>,
+    /// Rules of the registry without a test; `tests/registry/test_rules.py` counts them.
+    #[serde(default)]
+    pub registry: Vec<RuleGap>,
 }
 
 /// A case that fails for a language.
@@ -82,7 +85,7 @@ impl Gaps {
         let capabilities =
             capabilities.map(|gap| (format!("capability {} of {}", gap.capability, gap.language), &gap.reason));
         let needs = self.needs.iter().map(|gap| (format!("need {}", gap.need), &gap.reason));
-        let rules = self.rules.iter();
+        let rules = self.rules.iter().chain(&self.registry);
         let rules = rules.flat_map(|gap| gap.rules.iter().map(move |rule| (format!("rule {rule}"), &gap.reason)));
         let mut seen = BTreeSet::new();
         for (entry, reason) in cases.chain(capabilities).chain(needs).chain(rules) {

@@ -1,10 +1,11 @@
 //! Each operation as requests.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use tokio::time::Instant;
 
 use super::address::segment;
 use super::error::{FailureKind, RegistryError};
@@ -36,7 +37,12 @@ impl RegistryClient {
             Operation::HealthCheck {} => self.json(Call::get("/health")).await,
             Operation::GetSystemInfo {} => self.json(Call::get("/")).await,
             Operation::GetPublicStats {} => self.json(Call::get("/public/stats")).await,
-            Operation::GetAllowedAgentTypes {} => self.json(Call::get("/public/agent_types")).await,
+            Operation::GetAllowedAgentTypes {} => {
+                let text = self.json(Call::get("/public/agent_types")).await?;
+                let told: Value = read("agent types", &text)?;
+                // The registry wraps the list (REG-046); a bare one is taken too.
+                Ok(told.get("allowed_agent_types").unwrap_or(&told).to_string())
+            }
             Operation::LoginAdmin { username, password } => self.login(username, password).await,
             Operation::RequestTempToken { agent_id, agent_type, agent_key } => {
                 let token = self.temporary_token(&agent_id, &agent_type, &agent_key).await?;

@@ -30,11 +30,13 @@ fn written(found: &impl Serialize) -> Value {
 }
 
 pub(super) fn check_registration(fields: Map<String, Value>) -> Result<Value, RegistryError> {
-    let checked = check_model("registration", &Value::Object(fields)).map(|mut body| {
-        body.get_mut("requirements").map(drop_nulls);
-        body
-    });
-    checked.map_err(|faults| refused(&faults).within(Area::Registration, "Invalid registration data: "))
+    let checked = check_model("registration", &Value::Object(fields));
+    let mut body =
+        checked.map_err(|faults| refused(&faults).within(Area::Registration, "Invalid registration data: "))?;
+    if let Some(requirements) = body.get_mut("requirements") {
+        drop_nulls(requirements);
+    }
+    Ok(body)
 }
 
 /// Drops what stands for nothing, in requirements and in their config fields (REG-026).

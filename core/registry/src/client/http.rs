@@ -130,7 +130,9 @@ impl HttpTransport {
 
 /// A sentence for what broke a connection.
 fn reason(error: &hyper::Error) -> String {
-    if error.is_incomplete_message() {
+    let cut = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<std::io::Error>());
+    let is_cut = cut.is_some_and(|cause| cause.kind() == std::io::ErrorKind::UnexpectedEof);
+    if error.is_incomplete_message() || is_cut {
         return "the registry closed the connection before its answer was complete".into();
     }
     let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();

@@ -20,13 +20,14 @@ mod tokens;
 mod transport;
 
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
 use ::http::{HeaderMap, HeaderName, HeaderValue, Method};
 use bytes::Bytes;
 use indexmap::IndexMap;
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 pub use self::check::check_model;
 pub use self::error::{Area, FailureKind, RegistryError};

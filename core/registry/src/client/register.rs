@@ -1,11 +1,12 @@
 //! Agents of one's own: registering, beating, leaving.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
+use tokio::time::Instant;
 
 use super::address::segment;
 use super::calls::{Granted, read, seconds};

@@ -188,6 +188,9 @@ impl RegistrySocket {
     /// When many wait already, or the socket is closed.
     pub fn send(&self, text: String) -> Result<(), RegistryError> {
         let failed = |message| RegistryError::new(FailureKind::Connection, message).within(Area::General, PREFIX);
+        if self.shared.is_closing() {
+            return Err(failed("the socket is closed"));
+        }
         self.commands.try_send(text).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => failed("64 frames wait to be sent already; send more slowly"),
             mpsc::error::TrySendError::Closed(_) => failed("the socket is closed"),

@@ -1,11 +1,12 @@
 //! The tokens one client holds: one per agent, one of the administrator, and the last one obtained (D-31).
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use indexmap::IndexMap;
 use serde::Deserialize;
+use tokio::time::Instant;
 
 use super::options::Secret;
 

@@ -70,6 +70,8 @@ pub struct Reservation {
     pub key: u64,
     /// What will be there.
     pub record: Arc<Record>,
+    /// The hash of the key it comes with; whoever had it before has it no more.
+    pub key_hash: Option<Arc<str>>,
     token: Option<Arc<str>>,
     at: Moment,
 }
@@ -175,12 +177,11 @@ impl Directory {
             let silent = if silent < self.config.heartbeat_timeout { Duration::ZERO } else { silent };
             let heard_at = mono.saturating_sub(silent);
             self.last_key = self.last_key.max(agent.key);
-            let record = self.record(&agent.registration, agent.registered_at, agent.key_hash);
-            if let Some(hash) = &record.key_hash {
-                self.keys.insert(Arc::clone(hash), Arc::clone(&record.agent_id));
-            }
+            let record = self.record(&agent.registration, agent.registered_at);
+            self.bind(agent.key_hash.as_ref(), &record.agent_id);
             let mut restored = Agent::new(agent.key, Arc::clone(&record), heard_at, agent.last_seen);
             restored.figures = agent.figures.map(Arc::new);
+            restored.key_hash = agent.key_hash;
             let slot = self.slots.put(restored);
             self.by_id.insert(Arc::clone(&record.agent_id), slot);
             self.index.add(&self.slots, slot, &record);
@@ -195,7 +196,7 @@ impl Directory {
         }
     }
 
-    fn record(&self, registration: &Registration, registered_at: Timestamp, key_hash: Option<Arc<str>>) -> Arc<Record> {
+    fn record(&self, registration: &Registration, registered_at: Timestamp) -> Arc<Record> {
         let agent_type = shared(&self.index.types, &registration.agent_type);
         let mut capabilities: Vec<Arc<str>> = Vec::with_capacity(registration.capabilities.len());
         for capability in &registration.capabilities {
@@ -205,7 +206,7 @@ impl Directory {
         }
         let capabilities = capabilities.into_boxed_slice();
         let zone = self.config.zone.clone();
-        Arc::new(Record::new(registration, agent_type, capabilities, registered_at, zone, key_hash))
+        Arc::new(Record::new(registration, agent_type, capabilities, registered_at, zone))
     }
 
     fn now(&mut self, now: Duration) -> Duration {
@@ -242,19 +243,19 @@ impl Directory {
         }
         // An agent that comes back by its own token keeps the key it came with first.
         let key_hash = key_hash.or_else(|| match caller {
-            Caller::Agent { .. } => existing.and_then(|(_, agent)| agent.record.key_hash.clone()),
+            Caller::Agent { .. } => existing.and_then(|(_, agent)| agent.key_hash.clone()),
             _ => None,
         });
-        let record = self.record(registration, now.wall, key_hash.clone());
+        let record = self.record(registration, now.wall);
         if let Some((token_id, expires_at)) = &token {
             self.tokens.insert(Arc::clone(token_id), *expires_at);
         }
         if let Some(hash) = &key_hash {
             self.pending_keys.insert(Arc::clone(hash), Arc::clone(&agent_id));
         }
-        self.pending.insert(agent_id, key_hash);
+        self.pending.insert(agent_id, key_hash.clone());
         self.last_key += 1;
-        Ok(Reservation { key: self.last_key, record, token: token.map(|(id, _)| id), at: now })
+        Ok(Reservation { key: self.last_key, record, key_hash, token: token.map(|(id, _)| id), at: now })
     }
 
     /// The hash of the key a caller registers with, and the token that is used up.
@@ -307,17 +308,16 @@ impl Directory {
 
     /// The reserved agent is there, alive; a dead one of its id is gone.
     pub fn finish_register(&mut self, reservation: Reservation) -> AgentView {
-        let Reservation { key, record, at, .. } = reservation;
+        let Reservation { key, record, key_hash, at, .. } = reservation;
         self.free(&record.agent_id);
         if let Some((slot, _)) = self.find(&record.agent_id) {
             self.drop_agent(slot);
         }
-        if let Some(hash) = &record.key_hash {
-            self.keys.insert(Arc::clone(hash), Arc::clone(&record.agent_id));
-        }
+        self.bind(key_hash.as_ref(), &record.agent_id);
         // It took a while to become true; whoever was heard of meanwhile stands before it all the same.
         let heard_at = self.now(at.mono);
-        let agent = Agent::new(key, Arc::clone(&record), heard_at, at.wall);
+        let mut agent = Agent::new(key, Arc::clone(&record), heard_at, at.wall);
+        agent.key_hash = key_hash;
         let view = agent.view();
         let slot = self.slots.put(agent);
         self.by_id.insert(Arc::clone(&record.agent_id), slot);
@@ -331,6 +331,18 @@ impl Directory {
         self.free(&reservation.record.agent_id);
         if let Some(token) = reservation.token {
             self.tokens.remove(&token);
+        }
+    }
+
+    /// A key is this agent's from now on.
+    fn bind(&mut self, key_hash: Option<&Arc<str>>, agent_id: &Arc<str>) {
+        let Some(hash) = key_hash else { return };
+        let Some(former) = self.keys.insert(Arc::clone(hash), Arc::clone(agent_id)) else { return };
+        if let Some(slot) = self.by_id.get(&former)
+            && former != *agent_id
+            && let Some(agent) = self.slots.get_mut(*slot)
+        {
+            agent.key_hash = None;
         }
     }
 
@@ -348,12 +360,11 @@ impl Directory {
             AgentStatus::Dead => self.dead.remove(&mut self.slots, slot),
         }
         self.by_id.remove(&record.agent_id);
-        if let Some(hash) = &record.key_hash
-            && self.keys.get(hash) == Some(&record.agent_id)
-        {
+        let agent = self.slots.take(slot)?;
+        if let Some(hash) = &agent.key_hash {
             self.keys.remove(hash);
         }
-        self.slots.take(slot)
+        Some(agent)
     }
 
     /// Allows an agent to go. A temporary token lets the agent go that its key registered.
@@ -363,7 +374,7 @@ impl Directory {
     pub fn begin_unregister(&mut self, caller: &Caller, agent_id: &str) -> Result<Leaving, Refusal> {
         if let Caller::Temporary { agent_id: issued_for, key_hash, .. } = caller {
             let own = **issued_for == *agent_id;
-            let bound = self.find(agent_id).is_none_or(|(_, agent)| agent.record.key_hash.as_ref() == Some(key_hash));
+            let bound = self.find(agent_id).is_none_or(|(_, agent)| agent.key_hash.as_ref() == Some(key_hash));
             if !own || !bound {
                 return Err(Refusal::TemporaryOnly);
             }

@@ -22,8 +22,6 @@ pub struct Record {
     nulls: Box<[(u32, u32)]>,
     pub(crate) registered_at: Timestamp,
     zone: TimeZone,
-    /// The hash of the key it registered with, if with one.
-    pub(crate) key_hash: Option<Arc<str>>,
 }
 
 impl Record {
@@ -34,7 +32,6 @@ impl Record {
         capabilities: Box<[Arc<str>]>,
         registered_at: Timestamp,
         zone: TimeZone,
-        key_hash: Option<Arc<str>>,
     ) -> Record {
         let mut writer = HeadWriter::default();
         writer.registration(registration);
@@ -42,7 +39,7 @@ impl Record {
         let head = String::from_utf8(writer.out).unwrap_or_default().into_boxed_str();
         let agent_id = Arc::from(registration.agent_id.as_str());
         let nulls = writer.nulls.into_boxed_slice();
-        Record { agent_id, agent_type, capabilities, head, nulls, registered_at, zone, key_hash }
+        Record { agent_id, agent_type, capabilities, head, nulls, registered_at, zone }
     }
 
     /// The registration, read back.
@@ -324,7 +321,7 @@ pub(crate) mod tests {
 
     fn view(registration: &Registration) -> AgentView {
         let at = "2026-11-20T15:33:49.334047Z".parse().unwrap();
-        let record = Record::new(registration, "testing".into(), Box::default(), at, TimeZone::UTC, None);
+        let record = Record::new(registration, "testing".into(), Box::default(), at, TimeZone::UTC);
         AgentView { record: Arc::new(record), status: AgentStatus::Alive, last_seen: at, figures: None }
     }
 

@@ -18,6 +18,8 @@ pub(crate) struct Agent {
     pub(crate) key: u64,
     pub(crate) record: Arc<Record>,
     pub(crate) figures: Option<Arc<Figures>>,
+    /// The hash of the key it registered with, until another agent registers with it.
+    pub(crate) key_hash: Option<Arc<str>>,
     pub(crate) status: AgentStatus,
     /// Liveness goes by this.
     pub(crate) heard_at: Duration,
@@ -35,6 +37,7 @@ impl Agent {
             key,
             record,
             figures: None,
+            key_hash: None,
             status: AgentStatus::Alive,
             heard_at,
             last_seen,

@@ -190,7 +190,7 @@ impl Service {
             registration: record.json(),
             registered_at: micros(now.wall),
             last_seen: micros(now.wall),
-            key_hash: record.key_hash.clone(),
+            key_hash: reservation.key_hash.clone(),
             metrics: None,
         }));
         let service = self.clone();

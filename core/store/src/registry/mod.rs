@@ -63,7 +63,7 @@ pub struct RegistryStoreStats {
 /// One thing to be kept.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RegistryOp {
-    /// An agent registered. Whatever else had its id goes.
+    /// An agent registered. Whatever else had its id goes, and whoever else had its key has none any more.
     PutAgent(KeptAgent),
     /// The agent of this key goes, with its metrics.
     RemoveAgent {

@@ -111,7 +111,7 @@ pub(crate) fn reason(path: &Path, error: &rusqlite::Error) -> String {
 }
 
 /// As [`reason`], for one who has a quota.
-pub(crate) fn no_room(path: &Path, error: &rusqlite::Error, quota_bytes: Option<u64>) -> String {
+pub(super) fn no_room(path: &Path, error: &rusqlite::Error, quota_bytes: Option<u64>) -> String {
     match (error.sqlite_error_code(), quota_bytes) {
         (Some(ErrorCode::DiskFull), Some(quota)) => format!(
             "there is no space left for the database {}, whose quota is {quota} bytes; free space, raise the quota, or \

@@ -11,6 +11,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arcp_store::registry::{KeptSession, RegistryKept, RegistryOp};
 use parking_lot::{Mutex, RwLock};
 use subtle::ConstantTimeEq;
 
@@ -21,35 +22,32 @@ pub use sessions::{Session, SessionError, Sessions};
 pub use tokens::{Claims, Role, TEMPORARY_LIFE, TokenError, TokenHash, Tokens, Verified, key_hash, token_hash};
 
 use super::config::{Config, Secret};
+use crate::service::Service;
 
 /// Counters of failures that are kept.
 const LOCKOUT_CAPACITY: usize = 65_536;
-/// Temporary tokens that have registered are remembered until they are over; of more than this, the oldest are forgotten
-/// and stand or fall with the agent's key.
-const USED_CAPACITY: usize = 262_144;
+/// The name under which the store keeps the list of agent keys, as JSON [`KeptKey`]s.
+pub const KEYS_SETTING: &str = "agent_keys";
+/// The name under which the store keeps what tokens are signed with.
+pub const SIGNING_SECRET: &str = "jwt";
 
-/// What outlives the process of who may do what. Values are hashes and never secrets.
-pub trait Ledger: Send + Sync + 'static {
-    /// Keeps a value under a kind and a name, soon.
-    fn put(&self, kind: LedgerKind, name: &str, value: Vec<u8>);
-    /// Forgets one, soon.
-    fn delete(&self, kind: LedgerKind, name: &str);
-    /// Everything kept of a kind.
-    ///
-    /// # Errors
-    /// Why it cannot be read.
-    fn load(&self, kind: LedgerKind) -> Result<Vec<(String, Vec<u8>)>, String>;
+/// An agent key as the store keeps it: never the key.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct KeptKey {
+    /// The SHA-256 of the key, in hexadecimal.
+    pub hash: String,
+    /// What its maker calls it.
+    #[serde(default)]
+    pub note: String,
+    /// When it was made, in seconds since 1970.
+    #[serde(default)]
+    pub made: i64,
 }
 
-/// What a [`Ledger`] keeps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum LedgerKind {
-    /// A [`Session`] as JSON, by its id.
-    Session,
-    /// The argon2 hash of a password, by the user's name.
-    User,
-    /// A note, by the SHA-256 of an agent key in hexadecimal.
-    Key,
+/// The agent keys a store kept.
+pub fn kept_keys(settings: &[(String, String)]) -> Vec<KeptKey> {
+    let list = settings.iter().find(|(name, _)| name == KEYS_SETTING);
+    list.and_then(|(_, json)| serde_json::from_str(json).ok()).unwrap_or_default()
 }
 
 /// All of it.
@@ -60,12 +58,11 @@ pub struct Auth {
     pub passwords: Passwords,
     sessions: Mutex<Sessions>,
     lockout: Mutex<Lockout>,
-    used: Mutex<HashMap<TokenHash, i64>>,
     /// Name and hash of users, from the settings and the database.
     users: RwLock<HashMap<String, Arc<str>>>,
     /// SHA-256 of every agent key.
     keys: RwLock<Vec<[u8; 32]>>,
-    ledger: Option<Arc<dyn Ledger>>,
+    service: Service,
     began: Instant,
     /// Life of an agent's token.
     pub agent_life: Duration,
@@ -74,39 +71,30 @@ pub struct Auth {
 }
 
 impl Auth {
-    /// As the settings say, with what the ledger kept. Blocks for tens of milliseconds.
+    /// As the settings say, with what the store kept. Blocks for tens of milliseconds.
     ///
     /// # Errors
-    /// When there is no randomness, or the ledger cannot be read.
-    pub fn new(config: &Config, secret: &Secret, ledger: Option<Arc<dyn Ledger>>) -> Result<Auth, String> {
+    /// When there is no randomness.
+    pub fn new(config: &Config, service: &Service, kept: &RegistryKept) -> Result<Auth, String> {
         let mut sessions = Sessions::new(config.max_sessions);
-        let mut users = HashMap::new();
+        let kept_sessions = kept.sessions.iter().filter_map(|session| serde_json::from_str(&session.data).ok());
+        kept_sessions.for_each(|session: Session| sessions.restore(session));
+        let mut users: HashMap<String, Arc<str>> =
+            kept.users.iter().map(|user| (user.name.clone(), user.password_hash.as_str().into())).collect();
         let mut keys: Vec<[u8; 32]> = config.agent_keys.iter().map(|key| token_hash(key.reveal())).collect();
-        if let Some(ledger) = &ledger {
-            for (_, value) in ledger.load(LedgerKind::Session)? {
-                if let Ok(session) = serde_json::from_slice::<Session>(&value) {
-                    sessions.restore(session);
-                }
-            }
-            for (name, hash) in ledger.load(LedgerKind::User)? {
-                users.insert(name, String::from_utf8_lossy(&hash).into());
-            }
-            for (hash, _) in ledger.load(LedgerKind::Key)? {
-                keys.extend(from_hex(&hash));
-            }
-        }
+        keys.extend(kept_keys(&kept.settings).iter().filter_map(|key| from_hex(&key.hash)));
+        let secret = signing_secret(config, service, kept)?;
         if let Some(admin) = &config.admin {
             users.insert(admin.username.clone(), hash_password(admin.password.reveal())?.into());
         }
         Ok(Auth {
-            tokens: Tokens::new(secret, &config.jwt_algorithm),
+            tokens: Tokens::new(&secret, &config.jwt_algorithm),
             passwords: Passwords::new()?,
             sessions: Mutex::new(sessions),
             lockout: Mutex::new(Lockout::new(config.rate_limit_burst, config.rate_limit_rpm, LOCKOUT_CAPACITY)),
-            used: Mutex::default(),
             users: RwLock::new(users),
             keys: RwLock::new(keys),
-            ledger,
+            service: service.clone(),
             began: Instant::now(),
             agent_life: config.agent_token_life,
             session_life: config.session_life,
@@ -237,45 +225,42 @@ impl Auth {
         session.inspect(|session| self.keep_session(session)).is_some()
     }
 
-    /// Whether a temporary token has registered already.
-    pub fn is_used(&self, token: &TokenHash) -> bool {
-        self.used.lock().contains_key(token)
-    }
-
-    /// Remembers that a temporary token has registered.
-    pub fn mark_used(&self, verified: &Verified) {
-        let now = Auth::now();
-        let mut used = self.used.lock();
-        if used.len() >= USED_CAPACITY {
-            used.retain(|_, over| *over > now);
-        }
-        if used.len() >= USED_CAPACITY
-            && let Some(oldest) = used.iter().min_by_key(|(_, over)| **over).map(|(hash, _)| *hash)
-        {
-            used.remove(&oldest);
-        }
-        used.insert(verified.hash, verified.claims.exp);
-    }
-
     /// Ends sessions that are over; called now and then.
     pub fn tidy(&self) {
         let gone = self.sessions.lock().expire(Auth::now());
         self.forget_sessions(&gone);
-        let now = Auth::now();
-        self.used.lock().retain(|_, over| *over > now);
     }
 
     fn keep_session(&self, session: &Session) {
-        if let (Some(ledger), Ok(value)) = (&self.ledger, serde_json::to_vec(session)) {
-            ledger.put(LedgerKind::Session, &session.id, value);
-        }
+        let Ok(data) = serde_json::to_string(session) else { return };
+        let expires_at = session.expires.saturating_mul(1_000_000);
+        let kept = KeptSession { id: session.id.clone(), data, expires_at };
+        // A session that is not kept is still good until the server stops.
+        drop(self.service.keep(vec![RegistryOp::PutSession(kept)]));
     }
 
     fn forget_sessions(&self, ids: &[String]) {
-        if let Some(ledger) = &self.ledger {
-            ids.iter().for_each(|id| ledger.delete(LedgerKind::Session, id));
+        if !ids.is_empty() {
+            let ops = ids.iter().map(|id| RegistryOp::RemoveSession { id: id.clone() }).collect();
+            drop(self.service.keep(ops));
         }
     }
+}
+
+/// The one of the settings, the one that was kept, or a new one that is kept from now on.
+fn signing_secret(config: &Config, service: &Service, kept: &RegistryKept) -> Result<Secret, String> {
+    if let Some(secret) = &config.jwt_secret {
+        return Ok(secret.clone());
+    }
+    let old = kept.secrets.iter().find(|secret| secret.name == SIGNING_SECRET);
+    if let Some(text) = old.and_then(|secret| String::from_utf8(secret.value.clone()).ok()) {
+        return Ok(Secret::new(text));
+    }
+    let secret = Secret::random()?;
+    let value = secret.reveal().as_bytes().to_vec();
+    let put = service.keep(vec![RegistryOp::PutSecret { name: SIGNING_SECRET.into(), value }]);
+    put.wait().map_err(|error| format!("the secret that signs tokens cannot be kept: {error}"))?;
+    Ok(secret)
 }
 
 impl std::fmt::Debug for Auth {

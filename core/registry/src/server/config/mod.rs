@@ -173,7 +173,7 @@ pub struct Config {
     pub allowed_ip_ranges: Vec<IpNet>,
     /// Most connections at once.
     pub max_connections: usize,
-    /// Types that may register, in lower case.
+    /// Types that may register, compared without case.
     pub allowed_agent_types: Vec<String>,
     /// An agent is dead after so much silence.
     pub heartbeat_timeout: Duration,
@@ -531,7 +531,7 @@ impl Reading<'_> {
             blocked_ips,
             allowed_ip_ranges,
             max_connections: self.int("MAX_CONNECTIONS"),
-            allowed_agent_types: types.iter().map(|name| name.to_ascii_lowercase()).collect(),
+            allowed_agent_types: types,
             heartbeat_timeout: self.seconds("AGENT_HEARTBEAT_TIMEOUT"),
             cleanup_interval: self.seconds("AGENT_CLEANUP_INTERVAL"),
             connect_loopback,

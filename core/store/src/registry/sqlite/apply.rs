@@ -68,6 +68,9 @@ fn put_agent(conn: &Connection, agent: &KeptAgent) -> rusqlite::Result<()> {
     if let Some(key) = former {
         remove_agent(conn, key)?;
     }
+    if let Some(hash) = &agent.key_hash {
+        run(conn, "UPDATE agent SET key_hash = NULL WHERE key_hash = ?1", [hash])?;
+    }
     let key = agent.key.cast_signed();
     let sql = "INSERT INTO agent (key, id, registration, registered_at, key_hash) VALUES (?1, ?2, ?3, ?4, ?5)";
     let (id, hash) = (&agent.agent_id, agent.key_hash.as_ref());

@@ -28,10 +28,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use self::schema::no_room;
 use self::writer::{Shared, Writer};
 use super::{Completion, RegistryKept, RegistryOp, RegistryStore, RegistryStoreStats};
 use crate::sqlite::lock::{Possession, resolve};
-use crate::sqlite::schema::no_room;
 use crate::{StoreError, Synchronous};
 
 /// How a [`SqliteRegistryStore`] works.

@@ -3,12 +3,12 @@
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags, Transaction};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction};
 
 use super::RegistrySqliteOptions;
 use crate::StoreError;
 use crate::sqlite::lock::make_file;
-use crate::sqlite::schema::{no_room, reason};
+use crate::sqlite::schema::reason;
 
 /// Marks the file as a registry's (`PRAGMA application_id`): "ARCR".
 const APPLICATION_ID: i64 = 0x4152_4352;
@@ -35,6 +35,7 @@ fn tables_of_version_1(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
          CREATE TABLE agent (
              key INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, registration TEXT NOT NULL,
              registered_at INTEGER NOT NULL, key_hash TEXT);
+         CREATE UNIQUE INDEX agent_by_key_hash ON agent (key_hash) WHERE key_hash IS NOT NULL;
          CREATE TABLE seen (key INTEGER PRIMARY KEY, at INTEGER NOT NULL);
          CREATE TABLE metrics (key INTEGER PRIMARY KEY, data TEXT NOT NULL);
          CREATE TABLE used_token (id TEXT PRIMARY KEY, expires_at INTEGER NOT NULL) WITHOUT ROWID;
@@ -46,6 +47,18 @@ fn tables_of_version_1(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
          CREATE TABLE log (id INTEGER PRIMARY KEY, at INTEGER NOT NULL, data TEXT NOT NULL);
          CREATE TABLE alert (id INTEGER PRIMARY KEY, at INTEGER NOT NULL, data TEXT NOT NULL);",
     )
+}
+
+/// One sentence about why SQLite failed, for one who may have a quota.
+pub(super) fn no_room(path: &Path, error: &rusqlite::Error, quota_bytes: Option<u64>) -> String {
+    match (error.sqlite_error_code(), quota_bytes) {
+        (Some(ErrorCode::DiskFull), Some(quota)) => format!(
+            "there is no space left for the database {}, whose quota is {quota} bytes; free space, raise the quota, or \
+             unregister agents",
+            path.display()
+        ),
+        _ => reason(path, error),
+    }
 }
 
 /// Opens the file for its owner, and brings it to this version.

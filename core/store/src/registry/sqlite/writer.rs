@@ -9,9 +9,9 @@ use rusqlite::Connection;
 
 use super::RegistrySqliteOptions;
 use super::apply::apply;
+use super::schema::no_room;
 use crate::registry::{Completion, NotKept, Promise, RegistryOp};
 use crate::sqlite::lock::Possession;
-use crate::sqlite::schema::no_room;
 
 /// Operations that wait at most. A disk that falls further behind refuses.
 const MOST_WAITING: usize = 100_000;

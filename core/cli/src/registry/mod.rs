@@ -1,0 +1,62 @@
+//! `arcp registry`: runs the registry, and looks after what it keeps.
+
+mod serve;
+mod settings;
+
+use clap::{Args, Subcommand};
+
+use crate::args::OutputForm;
+use crate::exit::{EXIT_STATUS, Failure};
+use settings::SettingArgs;
+
+/// Run and look after an agent registry
+#[derive(Args)]
+#[command(subcommand_required = true, arg_required_else_help = true, after_help = format!(
+    "Examples:
+  arcp registry serve --dev
+  arcp registry serve --port 8001 --db registry.db\n\n{EXIT_STATUS}"
+))]
+pub(crate) struct RegistryArgs {
+    #[command(subcommand)]
+    pub(crate) command: RegistryCommand,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum RegistryCommand {
+    Serve(Box<RegistryServeArgs>),
+}
+
+/// Run the registry: HTTP and WebSockets for agents and those who look for them
+///
+/// Says on stderr where it listens and where it keeps agents. Settings come from options, the environment, .env in the
+/// working directory, the file of --config, in this order. Ctrl-C or SIGTERM stops it with status 0; a second one at once.
+#[derive(Args)]
+#[command(after_help = format!(
+    "Examples:
+  arcp registry serve --dev
+  arcp registry serve --host 0.0.0.0 --environment production --trusted-hosts registry.example.com
+  arcp registry serve --config registry.toml
+
+Lines of --output json: {{\"registry\":{{url,db,dev}}}}, where db is the file or null.\n\n{EXIT_STATUS}"
+))]
+pub(crate) struct RegistryServeArgs {
+    #[command(flatten)]
+    pub(crate) settings: SettingArgs,
+    /// How to say where it listens
+    #[arg(long, value_enum, default_value = "text")]
+    pub(crate) output: OutputForm,
+}
+
+impl RegistryCommand {
+    pub(crate) fn output(&self) -> OutputForm {
+        match self {
+            RegistryCommand::Serve(args) => args.output,
+        }
+    }
+}
+
+pub(crate) async fn run(args: RegistryArgs) -> Result<(), Failure> {
+    match args.command {
+        RegistryCommand::Serve(args) => serve::run(*args).await,
+    }
+}

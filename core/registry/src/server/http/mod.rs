@@ -1,0 +1,12 @@
+//! The HTTP interface: one file per area, one layer around all of it.
+
+mod access;
+mod agents;
+mod input;
+mod login;
+pub(crate) mod outer;
+mod public;
+mod reply;
+pub(crate) mod router;
+pub(crate) mod system;
+mod tokens;
