@@ -3,9 +3,9 @@
 import contextlib
 import json
 import os
-import re
 import subprocess
 import sys
+import tempfile
 import threading
 import urllib.request
 from collections.abc import Iterator
@@ -21,26 +21,24 @@ FINGERPRINT = "tests-of-the-registry"
 @contextlib.contextmanager
 def served(*options: str, environment: dict[str, str] | None = None) -> Iterator[str]:
     """The URL of a fresh registry in development mode that keeps nothing."""
-    command = [sys.executable, "-m", "arcp", "registry", "serve", "--dev", "--port", "0", "--db", "memory", *options]
-    process = subprocess.Popen(
-        command, env=CLEAN | (environment or {}), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    try:
-        yield _url_of(process)
-        assert process.poll() is None, process.communicate(timeout=BOUND_SEC)
-    finally:
-        process.terminate()
-        process.communicate(timeout=BOUND_SEC)
-
-
-def _url_of(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None
-    lines: list[str] = []
-    for line in process.stdout:
-        if found := re.search(r"http://127\.0\.0\.1:\d+", line):
-            return found[0]
-        lines.append(line)
-    raise AssertionError((lines, process.communicate(timeout=BOUND_SEC)))
+    command = [sys.executable, "-m", "arcp", "registry", "serve", "--dev", "--port", "0", "--output", "json", *options]
+    # A pipe that nobody reads would stop it once it is full.
+    with tempfile.TemporaryFile("w+") as log:
+        process = subprocess.Popen(
+            command, env=CLEAN | (environment or {}), stdout=subprocess.PIPE, stderr=log, text=True
+        )
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            if not line:
+                process.wait(BOUND_SEC)
+                log.seek(0)
+                raise AssertionError((process.returncode, log.read()))
+            yield json.loads(line)["registry"]["url"]
+            assert process.poll() is None, "the registry has ended by itself"
+        finally:
+            process.terminate()
+            process.communicate(timeout=BOUND_SEC)
 
 
 def ask(

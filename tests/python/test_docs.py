@@ -4,14 +4,15 @@ After ```python stands how:
 
     (nothing)  as a script in a folder of its own; a block ```output right behind it is what it prints
     fragment   it is only compiled
+    registry   as a script that speaks to http://localhost:8001, a registry where `my-testing-agent` is alive
     pytest     as a file of tests
     app        it makes `app`, an ASGI application, which is served; `echo` is run at /arcp with the token `tok`
     server     as a script that serves on port 7777, where `echo` is run with the token `tok`
 
 Scripts find `cert.pem` and `key.pem`, a certificate of `localhost`, and `ca.pem`, its authority, in their folder.
 A block that speaks to ws://127.0.0.1:7777/arcp, and is no server, speaks to a runtime with `echo` and the token `tok`.
-One that speaks to http://127.0.0.1:8001 speaks to a fresh registry in development mode that knows the live agent
-`word-counter`; and so does a block ```sh run, which is run by a shell.
+One that speaks to http://127.0.0.1:8001 speaks to a fresh registry where `word-counter` is alive; and so does a block
+```sh run, which is run by a shell.
 """
 
 import ast
@@ -28,11 +29,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from subprocess import PIPE
+from typing import Any
 
 import pytest
 
 import arcp
 import arcp.sync
+import arcp.testing
 import registry_server
 from arcp.runtime import StaticBearerVerifier
 from arcp.testing import make_runtime, serve_in_thread
@@ -41,8 +44,17 @@ DOCS = Path(__file__).parents[2] / "docs"
 PAGES = sorted(page for folder in ("python", "registry", "03-features") for page in (DOCS / folder).rglob("*.md"))
 TLS = Path(__file__).parent / "tls"
 URL = "ws://127.0.0.1:7777/arcp"
+REGISTRY_URL = "http://localhost:8001"
 REGISTRY = "http://127.0.0.1:8001"
 BOUND_SEC = 60
+GUIDE_AGENT: dict[str, Any] = {
+    "agent_id": "my-testing-agent",
+    "name": "My Testing Agent",
+    "agent_type": "testing",
+    "endpoint": "https://my-agent.example.com",
+    "capabilities": ["data-processing", "file-conversion", "text-analysis"],
+    "context_brief": "A testing agent for data processing and file conversion",
+}
 
 _FENCE = re.compile(
     r"^```(?:python[ \t]*(\w*)|sh (run))[ \t]*\n(.*?)^```[ \t]*\n(?:\s*^```output\n(.*?)^```)?",
@@ -89,6 +101,13 @@ def test_a_block_does_what_it_says(block: Block, tmp_path: Path) -> None:
             (tmp_path / "test_block.py").write_text(block.source)
             plugins = ["-p", "no:arcp", "-p", "arcp.pytest_plugin", "-p", "no:cacheprovider"]
             python(tmp_path, "-m", "pytest", "-q", "-W", "error", *plugins, "test_block.py")
+        case "registry":
+            with arcp.testing.registry() as served:
+                with arcp.sync.Registry(served.url, agent_key=served.agent_keys[2]) as client:
+                    client.register_agent(**GUIDE_AGENT)
+                (tmp_path / "block.py").write_text(block.source.replace(REGISTRY_URL, served.url))
+                output = python(tmp_path, "-W", "error", "block.py")
+            assert block.output in (None, output)
         case "app":
             (tmp_path / "block.py").write_text(block.source)
             echoes(tmp_path, "-m", "uvicorn", "block:app", "--ws", "wsproto", "--port")
@@ -101,16 +120,16 @@ def test_a_block_does_what_it_says(block: Block, tmp_path: Path) -> None:
 
 def script(block: Block, folder: Path) -> None:
     if REGISTRY in block.source:
-        with registry_server.served() as url, registry_server.word_counter(url):
-            (folder / "block.py").write_text(block.source.replace(REGISTRY, url))
+        with arcp.testing.registry() as served, registry_server.word_counter(served.url):
+            (folder / "block.py").write_text(block.source.replace(REGISTRY, served.url))
             output = python(folder, "-W", "error", "block.py")
         if block.output is not None:
             assert output == block.output
         return
     runtime = make_runtime(bearer=StaticBearerVerifier({"tok": "me@example.com"}))
     runtime.register_agent("echo", lambda inp, ctx: {"echoed": inp})
-    with serve_in_thread(runtime) as served:
-        (folder / "block.py").write_text(block.source.replace(URL, served.url))
+    with serve_in_thread(runtime) as runs:
+        (folder / "block.py").write_text(block.source.replace(URL, runs.url))
         for pem in TLS.glob("*.pem"):
             shutil.copy(pem, folder)
         output = python(folder, "-W", "error", "block.py")
@@ -120,8 +139,8 @@ def script(block: Block, folder: Path) -> None:
 
 def shell(block: Block, folder: Path) -> None:
     """The commands as typed, each of which must succeed."""
-    with registry_server.served() as url, registry_server.word_counter(url):
-        command = ["sh", "-e", "-c", block.source.replace(REGISTRY, url)]
+    with arcp.testing.registry() as served, registry_server.word_counter(served.url):
+        command = ["sh", "-e", "-c", block.source.replace(REGISTRY, served.url)]
         # `arcp` and `python3` are those of this environment.
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         done = subprocess.run(

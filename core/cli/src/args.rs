@@ -8,6 +8,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::access::JwtArgs;
+use crate::agents::{AgentsArgs, LoginArgs};
 use crate::exit::{EXIT_STATUS, Failure};
 use crate::limits::LimitArgs;
 use crate::registry::RegistryArgs;
@@ -57,6 +58,8 @@ pub(crate) enum Command {
     Sessions(SessionsArgs),
     Replay(ReplayArgs),
     Db(DbArgs),
+    Agents(AgentsArgs),
+    Login(LoginArgs),
     Registry(RegistryArgs),
     Completions(CompletionsArgs),
 }
@@ -72,6 +75,8 @@ impl Command {
             Command::Sessions(args) => args.file.output,
             Command::Replay(args) => args.file.output,
             Command::Db(args) => args.command.output(),
+            Command::Agents(args) => args.command.output(),
+            Command::Login(args) => args.output,
             Command::Registry(args) => args.command.output(),
             Command::Completions(_) => OutputForm::Text,
         }
@@ -109,6 +114,12 @@ impl TokenArgs {
     /// Whether an option names it, the environment aside.
     pub(crate) fn is_given(&self) -> bool {
         self.token.is_some() || self.token_file.is_some()
+    }
+
+    /// The token, if an option or the environment names one.
+    pub(crate) fn read_if_any(&self) -> Result<Option<String>, Failure> {
+        let is_there = self.is_given() || std::env::var_os("ARCP_TOKEN").is_some_and(|token| !token.is_empty());
+        is_there.then(|| self.read()).transpose()
     }
 
     /// The token, without the line break that ends a file.

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use arcp::registry::{FailureKind, RegistryError};
 use arcp::{Error, ErrorCode, ProtocolError, RawJson};
 use clap::builder::styling::AnsiColor;
 use clap::error::ErrorKind;
@@ -38,6 +39,8 @@ pub(crate) enum Failure {
     Refused(ProtocolError),
     /// The job ended badly.
     Job(ProtocolError),
+    /// A registry refused.
+    Registry(Box<RegistryError>),
     /// No answer came in time.
     NoAnswer(String),
     /// By Ctrl-C; with the end of the job, if it was waited for.
@@ -77,7 +80,9 @@ impl Failure {
             Failure::Usage(_) => 2,
             Failure::NoConnection(_) => 3,
             Failure::Refused(error) if error.code == ErrorCode::Unauthenticated => 4,
-            Failure::Refused(_) | Failure::NotFound(_) => 5,
+            Failure::Registry(error) if error.kind == FailureKind::Authentication => 4,
+            Failure::Registry(error) if error.kind == FailureKind::Server => 1,
+            Failure::Refused(_) | Failure::NotFound(_) | Failure::Registry(_) => 5,
             Failure::Job(error) => match error.code {
                 ErrorCode::Cancelled => 7,
                 ErrorCode::Timeout => 8,
@@ -101,10 +106,20 @@ impl Failure {
             Failure::Other(message) => local("failed", message, false),
             Failure::Usage(message) => local("usage", message, false),
             Failure::NotFound(message) => local("not_found", message, false),
+            Failure::Registry(error) => {
+                let code = if error.code.is_empty() { "refused" } else { &error.code };
+                let told = local(code, &error.to_string(), error.is_retryable());
+                ProtocolError { details: RawJson::from_serialize(&error.details()).ok(), ..told }
+            }
             Failure::NoConnection(message) => local("no_connection", message, true),
             Failure::NoAnswer(message) => local("no_answer", message, true),
             Failure::Stdout(error) => local("failed", &format!("cannot write to stdout: {error}"), false),
         }
+    }
+
+    /// In one sentence.
+    pub(crate) fn message(&self) -> String {
+        self.as_error().message
     }
 
     /// Says what failed, on stderr and, for programs, on stdout; the status to leave with.

@@ -1,6 +1,7 @@
 //! The program `arcp`, as a library: the binary and the Python wheel both call [`run`].
 
 mod access;
+mod agents;
 mod args;
 mod cancel;
 mod completions;
@@ -99,6 +100,8 @@ fn run_command(cli: Cli) -> Result<(), Failure> {
             Command::Sessions(args) => db::sessions(&args),
             Command::Replay(args) => db::replay(&args),
             Command::Db(args) => db::run(&args.command),
+            Command::Agents(args) => agents::run(args).await,
+            Command::Login(args) => agents::login(args).await,
             Command::Registry(args) => registry::run(args).await,
             Command::Completions(args) => completions::run(args.shell),
         }

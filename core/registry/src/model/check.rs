@@ -160,6 +160,9 @@ pub fn is_endpoint(text: &str) -> bool {
         && !text.chars().any(|c| c.is_whitespace() || c.is_control())
 }
 
+/// Which texts fit, and how to say so, such as `may hold letters, digits, _ and - only`.
+pub type Form = (fn(&str) -> bool, &'static str);
+
 /// What a text field must be.
 #[derive(Clone, Copy, Debug)]
 pub struct Text {
@@ -167,8 +170,8 @@ pub struct Text {
     pub min: usize,
     /// Characters at most.
     pub max: usize,
-    /// Which texts fit, and how to say so, such as `may hold letters, digits, _ and - only`.
-    pub form: Option<(fn(&str) -> bool, &'static str)>,
+    /// The form it must have.
+    pub form: Option<Form>,
     /// Whether surrounding blanks are removed first.
     pub strip: bool,
 }

@@ -4,6 +4,7 @@ mod alerts;
 mod event;
 mod health;
 mod journal;
+pub mod page;
 mod ui;
 
 pub use alerts::{Figures, Suppression, judge};
