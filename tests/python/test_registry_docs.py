@@ -3,6 +3,8 @@
 import asyncio
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -121,6 +123,17 @@ def second_agent(url: str, token: str) -> None:
     names = ("name", "agent_type", "endpoint", "capabilities", "context_brief", "version", "owner", "public_key")
     registration = {name: agent[name] for name in (*names, "communication_mode", "metadata")}
     registry_server.ask(f"{url}/agents/register", registration | {"agent_id": "word-counter-2"}, token=token)
+
+
+def test_the_file_of_settings_is_taken(tmp_path: Path) -> None:
+    """Rules: REG-500"""
+    (example,) = blocks("configuration.md", "toml")
+    (tmp_path / "registry.toml").write_text(example)
+    command = [sys.executable, "-m", "arcp", "registry", "config", "check", "--config", "registry.toml"]
+    done = subprocess.run(command, cwd=tmp_path, env=registry_server.CLEAN, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "translation" in done.stdout
+    assert "500" in done.stdout
 
 
 def anchors(text: str) -> set[str]:
