@@ -1,9 +1,10 @@
-"""Every block of Python in the guides, `docs/python` and `docs/03-features`, is run.
+"""Every block of Python in the guides, `docs/python`, `docs/03-features` and `docs/registry/client.md`, is run.
 
 After ```python stands how:
 
     (nothing)  as a script in a folder of its own; a block ```output right behind it is what it prints
     fragment   it is only compiled
+    registry   as a script that speaks to http://localhost:8001, a registry where `my-testing-agent` is alive
     pytest     as a file of tests
     app        it makes `app`, an ASGI application, which is served; `echo` is run at /arcp with the token `tok`
     server     as a script that serves on port 7777, where `echo` is run with the token `tok`
@@ -25,19 +26,31 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from subprocess import PIPE
+from typing import Any
 
 import pytest
 
 import arcp
 import arcp.sync
+import arcp.testing
 from arcp.runtime import StaticBearerVerifier
 from arcp.testing import make_runtime, serve_in_thread
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = sorted(page for folder in ("python", "03-features") for page in (DOCS / folder).rglob("*.md"))
+PAGES.append(DOCS / "registry" / "client.md")
 TLS = Path(__file__).parent / "tls"
 URL = "ws://127.0.0.1:7777/arcp"
+REGISTRY_URL = "http://localhost:8001"
 BOUND_SEC = 60
+GUIDE_AGENT: dict[str, Any] = {
+    "agent_id": "my-testing-agent",
+    "name": "My Testing Agent",
+    "agent_type": "testing",
+    "endpoint": "https://my-agent.example.com",
+    "capabilities": ["data-processing", "file-conversion", "text-analysis"],
+    "context_brief": "A testing agent for data processing and file conversion",
+}
 
 _FENCE = re.compile(
     r"^```python[ \t]*(\w*)[ \t]*\n(.*?)^```[ \t]*\n(?:\s*^```output\n(.*?)^```)?", re.DOTALL | re.MULTILINE
@@ -80,6 +93,13 @@ def test_a_block_does_what_it_says(block: Block, tmp_path: Path) -> None:
             (tmp_path / "test_block.py").write_text(block.source)
             plugins = ["-p", "no:arcp", "-p", "arcp.pytest_plugin", "-p", "no:cacheprovider"]
             python(tmp_path, "-m", "pytest", "-q", "-W", "error", *plugins, "test_block.py")
+        case "registry":
+            with arcp.testing.registry() as served:
+                with arcp.sync.Registry(served.url, agent_key=served.agent_keys[2]) as client:
+                    client.register_agent(**GUIDE_AGENT)
+                (tmp_path / "block.py").write_text(block.source.replace(REGISTRY_URL, served.url))
+                output = python(tmp_path, "-W", "error", "block.py")
+            assert block.output in (None, output)
         case "app":
             (tmp_path / "block.py").write_text(block.source)
             echoes(tmp_path, "-m", "uvicorn", "block:app", "--ws", "wsproto", "--port")
