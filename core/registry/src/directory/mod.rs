@@ -235,6 +235,33 @@ impl Directory {
         registration: &Registration,
         now: Moment,
     ) -> Result<Reservation, Refusal> {
+        self.reserve(caller, registration, now.wall, now)
+    }
+
+    /// The same for an agent that comes from another registry, where it registered earlier. Whoever has its id here, dead
+    /// or alive, keeps it.
+    ///
+    /// # Errors
+    /// As [`Directory::begin_register`].
+    pub fn begin_import(
+        &mut self,
+        registration: &Registration,
+        registered_at: Timestamp,
+        now: Moment,
+    ) -> Result<Reservation, Refusal> {
+        if self.find(&registration.agent_id).is_some() {
+            return Err(Refusal::Duplicate(registration.agent_id.as_str().into()));
+        }
+        self.reserve(&Caller::Admin { user: "import".into() }, registration, registered_at, now)
+    }
+
+    fn reserve(
+        &mut self,
+        caller: &Caller,
+        registration: &Registration,
+        registered_at: Timestamp,
+        now: Moment,
+    ) -> Result<Reservation, Refusal> {
         let agent_id = Arc::<str>::from(registration.agent_id.as_str());
         let (key_hash, token) = self.may_register(caller, &agent_id)?;
         let existing = self.find(&agent_id);
@@ -246,7 +273,7 @@ impl Directory {
             Caller::Agent { .. } => existing.and_then(|(_, agent)| agent.key_hash.clone()),
             _ => None,
         });
-        let record = self.record(registration, now.wall);
+        let record = self.record(registration, registered_at);
         if let Some((token_id, expires_at)) = &token {
             self.tokens.insert(Arc::clone(token_id), *expires_at);
         }

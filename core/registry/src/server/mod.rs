@@ -5,6 +5,7 @@ pub mod config;
 pub mod dashboard;
 mod http;
 pub mod metrics;
+pub mod offline;
 pub mod outbound;
 mod run;
 pub mod socket;

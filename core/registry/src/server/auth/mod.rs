@@ -79,8 +79,12 @@ impl Auth {
         let mut sessions = Sessions::new(config.max_sessions);
         let kept_sessions = kept.sessions.iter().filter_map(|session| serde_json::from_str(&session.data).ok());
         kept_sessions.for_each(|session: Session| sessions.restore(session));
-        let mut users: HashMap<String, Arc<str>> =
-            kept.users.iter().map(|user| (user.name.clone(), user.password_hash.as_str().into())).collect();
+        let mut users: HashMap<String, Arc<str>> = kept
+            .users
+            .iter()
+            .filter(|user| user.role == "admin")
+            .map(|user| (user.name.clone(), user.password_hash.as_str().into()))
+            .collect();
         let mut keys: Vec<[u8; 32]> = config.agent_keys.iter().map(|key| token_hash(key.reveal())).collect();
         keys.extend(kept_keys(&kept.settings).iter().filter_map(|key| from_hex(&key.hash)));
         let secret = signing_secret(config, service, kept)?;

@@ -166,8 +166,13 @@ impl Outer {
     pub(crate) fn finish(&self, asked: &Asked, response: &mut Response<Body>, took: Duration) {
         let headers = response.headers_mut();
         headers.reserve(20);
+        // A page of ours may be stricter than what holds for all.
+        let own_policy = headers.remove(CONTENT_SECURITY_POLICY);
         for (name, value) in &self.fixed {
             headers.insert(name.clone(), value.clone());
+        }
+        if let Some(policy) = own_policy {
+            headers.insert(CONTENT_SECURITY_POLICY, policy);
         }
         if !headers.contains_key(CACHE_CONTROL) {
             headers.insert(

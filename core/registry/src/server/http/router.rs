@@ -8,7 +8,8 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::routing::{any, delete, get, post};
-use http::{Method, Response, StatusCode};
+use http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE};
+use http::{HeaderValue, Method, Response, StatusCode};
 use hyper::body::Incoming;
 use tower::Service as _;
 
@@ -16,6 +17,7 @@ use super::access::{Peer, peer};
 use super::outer::{Asked, not_found, plain};
 use super::{agents, login, public, system, tokens};
 use crate::server::App;
+use crate::server::dashboard::page;
 use crate::server::socket::Kind;
 
 /// All endpoints.
@@ -29,6 +31,9 @@ pub(crate) fn routes(state: App) -> Router {
         .route("/health/azure", get(system::health_azure))
         .route("/metrics", get(system::metrics))
         .route("/metrics/scrape", get(system::metrics_scrape))
+        .route("/dashboard", get(dashboard_page))
+        .route("/static/dashboard.css", get(dashboard_page))
+        .route("/static/dashboard.js", get(dashboard_page))
         .route("/dashboard/config", get(system::dashboard_config).post(system::set_dashboard_config))
         .route("/auth/login", post(login::login))
         .route("/auth/logout", post(login::logout))
@@ -64,6 +69,16 @@ pub(crate) fn routes(state: App) -> Router {
         .fallback(async |request: Request| not_found(&request.into_parts().0))
         .method_not_allowed_fallback(async || plain(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed"))
         .with_state(state)
+}
+
+/// The live status page and its files (REG-142).
+async fn dashboard_page(request: Request) -> Response<Body> {
+    let Some(asset) = page::asset(request.uri().path()) else { return not_found(&request.into_parts().0) };
+    let mut response = Response::new(Body::from(asset.body));
+    let policy = HeaderValue::from_static(page::CONTENT_SECURITY_POLICY);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(asset.content_type));
+    response.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
+    response
 }
 
 async fn public_socket(State(state): State<App>, request: Request) -> Response<Body> {
