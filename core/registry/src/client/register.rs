@@ -50,8 +50,12 @@ impl RegistryClient {
         let call = Call::post("/agents/register", Some(&registration.body)).with(auth);
         let answered = self.json(call).await;
         let mut state = self.inner.state.lock();
-        if answered.is_err() {
+        if let Err(error) = &answered {
             state.tokens.step_back(agent_id, before);
+            if error.is_refusal() {
+                // Used up, or never good for this.
+                state.tokens.drop_temporary(agent_id);
+            }
         }
         let granted: Granted = read("registration", &answered?)?;
         if let Some(token) = granted.access_token.filter(|token| !token.expose().is_empty()) {
@@ -67,11 +71,11 @@ impl RegistryClient {
     fn registrar(&self, agent_id: &str, registration: &Registration) -> Registrar {
         let now = Instant::now();
         let state = self.inner.state.lock();
-        if let Some(temporary) = state.tokens.temporary(agent_id, now) {
-            return Registrar::Token(temporary.token.clone());
-        }
         if let Some(key) = &registration.agent_key {
             return Registrar::Key(key.clone());
+        }
+        if let Some(temporary) = state.tokens.temporary(agent_id, now) {
+            return Registrar::Token(temporary.token.clone());
         }
         if state.tokens.registrar(now).is_some() {
             // Not that token alone: it may be refused, and then replaced.

@@ -160,6 +160,11 @@ impl Tokens {
         self.held.as_ref().filter(free).or_else(|| self.admin.as_ref().filter(free))
     }
 
+    /// Forgets the token asked for to register this agent.
+    pub(crate) fn drop_temporary(&mut self, agent_id: &str) {
+        self.temporary.shift_remove(agent_id);
+    }
+
     /// Forgets a token that did not count.
     pub(crate) fn refused(&mut self, token: &Secret) {
         let is_other = |place: &Held| place.token != *token;
