@@ -1,12 +1,16 @@
 """What `docs/registry` says without running it is compared with a registry that runs: frames, settings, links."""
 
 import asyncio
+import inspect
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import arcp
 import registry_server
 from conftest import run
 from hosts import RawSocket
@@ -121,6 +125,33 @@ def second_agent(url: str, token: str) -> None:
     names = ("name", "agent_type", "endpoint", "capabilities", "context_brief", "version", "owner", "public_key")
     registration = {name: agent[name] for name in (*names, "communication_mode", "metadata")}
     registry_server.ask(f"{url}/agents/register", registration | {"agent_id": "word-counter-2"}, token=token)
+
+
+def test_the_file_of_settings_is_taken(tmp_path: Path) -> None:
+    """Rules: REG-500"""
+    (example,) = blocks("configuration.md", "toml")
+    (tmp_path / "registry.toml").write_text(example)
+    command = [sys.executable, "-m", "arcp", "registry", "config", "check", "--config", "registry.toml"]
+    done = subprocess.run(command, cwd=tmp_path, env=registry_server.CLEAN, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "translation" in done.stdout
+    assert "500" in done.stdout
+
+
+def test_the_table_of_methods_is_whole() -> None:
+    table = TEXT["client-guide.md"].split("## All methods\n")[1].split("\n## ")[0]
+    told = re.findall(r"`(\w+)\(", table)
+    methods = {name for name in dir(arcp.RegistryClient) if not name.startswith("_")}
+    assert sorted(told) == sorted(name for name in methods if callable(getattr(arcp.RegistryClient, name)))
+    for name, arguments in re.findall(r"`(\w+)\(([^)]*)\)", table):
+        parameters = inspect.signature(getattr(arcp.RegistryClient, name)).parameters
+        for argument in re.findall(r"(\w+)(?:=([^,]+))?", arguments):
+            parameter = parameters[argument[0]]
+            assert parameter.default in (inspect.Parameter.empty, None, ...) or argument[1] in (
+                "",
+                repr(parameter.default),
+                repr(parameter.default).replace("'", '"'),
+            ), (name, argument)
 
 
 def anchors(text: str) -> set[str]:
