@@ -1,4 +1,4 @@
-"""Every block of Python in the guides, `docs/python`, `docs/03-features` and `docs/registry/client.md`, is run.
+"""Every block of Python in the guides, `docs/python`, `docs/registry` and `docs/03-features`, is run.
 
 After ```python stands how:
 
@@ -11,10 +11,13 @@ After ```python stands how:
 
 Scripts find `cert.pem` and `key.pem`, a certificate of `localhost`, and `ca.pem`, its authority, in their folder.
 A block that speaks to ws://127.0.0.1:7777/arcp, and is no server, speaks to a runtime with `echo` and the token `tok`.
+One that speaks to http://127.0.0.1:8001 speaks to a fresh registry where `word-counter` is alive; and so does a block
+```sh run, which is run by a shell.
 """
 
 import ast
 import json
+import os
 import re
 import shlex
 import shutil
@@ -33,15 +36,16 @@ import pytest
 import arcp
 import arcp.sync
 import arcp.testing
+import registry_server
 from arcp.runtime import StaticBearerVerifier
 from arcp.testing import make_runtime, serve_in_thread
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = sorted(page for folder in ("python", "03-features") for page in (DOCS / folder).rglob("*.md"))
-PAGES.append(DOCS / "registry" / "client.md")
+PAGES = sorted(page for folder in ("python", "registry", "03-features") for page in (DOCS / folder).rglob("*.md"))
 TLS = Path(__file__).parent / "tls"
 URL = "ws://127.0.0.1:7777/arcp"
 REGISTRY_URL = "http://localhost:8001"
+REGISTRY = "http://127.0.0.1:8001"
 BOUND_SEC = 60
 GUIDE_AGENT: dict[str, Any] = {
     "agent_id": "my-testing-agent",
@@ -53,7 +57,8 @@ GUIDE_AGENT: dict[str, Any] = {
 }
 
 _FENCE = re.compile(
-    r"^```python[ \t]*(\w*)[ \t]*\n(.*?)^```[ \t]*\n(?:\s*^```output\n(.*?)^```)?", re.DOTALL | re.MULTILINE
+    r"^```(?:python[ \t]*(\w*)|sh (run))[ \t]*\n(.*?)^```[ \t]*\n(?:\s*^```output\n(.*?)^```)?",
+    re.DOTALL | re.MULTILINE,
 )
 _SHELL = re.compile(r"^```sh\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
@@ -71,14 +76,15 @@ def blocks() -> Iterator[Block]:
         text = page.read_text(encoding="utf-8")
         for found in _FENCE.finditer(text):
             line = text.count("\n", 0, found.start()) + 1
-            yield Block(f"{page.relative_to(DOCS)}:{line}", found[1], found[2], found[3])
+            yield Block(f"{page.relative_to(DOCS)}:{line}", found[2] or found[1], found[3], found[4])
 
 
 BLOCKS = list(blocks())
 
 
 def test_every_block_was_found() -> None:
-    opened = sum(page.read_text(encoding="utf-8").count("```python") for page in PAGES)
+    pages = [page.read_text(encoding="utf-8") for page in PAGES]
+    opened = sum(page.count("```python") + page.count("```sh run") for page in pages)
     assert len(BLOCKS) == opened > 0
 
 
@@ -87,6 +93,8 @@ def test_a_block_does_what_it_says(block: Block, tmp_path: Path) -> None:
     match block.how:
         case "":
             script(block, tmp_path)
+        case "run":
+            shell(block, tmp_path)
         case "fragment":
             compile(block.source, block.name, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
         case "pytest":
@@ -111,10 +119,17 @@ def test_a_block_does_what_it_says(block: Block, tmp_path: Path) -> None:
 
 
 def script(block: Block, folder: Path) -> None:
+    if REGISTRY in block.source:
+        with arcp.testing.registry() as served, registry_server.word_counter(served.url):
+            (folder / "block.py").write_text(block.source.replace(REGISTRY, served.url))
+            output = python(folder, "-W", "error", "block.py")
+        if block.output is not None:
+            assert output == block.output
+        return
     runtime = make_runtime(bearer=StaticBearerVerifier({"tok": "me@example.com"}))
     runtime.register_agent("echo", lambda inp, ctx: {"echoed": inp})
-    with serve_in_thread(runtime) as served:
-        (folder / "block.py").write_text(block.source.replace(URL, served.url))
+    with serve_in_thread(runtime) as runs:
+        (folder / "block.py").write_text(block.source.replace(URL, runs.url))
         for pem in TLS.glob("*.pem"):
             shutil.copy(pem, folder)
         output = python(folder, "-W", "error", "block.py")
@@ -122,8 +137,31 @@ def script(block: Block, folder: Path) -> None:
         assert output == block.output
 
 
+def shell(block: Block, folder: Path) -> None:
+    """The commands as typed, each of which must succeed."""
+    with arcp.testing.registry() as served, registry_server.word_counter(served.url):
+        command = ["sh", "-e", "-c", block.source.replace(REGISTRY, served.url)]
+        # `arcp` and `python3` are those of this environment.
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            env=registry_server.CLEAN | {"PATH": path},
+            capture_output=True,
+            text=True,
+            timeout=BOUND_SEC,
+        )
+    # Programs say there what they do.
+    assert done.returncode == 0, done.stdout + done.stderr
+    if block.output is not None:
+        assert done.stdout == block.output
+
+
 def python(folder: Path, *arguments: str) -> str:
-    done = subprocess.run([sys.executable, *arguments], cwd=folder, capture_output=True, text=True, timeout=BOUND_SEC)
+    command = [sys.executable, *arguments]
+    done = subprocess.run(
+        command, cwd=folder, env=registry_server.CLEAN, capture_output=True, text=True, timeout=BOUND_SEC
+    )
     assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
     return done.stdout
 

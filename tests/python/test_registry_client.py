@@ -471,6 +471,24 @@ def test_a_refusal(answer: Answer, cls: type[ARCPError], code: str) -> None:
     run(main)
 
 
+def test_a_refusal_without_a_slug() -> None:
+    """Rules: REG-021, REG-102"""
+
+    async def main() -> None:
+        gone = {"status": "error", "message": "Agent not found"}
+        answers = {"GET /agents/a-1": (404, gone), "GET /health": (404, {"detail": "Not Found"}), "GET /": (418, "tea")}
+        async with scripted(by_path(answers)) as peer, ARCPClient(peer.url, access_token="T") as client:
+            with pytest.raises(AgentNotFoundError) as missing:
+                await client.get_agent("a-1")
+            assert (missing.value.code, missing.value.status) == ("agent-not-found", 404)
+            for call, code in ((client.health_check(), "not-found"), (client.get_system_info(), "request-error")):
+                with pytest.raises(ARCPError) as caught:
+                    await call
+                assert (type(caught.value), caught.value.code) == (ARCPError, code)
+
+    run(main)
+
+
 def test_every_class_of_errors_pickles() -> None:
     """Rules: REG-003"""
     for name in dir(errors):
