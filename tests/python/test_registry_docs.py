@@ -161,6 +161,15 @@ def test_every_endpoint_is_told_of() -> None:
         assert told == wanted
 
 
+def test_every_field_of_a_registration_is_told_of() -> None:
+    """Rules: REG-070"""
+    with registry_server.served() as url:
+        schema = registry_server.ask(f"{url}/openapi.json")["components"]["schemas"]["AgentRegistration"]
+    section = TEXT["agents.md"].split("## What an agent says of itself\n")[1].split("\n## ")[0]
+    told = dict(re.findall(r"^\| `(\w+)` \| (yes|no) \|", section, re.MULTILINE))
+    assert told == {name: "yes" if name in schema["required"] else "no" for name in schema["properties"]}
+
+
 def test_the_table_of_methods_is_whole() -> None:
     table = TEXT["client-guide.md"].split("## All methods\n")[1].split("\n## ")[0]
     told = re.findall(r"`(\w+)\(", table)
