@@ -1,12 +1,18 @@
 """What `docs/registry` says without running it is compared with a registry that runs: frames, settings, links."""
 
 import asyncio
+import inspect
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import arcp
+import openapi_page
 import registry_server
 from conftest import run
 from hosts import RawSocket
@@ -121,6 +127,63 @@ def second_agent(url: str, token: str) -> None:
     names = ("name", "agent_type", "endpoint", "capabilities", "context_brief", "version", "owner", "public_key")
     registration = {name: agent[name] for name in (*names, "communication_mode", "metadata")}
     registry_server.ask(f"{url}/agents/register", registration | {"agent_id": "word-counter-2"}, token=token)
+
+
+def test_the_file_of_settings_is_taken(tmp_path: Path) -> None:
+    """Rules: REG-500"""
+    (example,) = blocks("configuration.md", "toml")
+    (tmp_path / "registry.toml").write_text(example)
+    command = [sys.executable, "-m", "arcp", "registry", "config", "check", "--config", "registry.toml"]
+    done = subprocess.run(command, cwd=tmp_path, env=registry_server.CLEAN, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "translation" in done.stdout
+    assert "500" in done.stdout
+
+
+def test_every_endpoint_is_told_of() -> None:
+    """`ARCP_WRITE_DOCS=1` writes that part of the page anew. Rules: REG-103"""
+    with registry_server.served() as url, registry_server.word_counter(url):
+        document = registry_server.ask(f"{url}/openapi.json")
+        token = registry_server.login(url)
+        members: dict[str, list[str]] = {}
+        for path, method, operation in openapi_page.operations(document):
+            answer = operation["responses"]["200"]["content"].get("application/json", {}).get("schema", {})
+            if method == "get" and answer == {"type": "object"}:
+                real = registry_server.ask(url + path.replace("{agent_id}", "word-counter"), token=token)
+                members[path] = list(real)
+    wanted = openapi_page.endpoints(document, members)
+    begin, end = "<!-- endpoints:begin -->\n", "<!-- endpoints:end -->"
+    before, rest = TEXT["http.md"].split(begin)
+    told, after = rest.split(end)
+    if os.environ.get("ARCP_WRITE_DOCS"):
+        (DOCS / "http.md").write_text(before + begin + wanted + end + after, encoding="utf-8")
+    else:
+        assert told == wanted
+
+
+def test_every_field_of_a_registration_is_told_of() -> None:
+    """Rules: REG-070"""
+    with registry_server.served() as url:
+        schema = registry_server.ask(f"{url}/openapi.json")["components"]["schemas"]["AgentRegistration"]
+    section = TEXT["agents.md"].split("## What an agent says of itself\n")[1].split("\n## ")[0]
+    told = dict(re.findall(r"^\| `(\w+)` \| (yes|no) \|", section, re.MULTILINE))
+    assert told == {name: "yes" if name in schema["required"] else "no" for name in schema["properties"]}
+
+
+def test_the_table_of_methods_is_whole() -> None:
+    table = TEXT["client-guide.md"].split("## All methods\n")[1].split("\n## ")[0]
+    told = re.findall(r"`(\w+)\(", table)
+    methods = {name for name in dir(arcp.RegistryClient) if not name.startswith("_")}
+    assert sorted(told) == sorted(name for name in methods if callable(getattr(arcp.RegistryClient, name)))
+    for name, arguments in re.findall(r"`(\w+)\(([^)]*)\)", table):
+        parameters = inspect.signature(getattr(arcp.RegistryClient, name)).parameters
+        for argument in re.findall(r"(\w+)(?:=([^,]+))?", arguments):
+            parameter = parameters[argument[0]]
+            assert parameter.default in (inspect.Parameter.empty, None, ...) or argument[1] in (
+                "",
+                repr(parameter.default),
+                repr(parameter.default).replace("'", '"'),
+            ), (name, argument)
 
 
 def anchors(text: str) -> set[str]:

@@ -88,5 +88,7 @@ fn row(setting: &Setting) -> String {
         Kind::Word(words) => words.join(", "),
         other => other.shape(),
     };
-    format!("| {} | `--{}` | `{}` | {default} | {takes} | {about} |\n", names.join(", "), setting.flag(), setting.key())
+    // Secrets are no flags.
+    let flag = if setting.kind.is_secret() { String::new() } else { format!("`--{}`", setting.flag()) };
+    format!("| {} | {flag} | `{}` | {default} | {takes} | {about} |\n", names.join(", "), setting.key())
 }

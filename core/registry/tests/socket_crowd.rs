@@ -1,6 +1,11 @@
 //! Sockets by the thousand, in a process of their own so that figures are theirs.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a failed step is a failed test; figures are shown"
+)]
 #![allow(dead_code, reason = "the support serves two programs")]
 
 #[path = "socket/support.rs"]
