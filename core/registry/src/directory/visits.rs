@@ -53,6 +53,11 @@ impl Directory {
         }
     }
 
+    /// Whether an agent, alive or dead, registered with the key of this hash (REG-193).
+    pub fn is_bound(&self, agent_id: &str, key_hash: &str) -> bool {
+        self.find(agent_id).is_some_and(|(_, agent)| agent.key_hash.as_deref() == Some(key_hash))
+    }
+
     /// Whether there is a live agent of this id.
     pub fn is_alive(&self, agent_id: &str) -> bool {
         self.find(agent_id).is_some_and(|(_, agent)| agent.status == AgentStatus::Alive)
