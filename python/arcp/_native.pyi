@@ -332,6 +332,20 @@ class RegistrySocket:
     def close(self) -> None:
         """Closes the socket at once (REG-060). Idempotent; so does dropping it."""
 
+@final
+class RegistryServer:
+    """A registry in this process, with everything in memory.
+
+    `settings` is JSON text of an object: texts by the names of environment variables. `ValueError` names those that are
+    unknown or wrong.
+    """
+
+    def __new__(cls, settings: str) -> Self: ...
+    def start(self, port: Port, call: int) -> None:
+        """Completes with JSON text: `url`."""
+
+    def stop(self, port: Port, call: int) -> None: ...
+
 def registry_check(kind: str, value: str) -> str:
     """Checks JSON text against a model of the contract (REG-070 to REG-077): `registration`, `requirements`, `metrics`,
     `search_request`, `connection_request`.

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from arcp.client import ARCPClient
     from arcp.runtime import ARCPRuntime
     from arcp.testing.hosting import Served
+    from arcp.testing.registry_hosting import ServedRegistry
 
 
 @pytest.fixture
@@ -54,4 +55,13 @@ def arcp_served(arcp_runtime: "ARCPRuntime") -> "Iterator[Served]":
     from arcp.testing import serve_in_thread
 
     with serve_in_thread(arcp_runtime) as served:
+        yield served
+
+
+@pytest.fixture
+def arcp_registry() -> "Iterator[ServedRegistry]":
+    """A registry of this test on a free port: `arcp_registry.url`, `arcp_registry.agent_keys`."""
+    from arcp.testing import registry
+
+    with registry() as served:
         yield served

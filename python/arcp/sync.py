@@ -10,9 +10,7 @@
             print(event.kind, event.body)
         print(job.result())
 
-    with Registry("http://localhost:8001") as registry:
-        for agent in registry.discover_agents():
-            print(agent.name)
+`Registry` is the other half: `Registry("http://localhost:8001").discover_agents()`.
 
 Connections live on an event loop in a thread of their own, so all of it also works where a loop runs already, as in a
 notebook. A call blocks the thread it is made from: a runtime on that thread's loop cannot answer it.

@@ -7,6 +7,8 @@ import sys
 import venv
 from pathlib import Path
 
+import registry
+
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 PUBLISHED = "agentruntimecontrolprotocol==1.1.3"
@@ -65,6 +67,7 @@ def main() -> None:
     options = ["--host", "127.0.0.1", "--token", TOKEN, "--principal", "me@example.com"]
     program = ROOT / "target" / "debug" / "arcp"
     results = [
+        *registry.plays(),
         play(
             "their client, our arcp serve",
             [program, "serve", "--port", "0", "--db", "memory", *options],

@@ -344,8 +344,16 @@ def test_headers_of_one_s_own() -> None:
     async def main() -> None:
         async with scripted(by_path({"GET /agents/stats": {"n": 1}})) as peer, Proxied(peer.url) as client:
             assert await client._request("GET", "/agents/stats") == {"n": 1}
-            assert peer.asked[0].headers["x-tenant"] == "blue"
-            assert peer.asked[0].headers["authorization"] == "Bearer own"
+            # Also where the client itself has no token.
+            assert await client.get_system_stats() == {"n": 1}
+            client._access_token = "held"
+            assert await client.get_system_stats() == {"n": 1}
+            for asked in peer.asked:
+                assert asked.headers["x-tenant"] == "blue"
+                assert asked.headers["authorization"] == "Bearer own"
+            with pytest.raises(ARCPError):
+                await client.health_check()
+            assert "authorization" not in peer.asked[-1].headers
 
     run(main)
 
@@ -467,6 +475,24 @@ def test_a_refusal(answer: Answer, cls: type[ARCPError], code: str) -> None:
             assert str(error).endswith(str(error.__cause__))
             copy = pickle.loads(pickle.dumps(error))
             assert (type(copy), str(copy), copy.code, copy.status) == (cls, str(error), code, answer[0])
+
+    run(main)
+
+
+def test_a_refusal_without_a_slug() -> None:
+    """Rules: REG-021, REG-102"""
+
+    async def main() -> None:
+        gone = {"status": "error", "message": "Agent not found"}
+        answers = {"GET /agents/a-1": (404, gone), "GET /health": (404, {"detail": "Not Found"}), "GET /": (418, "tea")}
+        async with scripted(by_path(answers)) as peer, ARCPClient(peer.url, access_token="T") as client:
+            with pytest.raises(AgentNotFoundError) as missing:
+                await client.get_agent("a-1")
+            assert (missing.value.code, missing.value.status) == ("agent-not-found", 404)
+            for call, code in ((client.health_check(), "not-found"), (client.get_system_info(), "request-error")):
+                with pytest.raises(ARCPError) as caught:
+                    await call
+                assert (type(caught.value), caught.value.code) == (ARCPError, code)
 
     run(main)
 

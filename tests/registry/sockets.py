@@ -251,9 +251,10 @@ class Conversation:
             except ConnectionClosed as closed:
                 return [Difference("close", None, str(closed))]
             return []
+        deadline = time.monotonic() + 3
         try:
             while True:
-                frame = decoded(self.socket.recv(timeout=3))
+                frame = decoded(self.socket.recv(timeout=max(0.0, deadline - time.monotonic())))
                 if kind_of(frame) not in self.spontaneous:
                     return [Difference("end", None, frame)]
         except TimeoutError:

@@ -38,7 +38,7 @@ mod _native {
     #[pymodule_export]
     use crate::port::Port;
     #[pymodule_export]
-    use crate::registry::{RegistryHttp, RegistrySocket, registry_check};
+    use crate::registry::{RegistryHttp, RegistryServer, RegistrySocket, registry_check};
     #[pymodule_export]
     use crate::runtime::{HostRequest, Runtime, TokenVerifier, VerifyRequest};
     #[pymodule_export]

@@ -81,6 +81,28 @@ impl RegistrySocket {
     }
 }
 
+/// A registry in this process.
+#[pyclass(frozen, module = "arcp._native")]
+pub(crate) struct RegistryServer(Local<arcp_bridge::RegistryServer>);
+
+#[pymethods]
+impl RegistryServer {
+    /// Settings are JSON text.
+    #[new]
+    fn new(py: Python<'_>, settings: &str) -> PyResult<Self> {
+        Ok(RegistryServer(Local::new(arcp_bridge::RegistryServer::new(&core(py)?, settings).or_raise(py)?)))
+    }
+
+    /// Completes with JSON text.
+    fn start(&self, py: Python<'_>, port: &Port, call: u64) -> PyResult<()> {
+        self.0.get(py)?.start(port.bridge(py)?, call).or_raise(py)
+    }
+
+    fn stop(&self, py: Python<'_>, port: &Port, call: u64) -> PyResult<()> {
+        self.0.get(py)?.stop(port.bridge(py)?, call).or_raise(py)
+    }
+}
+
 /// A value against a model of the contract: JSON text in, JSON text out.
 #[pyfunction]
 pub(crate) fn registry_check(py: Python<'_>, kind: &str, value: &str) -> PyResult<String> {

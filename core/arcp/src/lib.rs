@@ -55,4 +55,5 @@ pub const IMPL_VERSION: &str = env!("CARGO_PKG_VERSION");
 pub mod registry {
     pub use arcp_registry::client::*;
     pub use arcp_registry::model;
+    pub use arcp_registry::server;
 }

@@ -20,6 +20,7 @@ mod policy;
 mod port;
 mod provision;
 mod registry;
+mod registry_server;
 mod registry_transport;
 mod runtime;
 mod transport;
@@ -40,6 +41,7 @@ pub use crate::options::{
 };
 pub use crate::port::{Item, Port, Value, Wake};
 pub use crate::registry::{Registry, RegistrySocket, registry_check};
+pub use crate::registry_server::RegistryServer;
 pub use crate::runtime::{Runtime, VerifierChoice};
 pub use crate::transport::{Frames, ListenerHandle, TransportHandle};
 pub use crate::verifier::TokenVerifier;

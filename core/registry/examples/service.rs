@@ -18,10 +18,11 @@ const WORDS: [&str; 8] =
     ["file-conversion", "text-analysis", "packet-capture", "echo", "compute", "translation", "alerts", "backups"];
 
 fn registration(number: usize) -> Registration {
+    let kind = ["testing", "security", "monitoring"][number % 3];
     let skill = |at: usize| WORDS[(number + at) % WORDS.len()];
     Registration::check(&json!({
         "agent_id": format!("agent-{number:06}"), "name": format!("Agent {number}"),
-        "agent_type": ["testing", "security", "monitoring"][number % 3],
+        "agent_type": kind,
         "endpoint": format!("http://10.0.{}.{}:8000/agent", number / 250 % 250, number % 250),
         "capabilities": [skill(0), skill(3), skill(5)],
         "context_brief": format!("Agent number {number}: {} and {} for the users of the northern office", skill(0), skill(3)),

@@ -16,7 +16,7 @@ use arcp_store::registry::{
 use arcp_store::{MemoryRegistryStore, RegistrySqliteOptions, SqliteRegistryStore, StoreError};
 use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// A clock that goes when it is told to.
 #[derive(Clone)]
@@ -352,4 +352,57 @@ async fn a_full_disk_stops_changes_only() {
     }
     service.register(&admin(), registration("agent-new")).await.unwrap();
     assert!(!service.store_stats().failing);
+}
+
+/// Rules: REG-201
+#[tokio::test]
+async fn a_state_file_of_the_published_server_is_taken_over() {
+    let file = json!({
+        "agents": {
+            "imp-2": {"agent_id": "imp-2", "name": "Import two", "agent_type": "testing", "endpoint": "http://127.0.0.1:9/x",
+                "capabilities": ["echo"], "context_brief": "An agent to be imported here", "version": "1.0.0",
+                "owner": "Owner", "public_key": "k".repeat(40), "metadata": {"a": 1}, "communication_mode": "remote",
+                "features": [], "max_tokens": null, "language_support": null, "rate_limit": null, "requirements": null,
+                "policy_tags": [], "last_seen": "2026-11-28T13:28:19.239785",
+                "registered_at": "2026-11-28T13:28:19.239785"},
+            "imp-1": {"agent_id": "imp-1", "name": "Import one", "agent_type": "testing", "endpoint": "http://127.0.0.1:9/x",
+                "capabilities": ["echo"], "context_brief": "An agent to be imported here", "version": "1.0.0",
+                "owner": "Owner", "public_key": "k".repeat(40), "metadata": {"a": 1}, "communication_mode": "remote",
+                "features": ["http"], "requirements": {"minimum_memory_mb": 5}, "policy_tags": [],
+                "last_seen": "2026-11-28T13:28:21.212695", "registered_at": "2026-11-28T13:28:21.212695"},
+            "broken": {"agent_id": "broken"},
+            "strange": Value::Null,
+        },
+        "info_hashes": {},
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let zone = jiff::tz::TimeZone::fixed(jiff::tz::offset(9));
+    let config = ServiceConfig { zone: zone.clone(), ..ServiceConfig::default() };
+    let clock = Hand::new(0);
+    let open = || {
+        let clock = Box::new(clock.clone());
+        Service::open_with_clock(config.clone(), Arc::new(sqlite(&folder)), SearchEngine::new(), clock).unwrap()
+    };
+    let service = open();
+    let report = service.import_state(&file).await.unwrap();
+    assert_eq!(report.imported, ["imp-2", "imp-1"]);
+    let skipped: Vec<&str> = report.skipped.iter().map(|skipped| skipped.agent_id.as_str()).collect();
+    assert_eq!(skipped, ["broken", "strange"]);
+    assert!(report.skipped[0].why.contains("name is missing"), "{}", report.skipped[0].why);
+    let report = service.import_state(&file).await.unwrap();
+    assert_eq!((report.imported.len(), report.skipped.len()), (0, 4));
+    let exported = service.export_state();
+    assert_eq!(exported["agents"]["imp-2"]["registered_at"], "2026-11-28T13:28:19.239785");
+    assert!(service.import_state(&json!({"agents": []})).await.is_err());
+    service.close();
+    drop(service);
+    // A day later a server starts with it: the agents have a whole time-out to be heard of.
+    clock.step(86_400);
+    let service = open();
+    assert_eq!(ids(&service), ["imp-2", "imp-1"]);
+    assert_eq!(service.stats().alive, 2);
+    let at: Timestamp = "2026-11-28T04:28:21.212695Z".parse().unwrap();
+    assert_eq!(service.agent("imp-1").unwrap().registered_at(), at);
+    let other = self::open(MemoryRegistryStore::new(), &clock);
+    assert_eq!(other.import_state(&exported).await.unwrap().imported.len(), 2);
 }

@@ -152,6 +152,17 @@ _BY_KIND: dict[str, type[ARCPError]] = {
 }
 
 
+# What a refusal without a slug is called.
+_CODES = {
+    "forbidden": "insufficient-permissions",
+    "not_found": "not-found",
+    "rate_limit": "rate-limit-exceeded",
+    "server": "internal-error",
+    "request": "request-error",
+    "invalid": "validation-failed",
+    "answer": "answer-not-understood",
+}
+
 _KEPT = ("kind", "retry_after", "problem", "errors")
 
 
@@ -167,18 +178,21 @@ def _joined(operation: type[ARCPError], failure: type[ARCPError]) -> type[ARCPEr
 
 def from_core(code: str, message: str, retryable: bool, details: dict[str, Any]) -> ARCPError:
     """The exception for a failure of the core's client; `details` as `_native.RegistryHttp.call` says."""
-    failure = _BY_CODE.get(code) or _BY_KIND.get(details.get("kind", ""), ARCPError)
+    kind: str = details.get("kind", "")
+    kept = {name: details[name] for name in _KEPT if details.get(name) is not None}
+    if kind == "not_found" and not code and kept.get("problem", {}).get("status") == "error":
+        # Members are told of a missing agent in a shape of its own (REG-102).
+        code = AgentNotFoundError.code
+    failure = _BY_CODE.get(code) or _BY_KIND.get(kind, ARCPError)
     cls = _joined(_OPERATIONS.get(details.get("area", ""), ARCPError), failure)
+    code = code or _CODES.get(kind, failure.code)
     status: int | None = details.get("status")
-    kept = {
-        name: details[name] for name in ("kind", "retry_after", "problem", "errors") if details.get(name) is not None
-    }
     cause: str = details.get("cause") or message
-    error = cls(message, kept, retryable=retryable, code=code or cls.code, status=status)
-    if details.get("kind") == "invalid" and details.get("errors"):
+    error = cls(message, kept, retryable=retryable, code=code, status=status)
+    if kind == "invalid" and details.get("errors"):
         error.__cause__ = _invalid(cause, details["errors"])
     elif cause != message:
-        error.__cause__ = failure(cause, kept, retryable=retryable, code=code or failure.code, status=status)
+        error.__cause__ = failure(cause, kept, retryable=retryable, code=code, status=status)
     return error
 
 

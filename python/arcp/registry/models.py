@@ -7,7 +7,8 @@ is taken leniently: agents of any type, members that are missing, members of lat
 from datetime import datetime
 from typing import Any, ClassVar
 
-from pydantic import Field, ValidationError
+import pydantic
+from pydantic import Field
 
 from arcp.registry._model import Checked, Received, RegistryModel
 
@@ -23,6 +24,10 @@ __all__ = [
     "SearchResponse",
     "ValidationError",
 ]
+
+
+ValidationError = pydantic.ValidationError
+"""What a model raises for values out of bounds: pydantic's own (REG-004)."""
 
 
 class ConfigField(RegistryModel):

@@ -1,7 +1,7 @@
 //! A client of the registry, with the credentials there are (D-9, D-39).
 
 use std::io::IsTerminal as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use arcp::registry::{Credentials, FailureKind, Operation, RegistryClient, RegistryError, RegistryOptions, Secret};
@@ -71,7 +71,7 @@ impl KeyArgs {
 }
 
 /// The first line of a file.
-pub(crate) fn secret_file(option: &str, path: &PathBuf) -> Result<Secret, Failure> {
+pub(crate) fn secret_file(option: &str, path: &Path) -> Result<Secret, Failure> {
     let text = read_file(option, path)?;
     let secret = text.trim_end_matches(['\r', '\n']);
     match secret {

@@ -1,12 +1,17 @@
 //! `arcp registry`: runs the registry, and looks after what it keeps.
 
-mod serve;
+mod check;
+mod keep;
+pub(crate) mod serve;
 mod settings;
 
+use arcp_registry::server::config::{Config, Secret};
 use clap::{Args, Subcommand};
 
 use crate::args::OutputForm;
 use crate::exit::{EXIT_STATUS, Failure};
+use check::{ConfigArgs, ConfigCommand};
+use keep::{ExportArgs, ImportArgs, KeysArgs, UserArgs};
 use settings::SettingArgs;
 
 /// Run and look after an agent registry
@@ -14,7 +19,11 @@ use settings::SettingArgs;
 #[command(subcommand_required = true, arg_required_else_help = true, after_help = format!(
     "Examples:
   arcp registry serve --dev
-  arcp registry serve --port 8001 --db registry.db\n\n{EXIT_STATUS}"
+  arcp registry serve --port 8001 --db registry.db
+  arcp registry config check
+  arcp registry user add ann
+  arcp registry key generate
+  arcp registry import registry_state.json\n\n{EXIT_STATUS}"
 ))]
 pub(crate) struct RegistryArgs {
     #[command(subcommand)]
@@ -24,6 +33,11 @@ pub(crate) struct RegistryArgs {
 #[derive(Subcommand)]
 pub(crate) enum RegistryCommand {
     Serve(Box<RegistryServeArgs>),
+    Config(ConfigArgs),
+    User(UserArgs),
+    Key(KeysArgs),
+    Export(ExportArgs),
+    Import(ImportArgs),
 }
 
 /// Run the registry: HTTP and WebSockets for agents and those who look for them
@@ -51,12 +65,36 @@ impl RegistryCommand {
     pub(crate) fn output(&self) -> OutputForm {
         match self {
             RegistryCommand::Serve(args) => args.output,
+            RegistryCommand::Config(args) => match &args.command {
+                ConfigCommand::Check(args) => args.output,
+            },
+            RegistryCommand::User(args) => args.command.output(),
+            RegistryCommand::Key(args) => args.command.output(),
+            RegistryCommand::Export(args) => args.kept.output,
+            RegistryCommand::Import(args) => args.kept.output,
         }
     }
+}
+
+/// The settings of a registry beside a runtime; of one that keeps nothing the registry keeps nothing either, unless its own
+/// setting says so.
+pub(crate) fn beside(host: &str, port: u16, in_memory: bool) -> Result<Config, Failure> {
+    let mut flags = vec![("ARCP_HOST", Secret::new(host)), ("ARCP_PORT", Secret::new(port.to_string()))];
+    if in_memory && std::env::var_os("ARCP_REGISTRY_DB").is_none() {
+        flags.push(("ARCP_REGISTRY_DB", Secret::new("memory")));
+    }
+    settings::load(flags, None, false)
 }
 
 pub(crate) async fn run(args: RegistryArgs) -> Result<(), Failure> {
     match args.command {
         RegistryCommand::Serve(args) => serve::run(*args).await,
+        RegistryCommand::Config(args) => match args.command {
+            ConfigCommand::Check(args) => check::run(&args),
+        },
+        RegistryCommand::User(args) => keep::user(args.command),
+        RegistryCommand::Key(args) => keep::key(args.command),
+        RegistryCommand::Export(args) => keep::export(&args),
+        RegistryCommand::Import(args) => keep::import(&args),
     }
 }

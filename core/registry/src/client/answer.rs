@@ -61,10 +61,10 @@ fn failure(endpoint: &str, response: &HttpResponse) -> RegistryError {
     let mut error = RegistryError::new(kind, message);
     error.status = Some(status);
     error.code = member("type").and_then(Value::as_str).map(slug).unwrap_or_default();
-    error.errors = member("errors").filter(|errors| errors.is_array()).cloned();
+    error.errors = member("errors").filter(|errors| errors.is_array()).cloned().map(Box::new);
     let header = response.headers.get(http::header::RETRY_AFTER).and_then(|text| text.to_str().ok());
     error.retry_after = header.and_then(|text| retry_after(text, jiff::Timestamp::now()));
-    error.problem = problem;
+    error.problem = problem.map(Box::new);
     error
 }
 

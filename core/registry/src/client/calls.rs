@@ -108,7 +108,7 @@ impl RegistryClient {
         let is_anonymous = matches!(call.auth, Auth::For(_)) && self.token().is_none();
         if error.kind == FailureKind::Authentication && is_anonymous {
             error.message.push_str(
-                "; log in with login_admin, register the agent with its agent_key, or set ARCP_TOKEN, or \
+                "; log in (login_admin, or arcp login), register the agent with its agent key, or set ARCP_TOKEN, or \
                  ARCP_ADMIN_USERNAME and ARCP_ADMIN_PASSWORD",
             );
         }

@@ -83,6 +83,6 @@ pub(super) fn connection_body(request: ConnectionRequest) -> Result<Value, Regis
 fn refused(faults: &[Invalid]) -> RegistryError {
     let told: Vec<&str> = faults.iter().map(|fault| fault.message.as_str()).collect();
     let mut error = RegistryError::new(FailureKind::Invalid, told.join("; "));
-    error.errors = Some(written(&faults));
+    error.errors = Some(Box::new(written(&faults)));
     error
 }

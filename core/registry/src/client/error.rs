@@ -66,9 +66,9 @@ pub struct RegistryError {
     /// How long to wait, by a 429 or 503.
     pub retry_after: Option<Duration>,
     /// The problem document or other JSON object the registry answered with.
-    pub problem: Option<Value>,
+    pub problem: Option<Box<Value>>,
     /// What was refused, entry by entry: `loc`, `type`, `msg` and, short, `input`.
-    pub errors: Option<Value>,
+    pub errors: Option<Box<Value>>,
 }
 
 impl RegistryError {

@@ -41,14 +41,23 @@ impl RegistryClient {
 
     async fn register_as(&self, agent_id: &str, registration: &Registration) -> Result<(), RegistryError> {
         let agent_type = registration.body["agent_type"].as_str().unwrap_or_default();
+        let before = self.inner.state.lock().tokens.held().cloned();
         let auth = match self.registrar(agent_id, registration) {
             Registrar::Token(token) => Auth::This(token),
             Registrar::Key(key) => Auth::This(self.temporary_token(agent_id, agent_type, &key).await?),
             Registrar::Nobody => Auth::For(Subject::Agent(agent_id.to_owned())),
         };
         let call = Call::post("/agents/register", Some(&registration.body)).with(auth);
-        let granted: Granted = read("registration", &self.json(call).await?)?;
+        let answered = self.json(call).await;
         let mut state = self.inner.state.lock();
+        if let Err(error) = &answered {
+            state.tokens.step_back(agent_id, before);
+            if error.is_refusal() {
+                // Used up, or never good for this.
+                state.tokens.drop_temporary(agent_id);
+            }
+        }
+        let granted: Granted = read("registration", &answered?)?;
         if let Some(token) = granted.access_token.filter(|token| !token.expose().is_empty()) {
             let life = granted.expires_in.and_then(seconds).unwrap_or(LIFE);
             let origin = Origin::Agent(agent_id.to_owned());
@@ -62,11 +71,11 @@ impl RegistryClient {
     fn registrar(&self, agent_id: &str, registration: &Registration) -> Registrar {
         let now = Instant::now();
         let state = self.inner.state.lock();
-        if let Some(temporary) = state.tokens.temporary(agent_id, now) {
-            return Registrar::Token(temporary.token.clone());
-        }
         if let Some(key) = &registration.agent_key {
             return Registrar::Key(key.clone());
+        }
+        if let Some(temporary) = state.tokens.temporary(agent_id, now) {
+            return Registrar::Token(temporary.token.clone());
         }
         if state.tokens.registrar(now).is_some() {
             // Not that token alone: it may be refused, and then replaced.

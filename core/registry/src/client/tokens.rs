@@ -118,11 +118,22 @@ impl Tokens {
         self.held = held;
     }
 
+    /// Holds what was held before a registration that failed, unless the token held is another by now.
+    pub(crate) fn step_back(&mut self, agent_id: &str, before: Option<Held>) {
+        let is_left_over = |held: &Held| held.origin == Origin::Temporary(agent_id.to_owned());
+        if before.is_some() && self.held.as_ref().is_some_and(is_left_over) {
+            self.held = before;
+        }
+    }
+
     /// What to send with a request about `subject`.
     pub(crate) fn choose(&self, subject: &Subject, now: Instant) -> Option<&Held> {
         let alive = |token: &&Held| !token.is_over(now);
         let admin = self.admin.as_ref().filter(alive);
         let held = self.held.as_ref().filter(alive);
+        // A temporary token does nothing but register its agent.
+        let lasting = |token: &&Held| !matches!(token.origin, Origin::Temporary(_));
+        let any = || held.filter(lasting).or(admin).or_else(|| self.agents.values().rev().find(alive)).or(held);
         match subject {
             Subject::Admin => admin.or(held),
             Subject::Agent(id) => {
@@ -131,13 +142,10 @@ impl Tokens {
                     Origin::Agent(other) | Origin::Temporary(other) => other == id,
                     Origin::Given | Origin::Admin => true,
                 };
-                own.or(admin).or_else(|| held.filter(others)).or_else(|| self.temporary.get(id).filter(alive)).or(held)
+                let temporary = || self.temporary.get(id).filter(alive);
+                own.or(admin).or_else(|| held.filter(others)).or_else(temporary).or_else(any)
             }
-            Subject::Any => {
-                let lasting = |token: &&Held| !matches!(token.origin, Origin::Temporary(_));
-                let agents = || self.agents.values().rev().find(alive);
-                held.filter(lasting).or(admin).or_else(agents).or(held)
-            }
+            Subject::Any => any(),
         }
     }
 
@@ -150,6 +158,11 @@ impl Tokens {
     pub(crate) fn registrar(&self, now: Instant) -> Option<&Held> {
         let free = |token: &&Held| matches!(token.origin, Origin::Given | Origin::Admin) && !token.is_over(now);
         self.held.as_ref().filter(free).or_else(|| self.admin.as_ref().filter(free))
+    }
+
+    /// Forgets the token asked for to register this agent.
+    pub(crate) fn drop_temporary(&mut self, agent_id: &str) {
+        self.temporary.shift_remove(agent_id);
     }
 
     /// Forgets a token that did not count.
@@ -203,6 +216,7 @@ mod tests {
         tokens.put(token("t", Origin::Temporary("c".into()), now));
         assert_eq!(chosen(&tokens, &Subject::Any, now), "b", "a temporary token registers, and does nothing else");
         assert_eq!(tokens.held().unwrap().token.expose(), "t");
+        assert_eq!(chosen(&tokens, &Subject::Agent("elsewhere".into()), now), "b");
         tokens.put(token("admin", Origin::Admin, now));
         assert_eq!(chosen(&tokens, &Subject::Agent("c".into()), now), "admin");
         assert_eq!(chosen(&tokens, &Subject::Agent("a".into()), now), "a");
@@ -210,7 +224,22 @@ mod tests {
         tokens.refused(&"admin".into());
         assert_eq!(chosen(&tokens, &Subject::Agent("c".into()), now), "t");
         tokens.forget("a");
-        assert_eq!(chosen(&tokens, &Subject::Agent("a".into()), now), "");
+        assert_eq!(chosen(&tokens, &Subject::Agent("a".into()), now), "b", "a member may look at another");
+    }
+
+    #[test]
+    fn a_registration_that_failed_leaves_the_token_that_was_held() {
+        let now = Instant::now();
+        let mut tokens = Tokens::default();
+        tokens.put(token("a", Origin::Agent("a".into()), now));
+        let before = tokens.held().cloned();
+        tokens.put(token("t", Origin::Temporary("b".into()), now));
+        tokens.step_back("c", before.clone());
+        assert_eq!(tokens.held().unwrap().token.expose(), "t", "that of another registration stays");
+        tokens.step_back("b", before);
+        assert_eq!(tokens.held().unwrap().token.expose(), "a");
+        tokens.step_back("b", None);
+        assert!(tokens.held().is_some());
     }
 
     #[test]

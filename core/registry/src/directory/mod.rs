@@ -5,11 +5,13 @@
 
 pub mod caller;
 pub mod change;
+mod counting;
 pub mod figures;
 mod index;
 mod ordered;
 pub mod record;
 pub mod refusal;
+mod registering;
 mod slots;
 pub mod time;
 mod visits;
@@ -23,13 +25,15 @@ use jiff::tz::TimeZone;
 
 use self::index::{Index, shared};
 use self::slots::{Agent, Queue, Slots};
-use crate::model::{AgentStatus, MetricsUpdate, Registration};
+use crate::model::{AgentStatus, Registration};
 
 pub use caller::Caller;
 pub use change::{Change, ChangeKind};
+pub use counting::Counted;
 pub use figures::Figures;
 pub use record::{AgentView, Record};
 pub use refusal::{Action, Refusal};
+pub use registering::{Leaving, Reservation};
 pub use time::{Moment, TimeForm};
 pub use visits::{DiscoverFilter, ListFilter, Page};
 
@@ -61,39 +65,6 @@ pub struct Stats {
     pub dead: usize,
     /// Agents by type, the dead too.
     pub types: BTreeMap<String, usize>,
-}
-
-/// A registration that is allowed and not true yet.
-#[derive(Debug)]
-pub struct Reservation {
-    /// Counts registrations.
-    pub key: u64,
-    /// What will be there.
-    pub record: Arc<Record>,
-    /// The hash of the key it comes with; whoever had it before has it no more.
-    pub key_hash: Option<Arc<str>>,
-    token: Option<Arc<str>>,
-    at: Moment,
-}
-
-/// An unregistration that is allowed and not true yet.
-#[derive(Debug)]
-pub struct Leaving {
-    /// Who goes.
-    pub agent_id: Arc<str>,
-    /// Of which registration.
-    pub key: u64,
-}
-
-/// Metrics that changed, as they are and as they were.
-#[derive(Debug)]
-pub struct Counted {
-    /// The agent with its new metrics.
-    pub agent: AgentView,
-    /// Of which registration.
-    pub key: u64,
-    slot: u32,
-    before: Option<Arc<Figures>>,
 }
 
 /// An agent that comes back from a store.
@@ -223,189 +194,6 @@ impl Directory {
         Some((slot, self.slots.get(slot)?))
     }
 
-    // Registration
-
-    /// Allows a registration, or says why not. Nothing is true before [`Directory::finish_register`].
-    ///
-    /// # Errors
-    /// REG-170, REG-192, REG-193, and what a temporary token may not do (REG-133).
-    pub fn begin_register(
-        &mut self,
-        caller: &Caller,
-        registration: &Registration,
-        now: Moment,
-    ) -> Result<Reservation, Refusal> {
-        let agent_id = Arc::<str>::from(registration.agent_id.as_str());
-        let (key_hash, token) = self.may_register(caller, &agent_id)?;
-        let existing = self.find(&agent_id);
-        if existing.is_none() && self.by_id.len() + self.pending.len() >= self.config.max_agents {
-            return Err(Refusal::Full(self.config.max_agents));
-        }
-        // An agent that comes back by its own token keeps the key it came with first.
-        let key_hash = key_hash.or_else(|| match caller {
-            Caller::Agent { .. } => existing.and_then(|(_, agent)| agent.key_hash.clone()),
-            _ => None,
-        });
-        let record = self.record(registration, now.wall);
-        if let Some((token_id, expires_at)) = &token {
-            self.tokens.insert(Arc::clone(token_id), *expires_at);
-        }
-        if let Some(hash) = &key_hash {
-            self.pending_keys.insert(Arc::clone(hash), Arc::clone(&agent_id));
-        }
-        self.pending.insert(agent_id, key_hash.clone());
-        self.last_key += 1;
-        Ok(Reservation { key: self.last_key, record, key_hash, token: token.map(|(id, _)| id), at: now })
-    }
-
-    /// The hash of the key a caller registers with, and the token that is used up.
-    #[allow(clippy::type_complexity, reason = "two optional parts of one answer")]
-    fn may_register(
-        &self,
-        caller: &Caller,
-        agent_id: &Arc<str>,
-    ) -> Result<(Option<Arc<str>>, Option<(Arc<str>, Timestamp)>), Refusal> {
-        if let Caller::Agent { agent_id: own } = caller
-            && own != agent_id
-        {
-            let (caller, target) = (Some(Arc::clone(own)), Arc::clone(agent_id));
-            return Err(Refusal::NotYours { action: Action::Register, caller, target });
-        }
-        if !matches!(caller, Caller::Agent { .. } | Caller::Temporary { .. } | Caller::Admin { .. }) {
-            return Err(Refusal::NotAllowed);
-        }
-        if self.find(agent_id).is_some_and(|(_, agent)| agent.status == AgentStatus::Alive) {
-            return Err(Refusal::Duplicate(Arc::clone(agent_id)));
-        }
-        if self.pending.contains_key(agent_id) {
-            return Err(Refusal::Busy(Arc::clone(agent_id)));
-        }
-        let Caller::Temporary { agent_id: issued_for, key_hash, token_id, expires_at, .. } = caller else {
-            return Ok((None, None));
-        };
-        if let Some(by) = self.holder(key_hash)
-            && by != agent_id
-        {
-            return Err(Refusal::KeyInUse { agent_id: Arc::clone(agent_id), by: Arc::clone(by) });
-        }
-        if issued_for != agent_id {
-            return Err(Refusal::ForeignToken { issued_for: Arc::clone(issued_for), target: Arc::clone(agent_id) });
-        }
-        if self.tokens.contains_key(token_id) {
-            return Err(Refusal::TokenUsed);
-        }
-        Ok((Some(Arc::clone(key_hash)), Some((Arc::clone(token_id), *expires_at))))
-    }
-
-    /// The live agent, or the one on its way, that has a key.
-    fn holder(&self, key_hash: &Arc<str>) -> Option<&Arc<str>> {
-        if let Some(by) = self.pending_keys.get(key_hash) {
-            return Some(by);
-        }
-        let by = self.keys.get(key_hash)?;
-        self.find(by).filter(|(_, agent)| agent.status == AgentStatus::Alive).map(|_| by)
-    }
-
-    /// The reserved agent is there, alive; a dead one of its id is gone.
-    pub fn finish_register(&mut self, reservation: Reservation) -> AgentView {
-        let Reservation { key, record, key_hash, at, .. } = reservation;
-        self.free(&record.agent_id);
-        if let Some((slot, _)) = self.find(&record.agent_id) {
-            self.drop_agent(slot);
-        }
-        self.bind(key_hash.as_ref(), &record.agent_id);
-        // It took a while to become true; whoever was heard of meanwhile stands before it all the same.
-        let heard_at = self.now(at.mono);
-        let mut agent = Agent::new(key, Arc::clone(&record), heard_at, at.wall);
-        agent.key_hash = key_hash;
-        let view = agent.view();
-        let slot = self.slots.put(agent);
-        self.by_id.insert(Arc::clone(&record.agent_id), slot);
-        self.index.add(&self.slots, slot, &record);
-        self.living.push(&mut self.slots, slot);
-        view
-    }
-
-    /// The store refused: nothing happened.
-    pub fn abandon_register(&mut self, reservation: Reservation) {
-        self.free(&reservation.record.agent_id);
-        if let Some(token) = reservation.token {
-            self.tokens.remove(&token);
-        }
-    }
-
-    /// A key is this agent's from now on.
-    fn bind(&mut self, key_hash: Option<&Arc<str>>, agent_id: &Arc<str>) {
-        let Some(hash) = key_hash else { return };
-        let Some(former) = self.keys.insert(Arc::clone(hash), Arc::clone(agent_id)) else { return };
-        if let Some(slot) = self.by_id.get(&former)
-            && former != *agent_id
-            && let Some(agent) = self.slots.get_mut(*slot)
-        {
-            agent.key_hash = None;
-        }
-    }
-
-    fn free(&mut self, agent_id: &str) {
-        if let Some(Some(hash)) = self.pending.remove(agent_id) {
-            self.pending_keys.remove(&hash);
-        }
-    }
-
-    fn drop_agent(&mut self, slot: u32) -> Option<Agent> {
-        let (record, status) = self.slots.get(slot).map(|agent| (Arc::clone(&agent.record), agent.status))?;
-        self.index.remove(&self.slots, slot, &record);
-        match status {
-            AgentStatus::Alive => self.living.remove(&mut self.slots, slot),
-            AgentStatus::Dead => self.dead.remove(&mut self.slots, slot),
-        }
-        self.by_id.remove(&record.agent_id);
-        let agent = self.slots.take(slot)?;
-        if let Some(hash) = &agent.key_hash {
-            self.keys.remove(hash);
-        }
-        Some(agent)
-    }
-
-    /// Allows an agent to go. A temporary token lets the agent go that its key registered.
-    ///
-    /// # Errors
-    /// REG-174.
-    pub fn begin_unregister(&mut self, caller: &Caller, agent_id: &str) -> Result<Leaving, Refusal> {
-        if let Caller::Temporary { agent_id: issued_for, key_hash, .. } = caller {
-            let own = **issued_for == *agent_id;
-            let bound = self.find(agent_id).is_none_or(|(_, agent)| agent.key_hash.as_ref() == Some(key_hash));
-            if !own || !bound {
-                return Err(Refusal::TemporaryOnly);
-            }
-        } else {
-            may(caller, agent_id, Action::Unregister)?;
-        }
-        let Some((_, agent)) = self.find(agent_id) else {
-            return Err(Refusal::NotFound(agent_id.into()));
-        };
-        let (agent_id, key) = (Arc::clone(&agent.record.agent_id), agent.key);
-        if self.pending.contains_key(&agent_id) {
-            return Err(Refusal::Busy(agent_id));
-        }
-        self.pending.insert(Arc::clone(&agent_id), None);
-        Ok(Leaving { agent_id, key })
-    }
-
-    /// The agent is gone; this is the last of it.
-    pub fn finish_unregister(&mut self, leaving: Leaving) -> Option<AgentView> {
-        self.free(&leaving.agent_id);
-        let (slot, _) = self.find(&leaving.agent_id).filter(|(_, agent)| agent.key == leaving.key)?;
-        self.drop_agent(slot).map(|agent| agent.view())
-    }
-
-    /// The store refused: the agent stays.
-    pub fn abandon_unregister(&mut self, leaving: Leaving) {
-        self.free(&leaving.agent_id);
-    }
-
-    // Liveness
-
     /// An agent is heard of. Gives the time, and the agent if it was dead (REG-175, REG-190).
     ///
     /// # Errors
@@ -509,82 +297,6 @@ impl Directory {
             }
         }
         seen
-    }
-
-    // Metrics
-
-    /// Changes metrics (REG-176).
-    ///
-    /// # Errors
-    /// When there is no such agent, the caller is another, or too much would be kept.
-    pub fn set_metrics(
-        &mut self,
-        caller: &Caller,
-        agent_id: &str,
-        update: &MetricsUpdate,
-        now: Moment,
-    ) -> Result<Counted, Refusal> {
-        self.change_metrics(caller, agent_id, now, |figures| figures.set(update, now.wall).map_err(Refusal::Invalid))
-    }
-
-    /// Counts one answered request (REG-178, REG-194).
-    ///
-    /// # Errors
-    /// When there is no such agent, or the caller is another.
-    pub fn report_metrics(
-        &mut self,
-        caller: &Caller,
-        agent_id: &str,
-        response_time: f64,
-        success: bool,
-        now: Moment,
-    ) -> Result<Counted, Refusal> {
-        self.change_metrics(caller, agent_id, now, |figures| {
-            figures.count(response_time, success, now.wall);
-            Ok(())
-        })
-    }
-
-    fn change_metrics(
-        &mut self,
-        caller: &Caller,
-        agent_id: &str,
-        now: Moment,
-        change: impl FnOnce(&mut Figures) -> Result<(), Refusal>,
-    ) -> Result<Counted, Refusal> {
-        may(caller, agent_id, Action::UpdateMetrics)?;
-        self.now(now.mono);
-        let Some((slot, agent)) = self.find(agent_id) else {
-            return Err(Refusal::NotFound(agent_id.into()));
-        };
-        let mut figures = agent.view().figures();
-        change(&mut figures)?;
-        let Some(agent) = self.slots.get_mut(slot) else {
-            return Err(Refusal::NotFound(agent_id.into()));
-        };
-        let before = agent.figures.replace(Arc::new(figures));
-        Ok(Counted { agent: agent.view(), key: agent.key, slot, before })
-    }
-
-    /// The store refused: the metrics are what they were, unless they changed again since.
-    pub fn abandon_metrics(&mut self, counted: Counted) {
-        let Some(agent) = self.slots.get_mut(counted.slot).filter(|agent| agent.key == counted.key) else { return };
-        let ours = match (&agent.figures, &counted.agent.figures) {
-            (Some(now), Some(set)) => Arc::ptr_eq(now, set),
-            _ => false,
-        };
-        if ours {
-            agent.figures = counted.before;
-        }
-    }
-
-    /// An agent for one who may see its metrics (REG-177).
-    ///
-    /// # Errors
-    /// When there is no such agent, or the caller is another.
-    pub fn metrics(&self, caller: &Caller, agent_id: &str) -> Result<AgentView, Refusal> {
-        may(caller, agent_id, Action::ViewMetrics)?;
-        self.agent(agent_id).ok_or_else(|| Refusal::NotFound(agent_id.into()))
     }
 }
 

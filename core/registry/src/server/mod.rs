@@ -3,8 +3,11 @@
 pub mod auth;
 pub mod config;
 pub mod dashboard;
+mod docs;
 mod http;
 pub mod metrics;
+pub mod offline;
+pub mod openapi;
 pub mod outbound;
 mod run;
 pub mod socket;
@@ -13,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arcp_store::registry::RegistryStore;
+use bytes::Bytes;
 
 pub use run::{Running, ServeError, serve, start};
 
@@ -49,6 +53,8 @@ pub struct AppState {
     pub sockets: Sockets,
     outer: Outer,
     health: HealthCache,
+    /// The OpenAPI document.
+    document: Bytes,
 }
 
 /// A handle on it.
@@ -90,7 +96,8 @@ impl AppState {
         let outbound = Outbound::new(&config)?;
         let outer = Outer::new(&config, VERSION);
         let health = HealthCache::default();
-        Ok(AppState { config, service, auth, metrics, outbound, dashboard, sockets, outer, health })
+        let document = openapi::document(&config).to_string().into();
+        Ok(AppState { config, service, auth, metrics, outbound, dashboard, sockets, outer, health, document })
     }
 
     /// Does what is due now and then.

@@ -193,6 +193,7 @@ async fn run(state: App, listener: TcpListener, mut stop: watch::Receiver<bool>)
         tracing::warn!("connections that were still busy were cut");
     }
     helpers.shutdown().await;
+    state.dashboard.keep();
     let service = state.service.clone();
     // Blocks until everything is kept.
     drop(tokio::task::spawn_blocking(move || service.close()).await);

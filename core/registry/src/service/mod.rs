@@ -5,6 +5,7 @@
 //! it. Heartbeats are kept with the next [`Service::tick`].
 
 mod config;
+mod transfer;
 
 use std::fmt;
 use std::sync::Arc;
@@ -28,6 +29,7 @@ use crate::model::{AgentStatus, Invalid, MetricsUpdate, Registration, SearchRequ
 use crate::search::{Hit, SearchEngine};
 
 pub use config::{Clock, DEFAULT_TYPES, ServiceConfig, SystemClock};
+pub use transfer::{ImportReport, Skipped};
 
 /// How often the store is told at least that the registry runs.
 const RUN_NOTE: Duration = Duration::from_secs(5);
@@ -183,12 +185,23 @@ impl Service {
         if let Caller::Temporary { token_id, expires_at, .. } = caller {
             ops.push(RegistryOp::UseToken { token_id: Arc::clone(token_id), expires_at: micros(*expires_at) });
         }
+        self.admit(reservation, registration, ops, now).await
+    }
+
+    /// Keeps a reserved agent, then makes it true.
+    async fn admit(
+        &self,
+        reservation: Reservation,
+        registration: Registration,
+        mut ops: Vec<RegistryOp>,
+        now: Moment,
+    ) -> Result<Registered, Refusal> {
         let record = &reservation.record;
         ops.push(RegistryOp::PutAgent(KeptAgent {
             key: reservation.key,
             agent_id: Arc::clone(&record.agent_id),
             registration: record.json(),
-            registered_at: micros(now.wall),
+            registered_at: micros(record.registered_at),
             last_seen: micros(now.wall),
             key_hash: reservation.key_hash.clone(),
             metrics: None,
@@ -380,6 +393,11 @@ impl Service {
     /// An agent, alive or dead (REG-173).
     pub fn agent(&self, agent_id: &str) -> Option<AgentView> {
         self.read(|agents| agents.agent(agent_id))
+    }
+
+    /// Whether an agent registered with the key of this hash (REG-193).
+    pub fn is_bound(&self, agent_id: &str, key_hash: &str) -> bool {
+        self.read(|agents| agents.is_bound(agent_id, key_hash))
     }
 
     /// A live agent (REG-185).

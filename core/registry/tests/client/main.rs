@@ -3,6 +3,7 @@
 
 mod calls;
 mod faults;
+mod real;
 mod server;
 mod sockets;
 mod tokens;

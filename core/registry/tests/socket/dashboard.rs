@@ -295,6 +295,29 @@ async fn nonsense_is_ignored_and_the_socket_lives() {
     assert_eq!(client.text().await, "pong");
 }
 
+/// Rules: REG-408
+#[tokio::test]
+async fn a_session_with_a_pin_is_asked_for_it() {
+    let server = Server::start(calm()).await;
+    let token = server.auth.begin_session("ARCP", "fingerprint").unwrap();
+    let session = server.auth.session_of(&arcp_registry::server::auth::token_hash(&token)).unwrap();
+    let mut client = server.connect("/dashboard/ws").await;
+    client.say(&json!({"type": "auth", "token": token}).to_string()).await;
+    client.until("logs").await;
+    ask(&mut client, "clear_alerts").await;
+    client.until("clear_alerts_ack").await;
+    assert!(server.auth.set_pin(&session.id, "a hash".into()));
+    for command in ["pause_monitoring", "resume_monitoring", "clear_logs", "clear_alerts"] {
+        ask(&mut client, command).await;
+        let answer = client.until("error").await;
+        assert_eq!(answer["data"]["status"], "pin_required", "{command}");
+        assert!(answer["data"]["message"].as_str().unwrap().contains("/auth/verify_pin"));
+    }
+    server.auth.pin_was_right(&session.id);
+    ask(&mut client, "clear_logs").await;
+    client.until("clear_logs_ack").await;
+}
+
 /// Rules: REG-300
 #[tokio::test]
 async fn the_cap_of_dashboards() {

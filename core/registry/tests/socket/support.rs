@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use arcp_registry::directory::{Caller, Moment};
 use arcp_registry::model::Registration;
+use arcp_registry::search::SearchEngine;
 use arcp_registry::server::auth::{Auth, Claims, Role};
 use arcp_registry::server::config::{Config, Secret, SocketSettings, Sources};
 use arcp_registry::server::dashboard::{Dashboard, Embedding};
@@ -102,10 +103,12 @@ impl Server {
 
     pub(crate) async fn with_store(limits: Limits, store: Arc<dyn RegistryStore>) -> Server {
         let (config, clock) = (config(), HandClock::new());
-        let service = Service::open_with_clock(ServiceConfig::default(), store, Box::new(clock.clone())).unwrap();
-        let auth = Arc::new(Auth::new(&config, &Secret::new("a secret of the tests, long enough"), None).unwrap());
+        let (settings, search) = (ServiceConfig::default(), SearchEngine::new());
+        let service = Service::open_with_clock(settings, store, search, Box::new(clock.clone())).unwrap();
+        let kept = service.take_kept();
+        let auth = Arc::new(Auth::new(&config, &service, &kept).unwrap());
         let metrics = Arc::new(Metrics::new(&config, "0.0.0"));
-        let dashboard = Dashboard::restored((&config).into(), service.clone(), &service.take_kept());
+        let dashboard = Dashboard::restored((&config).into(), service.clone(), &kept);
         let embedding = Arc::new(|| Embedding::Local);
         let sockets = Sockets::new(
             limits,
@@ -306,12 +309,20 @@ pub(crate) async fn change(server: &Server) {
     server.unregister("changing").await;
 }
 
-/// A connection that was upgraded by hand, so that a test decides when it reads.
+/// A connection that was upgraded by hand, so that a test decides when it reads, into a buffer so small that it is a slow
+/// reader soon.
 pub(crate) async fn raw(address: SocketAddr, path: &str) -> WebSocketStream<TcpStream> {
+    let tcp = upgraded(address, path, Some(4096)).await;
+    WebSocketStream::from_raw_socket(tcp, WireRole::Client, None).await
+}
+
+/// A connection after its handshake.
+pub(crate) async fn upgraded(address: SocketAddr, path: &str, buffer: Option<u32>) -> TcpStream {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
-    // Small, so that a slow reader is one soon.
-    socket.set_recv_buffer_size(4096).unwrap();
+    if let Some(size) = buffer {
+        socket.set_recv_buffer_size(size).unwrap();
+    }
     let mut tcp = socket.connect(address).await.unwrap();
     let request = format!(
         "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
@@ -323,5 +334,5 @@ pub(crate) async fn raw(address: SocketAddr, path: &str) -> WebSocketStream<TcpS
         head.push(tcp.read_u8().await.unwrap());
     }
     assert!(head.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&head));
-    WebSocketStream::from_raw_socket(tcp, WireRole::Client, None).await
+    tcp
 }

@@ -24,6 +24,8 @@ pub use tokens::{Claims, Role, TEMPORARY_LIFE, TokenError, TokenHash, Tokens, Ve
 use super::config::{Config, Secret};
 use crate::service::Service;
 
+/// So long a verified PIN holds for the commands of a socket.
+const PIN_HOLDS: Duration = Duration::from_secs(60);
 /// Counters of failures that are kept.
 const LOCKOUT_CAPACITY: usize = 65_536;
 /// The name under which the store keeps the list of agent keys, as JSON [`KeptKey`]s.
@@ -62,6 +64,8 @@ pub struct Auth {
     users: RwLock<HashMap<String, Arc<str>>>,
     /// SHA-256 of every agent key.
     keys: RwLock<Vec<[u8; 32]>>,
+    /// When sessions' PINs were last right.
+    pins: Mutex<HashMap<String, Instant>>,
     service: Service,
     began: Instant,
     /// Life of an agent's token.
@@ -79,8 +83,12 @@ impl Auth {
         let mut sessions = Sessions::new(config.max_sessions);
         let kept_sessions = kept.sessions.iter().filter_map(|session| serde_json::from_str(&session.data).ok());
         kept_sessions.for_each(|session: Session| sessions.restore(session));
-        let mut users: HashMap<String, Arc<str>> =
-            kept.users.iter().map(|user| (user.name.clone(), user.password_hash.as_str().into())).collect();
+        let mut users: HashMap<String, Arc<str>> = kept
+            .users
+            .iter()
+            .filter(|user| user.role == "admin")
+            .map(|user| (user.name.clone(), user.password_hash.as_str().into()))
+            .collect();
         let mut keys: Vec<[u8; 32]> = config.agent_keys.iter().map(|key| token_hash(key.reveal())).collect();
         keys.extend(kept_keys(&kept.settings).iter().filter_map(|key| from_hex(&key.hash)));
         let secret = signing_secret(config, service, kept)?;
@@ -94,6 +102,7 @@ impl Auth {
             lockout: Mutex::new(Lockout::new(config.rate_limit_burst, config.rate_limit_rpm, LOCKOUT_CAPACITY)),
             users: RwLock::new(users),
             keys: RwLock::new(keys),
+            pins: Mutex::default(),
             service: service.clone(),
             began: Instant::now(),
             agent_life: config.agent_token_life,
@@ -195,6 +204,20 @@ impl Auth {
     /// The session of a token, whoever asks: for sockets, which tell no fingerprint (REG-134).
     pub fn session_of(&self, token: &TokenHash) -> Option<Session> {
         self.sessions.lock().find(token, Auth::now()).cloned()
+    }
+
+    /// Notes that a session's PIN was right just now.
+    pub fn pin_was_right(&self, id: &str) {
+        let mut pins = self.pins.lock();
+        pins.retain(|_, at| at.elapsed() < PIN_HOLDS);
+        pins.insert(id.to_owned(), Instant::now());
+    }
+
+    /// Whether the session of a token has a PIN that was not verified within the last minute: for sockets, whose commands
+    /// carry none (REG-408). A token without a session has no PIN to ask for.
+    pub fn pin_is_due(&self, token: &TokenHash) -> bool {
+        let Some(session) = self.session_of(token).filter(|session| session.pin.is_some()) else { return false };
+        self.pins.lock().get(&session.id).is_none_or(|at| at.elapsed() >= PIN_HOLDS)
     }
 
     /// Gives a session another token.

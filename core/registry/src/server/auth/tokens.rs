@@ -70,6 +70,9 @@ pub struct Claims {
     /// Of a temporary token: the SHA-256 of the key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent_key_hash: Option<String>,
+    /// Of a temporary token: tells apart those of one second, as each registers once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jti: Option<String>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
@@ -98,6 +101,7 @@ impl Claims {
             agent_type: Some(agent_type.to_lowercase()),
             used_key: Some(start + "..."),
             agent_key_hash: Some(key_hash(key)),
+            jti: Some(format!("{:032x}", fastrand::u128(..))),
             ..Claims::new(&format!("temp_{agent_id}"), agent_id, Role::Agent)
         }
     }
@@ -115,6 +119,7 @@ impl Claims {
             agent_type: None,
             used_key: None,
             agent_key_hash: None,
+            jti: None,
         }
     }
 }

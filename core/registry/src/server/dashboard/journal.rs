@@ -1,15 +1,22 @@
 //! What happened, for the dashboards: a log and alerts, both bounded (REG-346, REG-347, REG-507).
 
 use std::borrow::Cow;
-use std::collections::VecDeque;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
 
 /// Alerts kept.
 pub(crate) const MAX_ALERTS: usize = 500;
+
+/// A refusal that repeats is written again after this time.
+const KNOCK: SignedDuration = SignedDuration::from_secs(60);
+
+/// Refusals that are remembered for it.
+const MAX_KNOCKS: usize = 1024;
 
 /// The longest text of a value beside a message.
 const MAX_CONTEXT: usize = 200;
@@ -88,13 +95,13 @@ impl Line {
 
 /// A line of the log.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Entry {
+pub struct Written {
     sequence: u64,
     timestamp: Timestamp,
     line: Line,
 }
 
-impl Serialize for Entry {
+impl Serialize for Written {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(4 + self.line.context.len()))?;
         map.serialize_entry("timestamp", &shown(self.timestamp))?;
@@ -168,11 +175,13 @@ pub(crate) struct Read {
 pub(crate) struct Journal {
     max_lines: usize,
     max_message: usize,
-    lines: VecDeque<Entry>,
+    lines: VecDeque<Written>,
     alerts: VecDeque<StoredAlert>,
     line_sequence: u64,
     alert_sequence: u64,
     clearings: u64,
+    /// When refusals of one kind and address were last written.
+    knocks: HashMap<String, Timestamp>,
 }
 
 impl Journal {
@@ -186,6 +195,7 @@ impl Journal {
             line_sequence: 0,
             alert_sequence: 0,
             clearings: 0,
+            knocks: HashMap::new(),
         }
     }
 
@@ -198,7 +208,7 @@ impl Journal {
             }
         }
         self.line_sequence += 1;
-        self.lines.push_back(Entry { sequence: self.line_sequence, timestamp, line });
+        self.lines.push_back(Written { sequence: self.line_sequence, timestamp, line });
         if self.lines.len() > self.max_lines {
             self.lines.pop_front();
         }
@@ -221,6 +231,34 @@ impl Journal {
         &self.alerts[newest].alert
     }
 
+    /// Whether a line is worth writing: who is locked out or refused may knock a thousand times a second, and must not push
+    /// the rest out of the log. Such a line is written once a minute for each address.
+    pub(crate) fn is_news(&mut self, now: Timestamp, line: &Line) -> bool {
+        let text = |name: &str| line.context.get(name).and_then(Value::as_str).unwrap_or_default();
+        let kind = text("event_type");
+        if !matches!(kind, "lockout" | "access_denied") {
+            return true;
+        }
+        let key = format!("{kind} {} {} {}", text("client_ip"), text("attempt_type"), text("user_id"));
+        if self.knocks.len() >= MAX_KNOCKS {
+            self.knocks.retain(|_, at| now.duration_since(*at) < KNOCK);
+        }
+        if self.knocks.len() >= MAX_KNOCKS {
+            return false;
+        }
+        match self.knocks.entry(key) {
+            Entry::Occupied(mut last) if now.duration_since(*last.get()) >= KNOCK => {
+                last.insert(now);
+                true
+            }
+            Entry::Occupied(_) => false,
+            Entry::Vacant(free) => {
+                free.insert(now);
+                true
+            }
+        }
+    }
+
     pub(crate) fn clear_lines(&mut self) {
         self.lines.clear();
         self.clearings += 1;
@@ -236,13 +274,13 @@ impl Journal {
     }
 
     /// All lines, newest first.
-    pub(crate) fn lines(&self) -> impl ExactSizeIterator<Item = &Entry> {
+    pub(crate) fn lines(&self) -> impl ExactSizeIterator<Item = &Written> {
         self.lines.iter().rev()
     }
 
     /// Lines written after `read`, newest first; `None` when the log was cleared or cut since, so that only the whole log
     /// tells the truth.
-    pub(crate) fn lines_since(&self, read: Read) -> Option<impl Iterator<Item = &Entry>> {
+    pub(crate) fn lines_since(&self, read: Read) -> Option<impl Iterator<Item = &Written>> {
         let oldest = self.lines.front().map_or(self.line_sequence + 1, |entry| entry.sequence);
         let whole = read.clearings == self.clearings && read.sequence + 1 >= oldest;
         whole.then(|| self.lines.iter().rev().take_while(move |entry| entry.sequence > read.sequence))
@@ -276,7 +314,7 @@ mod tests {
         Line::new(Level::Info, "system", text)
     }
 
-    fn messages<'a>(lines: impl Iterator<Item = &'a Entry>) -> Vec<&'a str> {
+    fn messages<'a>(lines: impl Iterator<Item = &'a Written>) -> Vec<&'a str> {
         lines.map(|entry| entry.line.message.as_str()).collect()
     }
 
@@ -330,6 +368,24 @@ mod tests {
         journal.clear_lines();
         assert!(journal.lines_since(five).is_none(), "cleared");
         assert_ne!(journal.end(), five);
+    }
+
+    /// Rules: REG-346
+    #[test]
+    fn who_is_locked_out_and_knocks_on_fills_no_log() {
+        let mut journal = journal();
+        let knock = |ip: &str| line("Locked out").with("event_type", "lockout").with("client_ip", ip);
+        let at = |second: i64| Timestamp::from_second(1_795_188_969 + second).unwrap();
+        assert!(journal.is_news(at(0), &knock("10.0.0.1")));
+        assert!(!journal.is_news(at(59), &knock("10.0.0.1")));
+        assert!(journal.is_news(at(59), &knock("10.0.0.2")), "another address");
+        assert!(journal.is_news(at(60), &knock("10.0.0.1")));
+        assert!(journal.is_news(at(60), &line("else")) && journal.is_news(at(60), &line("else")));
+        for n in 0..5000 {
+            journal.is_news(at(60), &knock(&n.to_string()));
+        }
+        assert!(journal.knocks.len() <= MAX_KNOCKS);
+        assert!(journal.is_news(at(200), &knock("10.0.0.3")), "the old ones make room");
     }
 
     /// Rules: REG-347

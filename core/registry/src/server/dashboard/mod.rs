@@ -10,7 +10,7 @@ mod ui;
 pub use alerts::{Figures, Suppression, judge};
 pub use event::Event;
 pub use health::{AgentHealth, AgentsPart, Components, Embedding, EmbeddingPart, Health, Storage, StoragePart};
-pub use journal::{Alert, Entry, Level, Line, Severity};
+pub use journal::{Alert, Level, Line, Severity, Written};
 pub(crate) use journal::{Read, shown};
 pub use ui::DashboardSettings;
 
@@ -104,6 +104,9 @@ impl Dashboard {
 
     fn write(&self, journal: &mut Journal, line: Line) {
         let at = Timestamp::now();
+        if !journal.is_news(at, &line) {
+            return;
+        }
         let data = serde_json::to_string(journal.log(at, line));
         self.append(KeptJournal::Logs, at, data, self.0.settings.log_buffer_maxlen);
     }
@@ -309,7 +312,7 @@ pub(crate) fn data_frame(kind: &str, data: impl FnOnce(&mut Vec<u8>)) -> SharedF
     })
 }
 
-fn log_frame<'a>(lines: impl Iterator<Item = &'a Entry>, count: usize, delta: bool) -> SharedFrame {
+fn log_frame<'a>(lines: impl Iterator<Item = &'a Written>, count: usize, delta: bool) -> SharedFrame {
     data_frame("logs", |out| {
         out.extend_from_slice(b"{\"logs\":[");
         for (place, line) in lines.enumerate() {

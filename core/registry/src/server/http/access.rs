@@ -176,6 +176,7 @@ impl AppState {
         let right = turn.verify(pin, session.pin.as_deref()).await.map_err(|_| busy(parts))?;
         if right {
             self.auth.passed(Attempt::Pin, &session.id, peer(parts));
+            self.auth.pin_was_right(&session.id);
             self.metrics.auth("success", "pin");
             self.note(parts, |client_ip| Event::PinVerified { user_id: &session.user, client_ip }.line());
             return Ok(());

@@ -6,7 +6,7 @@ mod input;
 mod login;
 pub(crate) mod outer;
 mod public;
-mod reply;
+pub(crate) mod reply;
 pub(crate) mod router;
 pub(crate) mod system;
 mod tokens;

@@ -154,7 +154,10 @@ impl Outer {
         headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
         headers.insert(
             VARY,
-            HeaderValue::from_static("Origin, Access-Control-Request-Method, Access-Control-Request-Headers"),
+            HeaderValue::from_static(
+                "Origin, Access-Control-Request-Method, Access-Control-Request-Headers, \
+                 Access-Control-Request-Private-Network",
+            ),
         );
         if allowed {
             headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
@@ -166,8 +169,16 @@ impl Outer {
     pub(crate) fn finish(&self, asked: &Asked, response: &mut Response<Body>, took: Duration) {
         let headers = response.headers_mut();
         headers.reserve(20);
+        // A page of ours may be stricter than what holds for all.
+        let own_policy = headers.remove(CONTENT_SECURITY_POLICY);
         for (name, value) in &self.fixed {
-            headers.insert(name.clone(), value.clone());
+            // A page may have a policy of its own.
+            if *name != CONTENT_SECURITY_POLICY || !headers.contains_key(name) {
+                headers.insert(name.clone(), value.clone());
+            }
+        }
+        if let Some(policy) = own_policy {
+            headers.insert(CONTENT_SECURITY_POLICY, policy);
         }
         if !headers.contains_key(CACHE_CONTROL) {
             headers.insert(

@@ -6,17 +6,20 @@ use std::time::Instant;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::{Path, Request, State};
 use axum::routing::{any, delete, get, post};
-use http::{Method, Response, StatusCode};
-use hyper::body::Incoming;
+use http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, EXPECT};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use hyper::body::{Body as _, Incoming};
 use tower::Service as _;
 
 use super::access::{Peer, peer};
+use super::input::discard;
 use super::outer::{Asked, not_found, plain};
-use super::{agents, login, public, system, tokens};
-use crate::server::App;
+use super::{agents, login, public, reply, system, tokens};
+use crate::server::dashboard::page;
 use crate::server::socket::Kind;
+use crate::server::{App, docs};
 
 /// All endpoints.
 pub(crate) fn routes(state: App) -> Router {
@@ -29,6 +32,13 @@ pub(crate) fn routes(state: App) -> Router {
         .route("/health/azure", get(system::health_azure))
         .route("/metrics", get(system::metrics))
         .route("/metrics/scrape", get(system::metrics_scrape))
+        .route("/dashboard", get(dashboard_page))
+        .route("/static/dashboard.css", get(dashboard_page))
+        .route("/static/dashboard.js", get(dashboard_page))
+        .route("/docs", get(async || docs::page()))
+        .route("/redoc", get(async || docs::page()))
+        .route("/openapi.json", get(document))
+        .route("/static/docs/{name}", get(docs_file))
         .route("/dashboard/config", get(system::dashboard_config).post(system::set_dashboard_config))
         .route("/auth/login", post(login::login))
         .route("/auth/logout", post(login::logout))
@@ -66,6 +76,24 @@ pub(crate) fn routes(state: App) -> Router {
         .with_state(state)
 }
 
+/// The live status page and its files (REG-142).
+async fn dashboard_page(request: Request) -> Response<Body> {
+    let Some(asset) = page::asset(request.uri().path()) else { return not_found(&request.into_parts().0) };
+    let mut response = Response::new(Body::from(asset.body));
+    let policy = HeaderValue::from_static(page::CONTENT_SECURITY_POLICY);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(asset.content_type));
+    response.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
+    response
+}
+
+async fn document(State(state): State<App>) -> Response<Body> {
+    reply::json_bytes(state.document.clone())
+}
+
+async fn docs_file(Path(name): Path<String>, headers: HeaderMap) -> Response<Body> {
+    docs::file(&name, &headers).unwrap_or_else(|| plain(StatusCode::NOT_FOUND, "Not Found"))
+}
+
 async fn public_socket(State(state): State<App>, request: Request) -> Response<Body> {
     socket(&state, Kind::Public, request)
 }
@@ -95,7 +123,13 @@ pub(crate) async fn answer(
     let asked = Asked::of(&parts);
     let began = Instant::now();
     let mut response = match state.outer.gate(&parts, peer) {
-        Some(early) => early,
+        Some(early) => {
+            // Who waits to be told to go on has sent nothing.
+            if !body.is_end_stream() && !parts.headers.contains_key(EXPECT) {
+                discard(Body::new(body)).await;
+            }
+            early
+        }
         // What is asked most often needs no router.
         None if asked.endpoint == "/health" && parts.method == Method::GET => state.health(),
         None => {

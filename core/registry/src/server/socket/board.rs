@@ -254,9 +254,8 @@ impl Board {
         self.agents.get(&self.service, oldest, make).await
     }
 
-    /// What alerts are judged by; looks at the machine, so not from an async task.
+    /// What alerts are judged by; goes through all agents, so not from an async task.
     pub(super) fn figures(&self) -> Figures {
-        self.metrics.sample();
         let agents = all(&self.service);
         let work = Work::of(&agents);
         Figures {

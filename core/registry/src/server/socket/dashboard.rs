@@ -53,6 +53,15 @@ pub(crate) enum Record {
     ClearAlerts,
 }
 
+/// Commands for which the page asks the session's PIN (REG-404, REG-405).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Guarded {
+    Pause,
+    Resume,
+    ClearLogs,
+    ClearAlerts,
+}
+
 /// What the socket is to do next.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Act {
@@ -62,6 +71,8 @@ pub(crate) enum Act {
     Identify(String),
     /// Take a place among the authenticated; call [`DashboardSocket::full`] when there is none.
     Enter,
+    /// See whether the session may do this now, and call [`DashboardSocket::allowed`] or [`DashboardSocket::refused`].
+    Guard(Guarded),
     /// Send a frame.
     Show(View),
     /// Remember.
@@ -189,7 +200,6 @@ impl DashboardSocket {
     }
 
     fn command(&mut self, now: Now, mut object: Map<String, Value>) {
-        let line = |level, text| Act::Record(Record::Line(level, text));
         let data = match object.remove("data") {
             Some(Value::Object(data)) => data,
             _ => Map::new(),
@@ -197,19 +207,12 @@ impl DashboardSocket {
         match object.get("type").and_then(Value::as_str).unwrap_or_default() {
             // The guide promises both forms everywhere.
             "ping" => self.acts.push_back(Act::Text(message::pong(now))),
-            "pause_monitoring" => {
-                self.paused = true;
-                self.acts.push_back(line(Level::Warning, "Dashboard monitoring paused"));
-                self.acts.push_back(Act::Acknowledge("pause_ack", "paused", None));
-            }
-            "resume_monitoring" => {
-                self.paused = false;
-                self.acts.push_back(line(Level::Info, "Dashboard monitoring resumed"));
-                self.show([View::Monitoring, View::Health]);
-                self.acts.push_back(Act::Acknowledge("resume_ack", "resumed", None));
-            }
+            "pause_monitoring" => self.acts.push_back(Act::Guard(Guarded::Pause)),
+            "resume_monitoring" => self.acts.push_back(Act::Guard(Guarded::Resume)),
+            "clear_logs" => self.acts.push_back(Act::Guard(Guarded::ClearLogs)),
+            "clear_alerts" => self.acts.push_back(Act::Guard(Guarded::ClearAlerts)),
             "refresh_request" => {
-                self.acts.push_back(line(Level::Info, "Manual refresh requested"));
+                self.acts.push_back(Act::Record(Record::Line(Level::Info, "Manual refresh requested")));
                 self.show([View::Monitoring, View::Health, View::Agents, View::Logs(Logs::All), View::Alerts]);
                 self.acts.push_back(Act::Acknowledge("refresh_ack", "completed", Some("Fresh data sent")));
             }
@@ -217,20 +220,46 @@ impl DashboardSocket {
                 self.show([View::Agents]);
                 self.acts.push_back(Act::Acknowledge("agents_ack", "completed", Some("Agents data sent")));
             }
-            "clear_logs" => {
-                self.acts.push_back(Act::Record(Record::ClearLogs));
-                let text = Some("Backend logs cleared successfully");
-                self.acts.push_back(Act::Acknowledge("clear_logs_ack", "completed", text));
-            }
-            "clear_alerts" => {
-                self.acts.push_back(Act::Record(Record::ClearAlerts));
-                let text = Some("Backend alerts cleared successfully");
-                self.acts.push_back(Act::Acknowledge("clear_alerts_ack", "completed", text));
-            }
             "dashboard_log" => self.acts.push_back(Act::Record(Record::Log(data))),
             "dashboard_alert" => self.acts.push_back(Act::Record(Record::Alert(data))),
             _ => {}
         }
+    }
+
+    /// A guarded command may be done; nothing else has been done since it was asked for.
+    pub(crate) fn allowed(&mut self, command: Guarded) {
+        let line = |level, text| Act::Record(Record::Line(level, text));
+        let done = |ack, text| Act::Acknowledge(ack, "completed", Some(text));
+        let acts = match command {
+            Guarded::Pause => {
+                self.paused = true;
+                let told = line(Level::Warning, "Dashboard monitoring paused");
+                vec![told, Act::Acknowledge("pause_ack", "paused", None)]
+            }
+            Guarded::Resume => {
+                self.paused = false;
+                let told = line(Level::Info, "Dashboard monitoring resumed");
+                let (monitoring, health) = (Act::Show(View::Monitoring), Act::Show(View::Health));
+                vec![told, monitoring, health, Act::Acknowledge("resume_ack", "resumed", None)]
+            }
+            Guarded::ClearLogs => {
+                vec![Act::Record(Record::ClearLogs), done("clear_logs_ack", "Backend logs cleared successfully")]
+            }
+            Guarded::ClearAlerts => {
+                vec![Act::Record(Record::ClearAlerts), done("clear_alerts_ack", "Backend alerts cleared successfully")]
+            }
+        };
+        // Before what else was decided meanwhile.
+        for act in acts.into_iter().rev() {
+            self.acts.push_front(act);
+        }
+    }
+
+    /// A guarded command waits for the PIN.
+    pub(crate) fn refused(&mut self) {
+        let text =
+            "This session has a PIN: verify it with POST /auth/verify_pin, then repeat the command within a minute";
+        self.acts.push_front(Act::Acknowledge("error", "pin_required", Some(text)));
     }
 
     /// A dashboard logged something that all are to see now.
@@ -325,7 +354,12 @@ mod tests {
 
     fn ask(socket: &mut DashboardSocket, kind: &str) -> Vec<Act> {
         socket.text(at(1.0), &serde_json::json!({ "type": kind }).to_string());
-        acts(socket)
+        let mut all = acts(socket);
+        if let [Act::Guard(command)] = all[..] {
+            socket.allowed(command);
+            all = acts(socket);
+        }
+        all
     }
 
     /// Rules: REG-340
@@ -424,6 +458,20 @@ mod tests {
         socket.text(at(1.0), r#"{"type":"dashboard_log","data":{"level":"SUCS"}}"#);
         assert!(matches!(acts(&mut socket)[..], [Act::Record(Record::Log(_))]));
         assert_eq!(ask(&mut socket, "dashboard_alert"), [Act::Record(Record::Alert(Map::new()))]);
+    }
+
+    /// Rules: REG-408, REG-348
+    #[test]
+    fn what_the_page_asks_a_pin_for_waits_for_it() {
+        let mut socket = plain();
+        for command in ["pause_monitoring", "resume_monitoring", "clear_logs", "clear_alerts"] {
+            socket.text(at(1.0), &serde_json::json!({ "type": command }).to_string());
+            assert!(matches!(acts(&mut socket)[..], [Act::Guard(_)]), "{command}");
+            socket.refused();
+            assert!(matches!(acts(&mut socket)[..], [Act::Acknowledge("error", "pin_required", Some(_))]));
+        }
+        socket.timeout(at(5.0));
+        assert_eq!(socket.next_act(), Some(Act::Show(View::Monitoring)), "not paused");
     }
 
     /// Rules: REG-348

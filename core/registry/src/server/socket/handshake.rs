@@ -8,28 +8,28 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 /// The answer that accepts, or the one that refuses.
-pub(super) fn answer<B>(request: &Request<B>) -> Result<Response<Body>, Response<Body>> {
+pub(super) fn answer<B>(request: &Request<B>) -> Result<Response<Body>, Box<Response<Body>>> {
     let headers = request.headers();
     if !names(headers, &CONNECTION, "upgrade") || !names(headers, &UPGRADE, "websocket") {
         let text = "This address speaks WebSocket: connect with ws:// or wss://.";
         let mut refused = refusal(StatusCode::UPGRADE_REQUIRED, text);
         refused.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
         refused.headers_mut().insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-        return Err(refused);
+        return Err(refused.into());
     }
     if request.method() != Method::GET {
-        return Err(refusal(StatusCode::METHOD_NOT_ALLOWED, "A WebSocket handshake is a GET request."));
+        return Err(refusal(StatusCode::METHOD_NOT_ALLOWED, "A WebSocket handshake is a GET request.").into());
     }
     if headers.get(SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
         let mut refused = refusal(StatusCode::UPGRADE_REQUIRED, "Sec-WebSocket-Version must be 13.");
         refused.headers_mut().insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
-        return Err(refused);
+        return Err(refused.into());
     }
     let Some(key) = headers.get(SEC_WEBSOCKET_KEY).filter(|key| is_key(key.as_bytes())) else {
-        return Err(refusal(StatusCode::BAD_REQUEST, "Sec-WebSocket-Key must be 16 bytes in base64."));
+        return Err(refusal(StatusCode::BAD_REQUEST, "Sec-WebSocket-Key must be 16 bytes in base64.").into());
     };
     let Ok(accept) = HeaderValue::from_str(&derive_accept_key(key.as_bytes())) else {
-        return Err(refusal(StatusCode::BAD_REQUEST, "Sec-WebSocket-Key must be 16 bytes in base64."));
+        return Err(refusal(StatusCode::BAD_REQUEST, "Sec-WebSocket-Key must be 16 bytes in base64.").into());
     };
     let mut accepted = Response::new(Body::empty());
     *accepted.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -79,7 +79,8 @@ mod tests {
             request = request.header(*name, *value);
         }
         match answer(&request.body(()).unwrap()) {
-            Ok(response) | Err(response) => response.status(),
+            Ok(response) => response.status(),
+            Err(response) => response.status(),
         }
     }
 

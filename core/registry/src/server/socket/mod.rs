@@ -202,7 +202,7 @@ impl Sockets {
     pub fn accept<B>(&self, kind: Kind, peer: IpAddr, mut request: Request<B>) -> Response<Body> {
         let accepted = match handshake::answer(&request) {
             Ok(accepted) => accepted,
-            Err(refused) => return refused,
+            Err(refused) => return *refused,
         };
         let inner = &self.0;
         let place = match kind {

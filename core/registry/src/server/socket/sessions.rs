@@ -13,7 +13,7 @@ use super::frame::SharedFrame;
 use super::message::Now;
 use super::places::Place;
 use super::public::{self, PublicSocket};
-use crate::server::auth::{Auth, Role};
+use crate::server::auth::{Auth, Role, TokenHash};
 use crate::server::config::SocketSettings;
 use crate::server::dashboard::{Level, Line, Read, data_frame};
 
@@ -150,6 +150,8 @@ pub(super) struct DashboardSession {
     board: Arc<Board>,
     auth: Arc<Auth>,
     told: watch::Receiver<u64>,
+    /// The hash of the token that opened it.
+    token: Option<TokenHash>,
     place: Place,
     /// How far its log reads.
     read: Read,
@@ -165,6 +167,7 @@ impl DashboardSession {
             told: board.dashboard.told(),
             board,
             auth,
+            token: None,
             place,
             read: Read::default(),
             alerts: 0,
@@ -254,11 +257,20 @@ impl Session for DashboardSession {
         Some(match self.machine.next_act()? {
             dashboard::Act::Text(said) => text(&said),
             dashboard::Act::Identify(token) => {
-                self.machine.identified(now, role(&self.auth, &token));
+                let verified = self.auth.verify(&token).ok();
+                self.token = verified.as_ref().map(|verified| verified.hash);
+                self.machine.identified(now, verified.map(|verified| verified.claims.role));
                 Step::Quiet
             }
             dashboard::Act::Enter => {
                 self.enter();
+                Step::Quiet
+            }
+            dashboard::Act::Guard(command) => {
+                match &self.token {
+                    Some(token) if self.auth.pin_is_due(token) => self.machine.refused(),
+                    _ => self.machine.allowed(command),
+                }
                 Step::Quiet
             }
             dashboard::Act::Show(view) => self.show(view).await,
