@@ -82,6 +82,8 @@ typedef enum {
     ARCP_NULL_ARGUMENT = 106,
     // A fault of this library was caught; please report it.
     ARCP_PANIC = 107,
+    // A registry refused, or could not be reached; the details say more.
+    ARCP_REGISTRY = 108,
 } arcp_result;
 
 // What an item is about.
@@ -146,6 +148,9 @@ typedef struct arcp_listener arcp_listener;
 
 // A queue of things for you to do.
 typedef struct arcp_port arcp_port;
+
+// A client of one registry: requests, retries, credentials, the tokens of several agents.
+typedef struct arcp_registry arcp_registry;
 
 // Hosts agents and serves sessions.
 typedef struct arcp_runtime arcp_runtime;
@@ -767,6 +772,38 @@ arcp_result arcp_token_refuse(const arcp_token_request *request,
 
 // Frees a token request.
 void arcp_token_request_free(arcp_token_request *request);
+
+// Makes a client that has sent nothing yet. `options` is a JSON object: `base_url` (required, such as
+// `http://127.0.0.1:8001`), `timeout` (30 s), `retry_attempts` (3), `retry_delay` (1 s), `max_retry_delay` (60 s),
+// `user_agent`, `fingerprint`, `token`, `agent_key`, `admin_username` with `admin_password` (the last four come from
+// `ARCP_TOKEN`, `ARCP_AGENT_KEY`, `ARCP_ADMIN_USERNAME` and `ARCP_ADMIN_PASSWORD` when absent), `owner`, `ca_file`.
+arcp_result arcp_registry_new(const arcp_core *core, const char *options, arcp_registry **registry, arcp_error **error);
+
+// Does one operation; completes with the registry's answer as JSON. `operation` is the name of one, and `arguments` a JSON
+// object: `health_check`, `get_system_info`, `get_public_stats`, `get_allowed_agent_types` (no arguments);
+// `register_agent` (`agent_id`, `name`, `agent_type`, `endpoint`, `capabilities`, `context_brief`; `agent_key`, `version`,
+// `owner`, `public_key`, `communication_mode`, `metadata` and more), `unregister_agent` (`agent_id`, `agent_key`),
+// `update_heartbeat` (`agent_id`), `keep_alive` (`agent_id`, `interval`: beats until the call is cancelled),
+// `update_metrics` (`agent_id`, `metrics_data`), `get_metrics` (`agent_id`); `get_agent` (`agent_id`, `include_metrics`),
+// `get_public_agent` (`agent_id`), `list_agents` (`agent_type`, `status`, `capabilities`, `include_metrics`),
+// `discover_agents` (`agent_type`, `capabilities`, `limit`, `offset`), `search_agents` (`query`, `top_k`,
+// `min_similarity`, `capabilities`, `weighted`, `agent_type`, `public_api`), `request_agent_connection` (`agent_id`,
+// `user_id`, `user_endpoint`, `display_name`, `additional_info`); `login_admin` (`username`, `password`),
+// `request_temp_token` (`agent_id`, `agent_type`, `agent_key`), `validate_token` (`token`), `refresh_authentication`;
+// `get_system_metrics`, `get_system_stats`, `get_resource_utilization`, `get_metrics_snapshot`.
+//
+// Completes with `ARCP_REGISTRY` for what the registry refused and for a registry that cannot be reached: the error's code
+// is the slug of the problem document, such as `agent-not-found`, or empty, and its details have `area`, `kind`, `status`,
+// `cause`, `retry_after`, `problem` and `errors`.
+arcp_result arcp_registry_call(const arcp_registry *registry,
+                               const arcp_port *port,
+                               uint64_t call,
+                               const char *operation,
+                               const char *arguments,
+                               arcp_error **error);
+
+// Frees a registry's client. Calls under way go on.
+void arcp_registry_free(arcp_registry *registry);
 
 // Calls a function of the protocol by name, without any session. Arguments and answer (for `arcp_string_free`) are
 // JSON objects:

@@ -173,6 +173,27 @@ export class ArgumentError extends LocalError {
   }
 }
 
+/**
+ * A registry refused, or could not be reached. `code` is the slug of its problem document, such as `agent-not-found`, or
+ * `REGISTRY`; `details` has `area`, `kind`, `status`, `cause`, `retry_after`, `problem` and `errors`.
+ */
+export class RegistryError extends ARCPError {
+  constructor(code: string, message: string, options?: ErrorOptions) {
+    super(code || "REGISTRY", message, options);
+  }
+
+  /** The HTTP status, if there was an answer. */
+  get status(): number | undefined {
+    const status = this.details?.["status"];
+    return typeof status === "number" ? status : undefined;
+  }
+
+  /** What went wrong: `authentication`, `not_found`, `connection`, `invalid`, ... */
+  get kind(): string {
+    return String(this.details?.["kind"] ?? "");
+  }
+}
+
 const BY_CODE: ReadonlyMap<string, new (message: string, options?: ErrorOptions) => ARCPError> = new Map([
   ["PERMISSION_DENIED", PermissionDeniedError],
   ["LEASE_SUBSET_VIOLATION", LeaseSubsetViolationError],
@@ -201,7 +222,7 @@ export function errorFromPayload(payload: unknown): ARCPError {
 
 /** The bridge's `ErrorInfo`. `details` is JSON text. */
 export interface ErrorInfo {
-  kind: "protocol" | "closed" | "timeout" | "transport" | "argument" | "forked";
+  kind: "protocol" | "closed" | "timeout" | "transport" | "argument" | "forked" | "registry";
   code: string;
   message: string;
   retryable: boolean;
@@ -213,6 +234,10 @@ export function fromInfo(info: ErrorInfo): ARCPError {
     case "protocol": {
       const details = info.details === null ? undefined : (parse(info.details) as Record<string, unknown>);
       return protocolError(info.code, info.message, { retryable: info.retryable, details });
+    }
+    case "registry": {
+      const details = info.details === null ? {} : (parse(info.details) as Record<string, unknown>);
+      return new RegistryError(info.code, info.message, { retryable: info.retryable, details });
     }
     case "timeout":
       return new WaitTimeoutError(info.message);

@@ -33,6 +33,7 @@ export {
   LeaseSubsetViolationError,
   LocalError,
   PermissionDeniedError,
+  RegistryError,
   ResumeWindowExpiredError,
   TimeoutError,
   TransportClosedError,
@@ -68,6 +69,13 @@ export {
   type LeaseConstraints,
 } from "./job.js";
 export { setLogger, type Logger, type LogLevel } from "./log.js";
+export {
+  RegistryClient,
+  type AgentInfo,
+  type AgentRegistration,
+  type DiscoverOptions,
+  type RegistryOptions,
+} from "./registry.js";
 export { ResultWriter, type ResultEnd, type ResultOptions, type ResultPart } from "./result.js";
 export {
   ARCPRuntime,

@@ -51,6 +51,11 @@ export interface NativeClient {
   close(port: NativePort, call: number, reason: string): void;
 }
 
+export interface NativeRegistry {
+  call(port: NativePort, call: number, operation: string, args: string): void;
+  close(): void;
+}
+
 export interface NativeRuntime {
   registerAgent(port: NativePort, name: string, version: string | undefined, restartable: boolean): void;
   setDefaultAgentVersion(name: string, version: string): void;
@@ -90,6 +95,7 @@ export interface NativeTokenRequest {
 interface Native {
   NativePort: new (wake: () => void) => NativePort;
   NativeClient: new (options: string) => NativeClient;
+  NativeRegistry: new (options: string) => NativeRegistry;
   NativeRuntime: new (port: NativePort, options: string, tokens?: [string, string][] | string) => NativeRuntime;
   attach(): void;
   callFunction(name: string, args: string): string;

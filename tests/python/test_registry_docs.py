@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 import json
+import os
 import re
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import arcp
+import openapi_page
 import registry_server
 from conftest import run
 from hosts import RawSocket
@@ -136,6 +138,27 @@ def test_the_file_of_settings_is_taken(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "translation" in done.stdout
     assert "500" in done.stdout
+
+
+def test_every_endpoint_is_told_of() -> None:
+    """`ARCP_WRITE_DOCS=1` writes that part of the page anew. Rules: REG-103"""
+    with registry_server.served() as url, registry_server.word_counter(url):
+        document = registry_server.ask(f"{url}/openapi.json")
+        token = registry_server.login(url)
+        members: dict[str, list[str]] = {}
+        for path, method, operation in openapi_page.operations(document):
+            answer = operation["responses"]["200"]["content"].get("application/json", {}).get("schema", {})
+            if method == "get" and answer == {"type": "object"}:
+                real = registry_server.ask(url + path.replace("{agent_id}", "word-counter"), token=token)
+                members[path] = list(real)
+    wanted = openapi_page.endpoints(document, members)
+    begin, end = "<!-- endpoints:begin -->\n", "<!-- endpoints:end -->"
+    before, rest = TEXT["http.md"].split(begin)
+    told, after = rest.split(end)
+    if os.environ.get("ARCP_WRITE_DOCS"):
+        (DOCS / "http.md").write_text(before + begin + wanted + end + after, encoding="utf-8")
+    else:
+        assert told == wanted
 
 
 def test_the_table_of_methods_is_whole() -> None:

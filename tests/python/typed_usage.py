@@ -3,17 +3,19 @@
 A line with an `ignore` is one they must refuse.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from decimal import Decimal
 from typing import Any, Literal, assert_type
 
 from pydantic import BaseModel
 
-from arcp import ARCPClient, SessionResume
+from arcp import AgentInfo, AgentMetrics, ARCPClient, ARCPError, ClientInfo, SessionResume
 from arcp.client import JobHandle
 from arcp.events import Event, JobEvent, LogBody, LogEvent, MetricEvent, ProgressBody, ProgressEvent, VendorEvent
 from arcp.messages import EventPayload, JobResultPayload, LogPayload, parse_event
 from arcp.runtime import JobContext
+from arcp.sync import Registry
 
 
 class Report(BaseModel):
@@ -128,3 +130,42 @@ async def agent(value: Any, ctx: JobContext) -> Report:
 
 
 resume = SessionResume(session_id="s", resume_token="t")
+
+
+async def found_agents(client: ARCPClient) -> None:
+    assert_type(await client.health_check(), dict[str, Any])
+    agents = await client.discover_agents(capabilities=["text-analysis"], limit=10)
+    assert_type(agents, list[AgentInfo])
+    assert_type(agents[0].capabilities, list[str])
+    assert_type(agents[0].metrics, AgentMetrics | None)
+    found = await client.search_agents("words", weighted=True)
+    assert_type(found[0].similarity, float | None)
+    assert_type(await client.start_heartbeat_task("a-1"), asyncio.Task[None])
+    async for message in client.websocket_public():
+        assert_type(message, Any)
+    await client.search_agents(8)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def two_halves() -> None:
+    info = ClientInfo(name="a", version="1")
+    assert_type(ARCPClient("http://localhost:8001"), ARCPClient)
+    assert_type(ARCPClient("http://localhost:8001", client=info, token="t"), ARCPClient)
+    assert_type(ARCPClient(client=info, token="t"), ARCPClient)
+    ARCPClient(timeout=5.0)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+
+
+class Pooled(ARCPClient):
+    async def _ensure_client(self) -> None:
+        self._client = object()
+
+
+def without_a_loop() -> None:
+    with Registry("http://localhost:8001") as registry:
+        assert_type(registry.health_check(), dict[str, Any])
+        assert_type(registry.discover_agents(limit=1), list[AgentInfo])
+        registry.discover_agents(limits=1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+
+
+def refused(error: ARCPError) -> int | None:
+    assert_type(error.details, dict[str, Any] | None)
+    return error.status_code

@@ -29,6 +29,8 @@ pub mod delegation;
 
 pub mod token;
 
+pub mod registry;
+
 pub mod functions;
 
 pub mod boundary;
@@ -42,6 +44,7 @@ const _: () = {
     shared::<invocation::arcp_verification>();
     shared::<job::arcp_job>();
     shared::<port::arcp_port>();
+    shared::<registry::arcp_registry>();
     shared::<runtime::arcp_runtime>();
     shared::<token::arcp_token_request>();
     shared::<transport::arcp_listener>();

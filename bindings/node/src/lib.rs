@@ -10,6 +10,7 @@ mod core;
 mod error;
 mod job;
 mod port;
+mod registry;
 mod runtime;
 mod transport;
 

@@ -1,6 +1,7 @@
 """The registry half of the client: agents, discovery, search, sockets (REG-010 to REG-060)."""
 
 import asyncio
+import functools
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -23,8 +24,16 @@ __all__ = ["RegistryClient"]
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
-_AGENTS = TypeAdapter(list[AgentInfo])
-_FOUND = TypeAdapter(list[SearchResponse])
+
+@functools.cache
+def _agents() -> TypeAdapter[list[AgentInfo]]:
+    # Built when first used, as models are.
+    return TypeAdapter(list[AgentInfo])
+
+
+@functools.cache
+def _found() -> TypeAdapter[list[SearchResponse]]:
+    return TypeAdapter(list[SearchResponse])
 
 
 class RegistryClient(HttpHalf):
@@ -194,7 +203,7 @@ class RegistryClient(HttpHalf):
             "include_metrics": include_metrics,
         }
         text = await self._call("list_agents", encoded("list_agents", asked))
-        return _read(_AGENTS.validate_json, text, ARCPError, "Failed to list agents")
+        return _read(_agents().validate_json, text, ARCPError, "Failed to list agents")
 
     async def update_heartbeat(self, agent_id: str) -> dict[str, Any]:
         """Says that an agent is alive (REG-036)."""
@@ -257,7 +266,7 @@ class RegistryClient(HttpHalf):
             "public_api": public_api,
         }
         text = await self._call("search_agents", encoded("search_agents", asked))
-        return _read(_FOUND.validate_json, text, SearchError, "Agent search failed")
+        return _read(_found().validate_json, text, SearchError, "Agent search failed")
 
     async def discover_agents(
         self,
@@ -272,7 +281,7 @@ class RegistryClient(HttpHalf):
         """
         asked = {"agent_type": agent_type, "capabilities": capabilities, "limit": limit, "offset": offset}
         text = await self._call("discover_agents", encoded("discover_agents", asked))
-        return _read(_AGENTS.validate_json, text, ARCPError, "Agent discovery failed")
+        return _read(_agents().validate_json, text, ARCPError, "Agent discovery failed")
 
     async def get_public_agent(self, agent_id: str) -> AgentInfo:
         """One agent that is alive (REG-042); else `AgentNotFoundError`."""

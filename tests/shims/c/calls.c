@@ -55,6 +55,7 @@ static const char *local_code(arcp_result result) {
         case ARCP_CLOSED: return "CLOSED";
         case ARCP_TRANSPORT: return "TRANSPORT";
         case ARCP_WAIT_TIMEOUT: return "TIMEOUT_LOCAL";
+        case ARCP_REGISTRY: return "REGISTRY";
         case ARCP_BAD_ARGUMENT:
         case ARCP_NULL_ARGUMENT: return "BAD_ARGUMENT";
         default: return arcp_result_name(result);

@@ -14,6 +14,7 @@
 #include "agents.h"
 #include "client.h"
 #include "hosting.h"
+#include "registry.h"
 
 enum { EXIT_MS = 500 };
 
@@ -28,7 +29,7 @@ enum { FUNCTION_COUNT = sizeof FUNCTIONS / sizeof FUNCTIONS[0] };
 static void do_hello(long id) {
     text out = {0};
     text_add(&out, "{\"language\":\"c\",\"capabilities\":[\"client\",\"runtime\",\"subscribe\",\"submit.lease\",\"agent_versions\"");
-    text_add(&out, ",\"heal\",\"resume\",\"listing\",\"result_chunk\"");
+    text_add(&out, ",\"heal\",\"resume\",\"listing\",\"result_chunk\",\"registry\"");
     for (int i = 0; agents_name(i) != NULL; i++) {
         text_add(&out, ",\"agent.");
         text_add(&out, agents_name(i));
@@ -78,7 +79,8 @@ static void carry_out(const char *line) {
         leave();
     } else if (strcmp(what, "call") == 0) {
         do_call(id, command);
-    } else if (!client_carries_out(id, what, command) && !hosting_carries_out(id, agents, what, command)) {
+    } else if (!client_carries_out(id, what, command) && !registry_carries_out(id, what, command) &&
+               !hosting_carries_out(id, agents, what, command)) {
         answer_error(id, "UNSUPPORTED", what, false, NULL);
     }
     free(what);

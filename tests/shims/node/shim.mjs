@@ -2,13 +2,14 @@
 
 import { createInterface } from "node:readline";
 
-import { ARCPClient, ARCPError, ARCPRuntime, IMPL_VERSION } from "../../../node/dist/index.js";
+import { ARCPClient, ARCPError, ARCPRuntime, IMPL_VERSION, RegistryClient } from "../../../node/dist/index.js";
 import { parse, stringify } from "../../../node/dist/json.js";
 import { AGENTS } from "./agents.mjs";
 import { FUNCTIONS } from "./functions.mjs";
 
 const CAPABILITIES = [
   ...["client", "runtime", "subscribe", "submit.lease", "agent_versions", "heal", "resume", "listing", "result_chunk"],
+  "registry",
   ...Object.keys(AGENTS).map((name) => `agent.${name}`),
   ...Object.keys(FUNCTIONS).map((name) => `call.${name}`),
 ];
@@ -155,6 +156,19 @@ const COMMANDS = {
   async stop({ runtime }) {
     await runtimes.get(runtime).close();
     return {};
+  },
+
+  health: ({ url }) => new RegistryClient(url).health(),
+
+  register: ({ url, agent, agent_key }) => new RegistryClient(url).register(agent, { agentKey: agent_key }),
+
+  async discover({ url, agent_type, capabilities, limit }) {
+    const agents = await new RegistryClient(url).discover({
+      ...(agent_type != null && { agentType: agent_type }),
+      ...(capabilities != null && { capabilities }),
+      ...(limit != null && { limit }),
+    });
+    return { agents };
   },
 
   call({ function: name, args }) {

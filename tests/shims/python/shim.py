@@ -20,7 +20,7 @@ from functions import FUNCTIONS
 
 CAPABILITIES = [
     *["client", "runtime", "subscribe", "submit.lease", "agent_versions"],
-    *["heal", "resume", "listing", "result_chunk"],
+    *["heal", "resume", "listing", "result_chunk", "registry"],
     *[f"agent.{name}" for name in AGENTS],
     *[f"call.{name}" for name in FUNCTIONS],
 ]
@@ -202,6 +202,22 @@ class Shim:
         served.server.close()
         await served.runtime.close()
         return {}
+
+    async def health(self, url: str) -> Any:
+        async with arcp.ARCPClient(url) as client:
+            return await client.health_check()
+
+    async def register(self, url: str, agent: dict[str, Any], agent_key: str | None = None) -> Any:
+        async with arcp.ARCPClient(url) as client:
+            registered = await client.register_agent(**agent, agent_key=agent_key)
+            return registered.model_dump(mode="json")
+
+    async def discover(
+        self, url: str, agent_type: str | None = None, capabilities: list[str] | None = None, limit: int = 50
+    ) -> Any:
+        async with arcp.ARCPClient(url) as client:
+            found = await client.discover_agents(agent_type=agent_type, capabilities=capabilities, limit=limit)
+            return {"agents": [agent.model_dump(mode="json") for agent in found]}
 
     async def call(self, function: str, args: dict[str, Any]) -> Any:
         if function not in FUNCTIONS:

@@ -3,6 +3,7 @@
 
 mod agents;
 mod functions;
+mod registry;
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -127,6 +128,9 @@ impl Shim {
             }
             "serve" => self.serve(command).await,
             "stop" => self.stop(command).await,
+            "health" => registry::health(command).await,
+            "register" => registry::register(command).await,
+            "discover" => registry::discover(command).await,
             "call" => functions::call(&text(command, "function")?, &command["args"]),
             other => Err(Failure::local("UNSUPPORTED", format!("no command \"{other}\""))),
         }
@@ -331,6 +335,7 @@ fn capabilities() -> Vec<String> {
         "resume",
         "listing",
         "result_chunk",
+        "registry",
     ]
     .map(str::to_owned)
     .to_vec();

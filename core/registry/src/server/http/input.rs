@@ -4,10 +4,10 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use axum::body::Body;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, Uri};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt as _;
 use serde_json::{Map, Value};
 use url::form_urlencoded;
 
@@ -17,6 +17,9 @@ use crate::problem::{Kind, Problem};
 
 /// A body must be there within this time.
 const BODY_TIME: Duration = Duration::from_secs(30);
+/// So much of a refused body is taken, within this time.
+const MOST_DISCARDED: usize = 8 << 20;
+const DISCARD_TIME: Duration = Duration::from_secs(2);
 /// JSON is nested no deeper.
 const DEEPEST: usize = 64;
 
@@ -163,17 +166,52 @@ fn whole_body_fault(kind: &'static str, message: String) -> Problem {
 }
 
 /// All of a body.
-pub(crate) async fn read(body: Body, most: usize) -> Result<Bytes, Problem> {
-    let collected = tokio::time::timeout(BODY_TIME, Limited::new(body, most).collect()).await;
-    match collected {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large(None, most)),
-        Ok(Err(_)) => Err(Problem::new(Kind::RequestError, "The request body ended early")),
-        Err(_) => {
-            let detail = format!("The request body was not complete after {} seconds", BODY_TIME.as_secs());
-            Err(Problem::new(Kind::RequestError, detail))
+pub(crate) async fn read(mut body: Body, most: usize) -> Result<Bytes, Problem> {
+    let collect = async {
+        let mut first = Bytes::new();
+        let mut all = BytesMut::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|_| Problem::new(Kind::RequestError, "The request body ended early"))?;
+            let Ok(data) = frame.into_data() else { continue };
+            if first.len() + all.len() + data.len() > most {
+                return Err(too_large(None, most));
+            }
+            // Most bodies come in one piece, which needs no copy.
+            if first.is_empty() && all.is_empty() {
+                first = data;
+                continue;
+            }
+            if all.is_empty() {
+                all.extend_from_slice(&std::mem::take(&mut first));
+            }
+            all.extend_from_slice(&data);
         }
+        Ok(if all.is_empty() { first } else { all.freeze() })
+    };
+    let late = || {
+        let detail = format!("The request body was not complete after {} seconds", BODY_TIME.as_secs());
+        Problem::new(Kind::RequestError, detail)
+    };
+    let read = tokio::time::timeout(BODY_TIME, collect).await.unwrap_or_else(|_| Err(late()));
+    if read.is_err() {
+        discard(body).await;
     }
+    read
+}
+
+/// Takes what is left of a refused body for a moment: who still sends would lose the answer with the connection.
+pub(crate) async fn discard(mut body: Body) {
+    let drain = async {
+        let mut left = MOST_DISCARDED;
+        while let Some(Ok(frame)) = body.frame().await {
+            left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+            if left == 0 {
+                break;
+            }
+        }
+    };
+    // Whoever needs longer sees the connection end.
+    drop(tokio::time::timeout(DISCARD_TIME, drain).await);
 }
 
 /// 413, with the size when it was announced.

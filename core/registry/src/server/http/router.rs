@@ -8,12 +8,13 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::routing::{any, delete, get, post};
-use http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE};
+use http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, EXPECT};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use tower::Service as _;
 
 use super::access::{Peer, peer};
+use super::input::discard;
 use super::outer::{Asked, not_found, plain};
 use super::{agents, login, public, reply, system, tokens};
 use crate::server::dashboard::page;
@@ -122,7 +123,13 @@ pub(crate) async fn answer(
     let asked = Asked::of(&parts);
     let began = Instant::now();
     let mut response = match state.outer.gate(&parts, peer) {
-        Some(early) => early,
+        Some(early) => {
+            // Who waits to be told to go on has sent nothing.
+            if !body.is_end_stream() && !parts.headers.contains_key(EXPECT) {
+                discard(Body::new(body)).await;
+            }
+            early
+        }
         // What is asked most often needs no router.
         None if asked.endpoint == "/health" && parts.method == Method::GET => state.health(),
         None => {
