@@ -8,6 +8,14 @@ from arcp import ARCPClient, ARCPError, AuthenticationError
 URL, AGENT = sys.argv[1:]
 
 
+async def refusal(call, kind):
+    try:
+        await call
+    except kind as error:
+        return error
+    raise SystemExit("this was not refused")
+
+
 async def main() -> None:
     async with ARCPClient(URL) as agent, ARCPClient(URL) as admin, ARCPClient(URL) as anyone:
         registered = await agent.register_agent(
@@ -50,16 +58,8 @@ async def main() -> None:
 
         asked = await anyone.request_agent_connection("our-agent", "user-1", "https://app.example/callback")
         assert asked["status"] == "connection_requested", asked
-        try:
-            await anyone.get_public_agent("nobody")
-            raise SystemExit("nobody was found")
-        except ARCPError as refused:
-            assert refused.status == 404, refused
-        try:
-            await anyone.login_admin("ARCP", "wrong")
-            raise SystemExit("a wrong password was taken")
-        except AuthenticationError as refused:
-            assert refused.status == 401, refused
+        assert (await refusal(anyone.get_public_agent("nobody"), ARCPError)).status == 404
+        assert (await refusal(anyone.login_admin("ARCP", "wrong"), AuthenticationError)).status == 401
         assert (await agent.unregister_agent("our-agent"))["status"] == "success"
         print("connection, refusals, unregistered")
 

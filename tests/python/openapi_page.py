@@ -7,9 +7,12 @@ from typing import Any
 Schema = dict[str, Any]
 
 TAGS = ("System", "Login", "Tokens", "Agents", "Search", "Public", "Connections", "Dashboard")
+MODELS = ("AgentInfo", "AgentMetrics", "AgentRequirements", "SearchResponse")
 METHODS = ("get", "post", "put", "delete", "options", "patch", "head")
 # Of every call; the page says so once.
 EVERYWHERE = {"200", "400", "403", "413"}
+# The page says once what they mean.
+EXPLAINED = {"401", "422", "429"}
 PATTERNS = {
     "^[A-Za-z0-9_-]+$": "letters, digits, `_`, `-`",
     "^[A-Za-z0-9_@.-]+$": "letters, digits, `_`, `@`, `.`, `-`",
@@ -33,6 +36,10 @@ def endpoints(document: dict[str, Any], members: dict[str, list[str]]) -> str:
         for path, method, operation in found:
             if operation["tags"] == [tag]:
                 parts.append(_operation(document, path, method, operation, members.get(path)))
+    parts.append("### Models\n")
+    for name in MODELS:
+        schema = document["components"]["schemas"][name]
+        parts += [f"#### {name}\n", *_table(document, "Member", schema)]
     return "\n".join(parts) + "\n"
 
 
@@ -48,21 +55,32 @@ def _operation(
         lines += ["| In the query | Takes | |", "|---|---|---|", *rows, ""]
     if body := operation.get("requestBody"):
         schema = _resolved(document, body["content"]["application/json"]["schema"])
-        required = schema.get("required", [])
-        lines += ["| In the body | Takes | |", "|---|---|---|"]
-        lines += [_row(document, name, name in required, member, {}) for name, member in schema["properties"].items()]
-        lines.append("")
+        lines += _table(document, "In the body", schema)
         for example in schema.get("examples", []):
             lines.append(f"```json\n{json.dumps(example)}\n```\n")
-    lines.append(f"Answer: {_answer(document, operation['responses']['200'], members)}.\n")
+    if answer := _answer(document, operation["responses"]["200"], members):
+        lines.append(f"Answer: {answer}.\n")
     refusals = [
-        f"{status} ({response['description'][0].lower()}{response['description'][1:]})"
+        status
+        if status in EXPLAINED
+        else f"{status} ({response['description'][0].lower()}{response['description'][1:]})"
         for status, response in sorted(operation["responses"].items())
         if status not in EVERYWHERE
     ]
     if refusals:
         lines.append(f"Errors: {', '.join(refusals)}.\n")
     return "\n".join(lines)
+
+
+def _table(document: dict[str, Any], head: str, schema: Schema) -> list[str]:
+    """Members of an object, required ones first."""
+    required = schema.get("required", [])
+    if schema in [document["components"]["schemas"][name] for name in MODELS]:
+        # Nobody sends these.
+        required = []
+    members = sorted(schema["properties"].items(), key=lambda member: member[0] not in required)
+    rows = [_row(document, name, name in required, member, {}) for name, member in members]
+    return [f"| {head} | {'Holds' if head == 'Member' else 'Takes'} | |", "|---|---|---|", *rows, ""]
 
 
 def _row(document: dict[str, Any], name: str, required: bool, schema: Schema, told: dict[str, Any]) -> str:
@@ -86,7 +104,7 @@ def _answer(document: dict[str, Any], response: dict[str, Any], members: list[st
         told = ", ".join(f"`{name}`" for name in names)
         model = f"`{_name(schema)}`: " if "$ref" in schema and _name(schema).startswith("Agent") else ""
         return model + told
-    return "an object"
+    return ""
 
 
 def _name(schema: Schema) -> str:
@@ -116,6 +134,8 @@ def takes(document: dict[str, Any], schema: Schema) -> str:
         (kind,) = (one for one in kind if one != "null")
     match kind:
         case "string":
+            if schema.get("examples", [""])[0][:1].isdigit():
+                return "a time"
             kind = "an address" if schema.get("format") == "uri" else "text"
             if pattern := PATTERNS.get(schema.get("pattern", "")):
                 kind += f" of {pattern}"

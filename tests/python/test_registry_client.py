@@ -344,8 +344,16 @@ def test_headers_of_one_s_own() -> None:
     async def main() -> None:
         async with scripted(by_path({"GET /agents/stats": {"n": 1}})) as peer, Proxied(peer.url) as client:
             assert await client._request("GET", "/agents/stats") == {"n": 1}
-            assert peer.asked[0].headers["x-tenant"] == "blue"
-            assert peer.asked[0].headers["authorization"] == "Bearer own"
+            # Also where the client itself has no token.
+            assert await client.get_system_stats() == {"n": 1}
+            client._access_token = "held"
+            assert await client.get_system_stats() == {"n": 1}
+            for asked in peer.asked:
+                assert asked.headers["x-tenant"] == "blue"
+                assert asked.headers["authorization"] == "Bearer own"
+            with pytest.raises(ARCPError):
+                await client.health_check()
+            assert "authorization" not in peer.asked[-1].headers
 
     run(main)
 

@@ -161,6 +161,15 @@ def test_every_endpoint_is_told_of() -> None:
         assert told == wanted
 
 
+def test_every_field_of_a_registration_is_told_of() -> None:
+    """Rules: REG-070"""
+    with registry_server.served() as url:
+        schema = registry_server.ask(f"{url}/openapi.json")["components"]["schemas"]["AgentRegistration"]
+    section = TEXT["agents.md"].split("## What an agent says of itself\n")[1].split("\n## ")[0]
+    told = dict(re.findall(r"^\| `(\w+)` \| (yes|no) \|", section, re.MULTILINE))
+    assert told == {name: "yes" if name in schema["required"] else "no" for name in schema["properties"]}
+
+
 def test_the_table_of_methods_is_whole() -> None:
     table = TEXT["client-guide.md"].split("## All methods\n")[1].split("\n## ")[0]
     told = re.findall(r"`(\w+)\(", table)
@@ -175,6 +184,13 @@ def test_the_table_of_methods_is_whole() -> None:
                 repr(parameter.default),
                 repr(parameter.default).replace("'", '"'),
             ), (name, argument)
+
+
+def test_the_readme_shows_what_is_run() -> None:
+    readme = (DOCS.parent.parent / "README.md").read_text(encoding="utf-8")
+    section = readme.split("\n## The registry\n")[1].split("\n## ")[0]
+    (shown,) = re.findall(r"^```python\n.*?^```", section, re.DOTALL | re.MULTILINE)
+    assert shown in TEXT["client-guide.md"]
 
 
 def anchors(text: str) -> set[str]:

@@ -217,9 +217,9 @@ class HttpHalf:
         await self._ensure_client()
         headers = dict(headers or {})
         core: _native.RegistryHttp | None = None
-        if self._steps_in and "Authorization" not in headers and auth_required and not public_api:
-            headers |= self._get_auth_headers()
         if self._steps_in:
+            if auth_required and not public_api:
+                headers = self._with_auth(headers)
             # The public methods' own rules stand around this; here a request is only sent.
             auth_required = False
             if self._inner is None:
@@ -237,6 +237,14 @@ class HttpHalf:
         carrier = None if self._client is None else self._carrier(through_request=False)
         here = port()
         return json.loads(await here.call((core or self._core).call, "request", encoded("request", asked), carrier))
+
+    def _with_auth(self, headers: dict[str, str]) -> dict[str, str]:
+        """The headers with those of `_get_auth_headers`, whose token counts unless it is only the one held."""
+        ours = dict(self._get_auth_headers())
+        if "Authorization" in headers and ours.get("Authorization") == f"Bearer {self._access_token}":
+            # An agent's own was chosen.
+            del ours["Authorization"]
+        return headers | ours
 
     async def _call(self, operation: str, arguments: str = "{}") -> str:
         """One operation of the core; its outcome as JSON text."""
@@ -325,9 +333,9 @@ class HttpHalf:
             more["json_data"] = asked["json"]
         if asked.get("params"):
             more["params"] = _grouped(asked["params"])
-        if authorization is None:
+        if endpoint in _OPEN or endpoint.startswith(_OPEN_BELOW):
             more["auth_required"] = False
-        else:
+        if authorization is not None:
             more["headers"] = {"Authorization": authorization}
         try:
             value = await self._request(asked["method"], endpoint, **more)
@@ -353,6 +361,10 @@ class HttpHalf:
                 for carrier in self._carriers:
                     carrier.release()
 
+
+_OPEN = ("/", "/health", "/tokens/validate")
+_OPEN_BELOW = ("/public/", "/auth/login", "/auth/agent/")
+"""Endpoints that ask for no token, for what a subclass is told of a request."""
 
 _ENSURE_CLIENT = HttpHalf._ensure_client
 _REQUEST = HttpHalf._request

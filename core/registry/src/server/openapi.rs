@@ -12,8 +12,23 @@ enum Level {
     /// Any token that is ours.
     Bearer,
     Agent,
+    /// The agent it is about, or an administrator.
+    Itself,
     Admin,
     Scrape,
+}
+
+impl Level {
+    fn as_str(self) -> &'static str {
+        match self {
+            Level::Public => "public",
+            Level::Bearer => "any token",
+            Level::Agent => "agent",
+            Level::Itself => "self",
+            Level::Admin => "admin",
+            Level::Scrape => "scrape",
+        }
+    }
 }
 
 struct Operation {
@@ -133,6 +148,7 @@ impl Operation {
             "operationId": format!("{}_{}", self.method, self.path.trim_matches('/').replace(['/', '{', '}', '.', '-'], "_")),
             "parameters": parameters,
             "responses": responses,
+            "x-level": self.level.as_str(),
         });
         if let Some(model) = self.body {
             operation["requestBody"] =
@@ -177,7 +193,7 @@ fn refusal(status: u16, plain_404: bool) -> Value {
 }
 
 fn operations() -> Vec<Operation> {
-    use Level::{Admin, Agent, Bearer, Public, Scrape};
+    use Level::{Admin, Agent, Bearer, Itself, Public, Scrape};
     let text = json!({"type": "string"});
     let texts = json!({"type": "array", "items": {"type": "string"}});
     let truth = json!({"type": "boolean"});
@@ -275,23 +291,23 @@ fn operations() -> Vec<Operation> {
             .query("include_metrics", false, &truth, "With metrics; true by default")
             .statuses(&[404])
             .plain_404(),
-        operation("delete", "/agents/{agent_id}", "Agents", Agent, "Unregister: oneself, or any as administrator")
+        operation("delete", "/agents/{agent_id}", "Agents", Itself, "Unregister: oneself, or any as administrator")
             .ok("Unregistered")
             .statuses(&[404, 409, 429]),
         operation(
             "post",
             "/agents/{agent_id}/heartbeat",
             "Agents",
-            Agent,
+            Itself,
             "Say that it lives; 404 asks it to register again",
         )
         .ok("Heartbeat")
         .statuses(&[404]),
-        operation("get", "/agents/{agent_id}/metrics", "Agents", Agent, "Its metrics")
+        operation("get", "/agents/{agent_id}/metrics", "Agents", Itself, "Its metrics")
             .ok("AgentMetrics")
             .statuses(&[404])
             .plain_404(),
-        operation("post", "/agents/{agent_id}/metrics", "Agents", Agent, "Set metrics")
+        operation("post", "/agents/{agent_id}/metrics", "Agents", Itself, "Set metrics")
             .body("MetricsUpdate")
             .ok("MetricsAnswer")
             .statuses(&[404]),
@@ -299,10 +315,10 @@ fn operations() -> Vec<Operation> {
             "post",
             "/agents/report-metrics/{agent_id}",
             "Agents",
-            Agent,
+            Itself,
             "Count one answered request",
         )),
-        reporting(operation("post", "/agents/{agent_id}/metrics/compat", "Agents", Agent, "The same")),
+        reporting(operation("post", "/agents/{agent_id}/metrics/compat", "Agents", Itself, "The same")),
         operation("post", "/agents/search", "Search", Agent, "Search by meaning")
             .body("SearchRequest")
             .ok_list("SearchResponse"),
