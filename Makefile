@@ -77,8 +77,8 @@ test-faults: $(STAMPS)/python ## kill -9, cut links, full disks, stopped readers
 	[ "$${ARCP_FAULTS:-short}" != long ] || python -m pytest tests/python/test_scale.py
 
 # REGISTRY=published plays the recorded exchanges against the server they were recorded from.
-test-registry: $(STAMPS)/python $(STAMPS)/browser ## the registry from outside: recorded exchanges, the guides' examples, abuse, faults; ARCP_FAULTS=long for the long form
-	cargo build -p arcp-cli
+test-registry: $(STAMPS)/python $(STAMPS)/browser $(STAMPS)/node target/shims/c ## the registry from outside: recorded exchanges, the guides' examples, abuse, faults; ARCP_FAULTS=long for the long form
+	cargo build -p arcp-cli -p arcp-shim
 	python -m pytest tests/registry $(if $(REGISTRY),--registry $(REGISTRY) -k golden)
 
 interop: $(STAMPS)/python ## the published Python SDK against ours, in throwaway environments
