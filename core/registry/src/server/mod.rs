@@ -21,14 +21,14 @@ use bytes::Bytes;
 pub use run::{Running, ServeError, serve, start};
 
 use self::auth::Auth;
-use self::config::Config;
+use self::config::{Config, Embeddings};
 use self::dashboard::{Dashboard, DashboardSettings, Embedding};
 use self::http::outer::Outer;
 use self::http::system::HealthCache;
 use self::metrics::Metrics;
 use self::outbound::Outbound;
 use self::socket::{Limits, Sockets};
-use crate::search::SearchEngine;
+use crate::search::{RemoteEmbedder, SearchEngine};
 use crate::service::{Service, ServiceConfig};
 
 /// The version told to clients.
@@ -73,7 +73,8 @@ impl AppState {
             zone: config.timezone.clone(),
             ..ServiceConfig::default()
         };
-        let service = Service::open(service_config, store, SearchEngine::new()).map_err(|error| error.to_string())?;
+        let search = search_engine(&config.embeddings)?;
+        let service = Service::open(service_config, store, search).map_err(|error| error.to_string())?;
         let kept = service.take_kept();
         let auth = Arc::new(Auth::new(&config, &service, &kept)?);
         let metrics = Arc::new(Metrics::new(&config, VERSION));
@@ -103,6 +104,20 @@ impl AppState {
     fn tick(&self) {
         self.service.tick(self.service.now());
     }
+}
+
+/// The search with the embedder of the settings (REG-505).
+fn search_engine(embeddings: &Embeddings) -> Result<SearchEngine, String> {
+    let embedder = match embeddings {
+        Embeddings::Local => return Ok(SearchEngine::new()),
+        Embeddings::OpenAi { url, model, key } => {
+            RemoteEmbedder::open_ai(url, model, key.as_ref().map(|key| key.reveal()))?
+        }
+        Embeddings::Azure { base, version, deployment, key } => {
+            RemoteEmbedder::azure(base, version, deployment, key.reveal())?
+        }
+    };
+    Ok(SearchEngine::with_embedder(Arc::new(embedder)))
 }
 
 /// Between ticks of the service.
