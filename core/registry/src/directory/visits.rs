@@ -31,7 +31,7 @@ pub struct DiscoverFilter {
 pub struct Page {
     /// In the order they registered.
     pub agents: Vec<AgentView>,
-    /// All that pass the filter.
+    /// All that pass the filter; with more than one condition, those found until the page was full.
     pub total: usize,
 }
 
@@ -86,7 +86,7 @@ impl Directory {
     }
 
     /// Up to `limit` live agents that pass, from the `offset`th on, in the order they registered. With at most one
-    /// condition it costs what it gives.
+    /// condition it costs what it gives; with more it looks at the smallest of their groups until the page is full.
     pub fn discover(&self, filter: &DiscoverFilter, limit: usize, offset: usize) -> Page {
         // The smallest group that holds all that pass.
         let mut groups: Vec<&Ordered> = Vec::with_capacity(1 + filter.capabilities.len());
@@ -109,15 +109,21 @@ impl Directory {
             return Page { agents, total: smallest.len() };
         }
         let mut page = Page::default();
+        if limit == 0 {
+            return page;
+        }
         for agent in smallest.iter().filter_map(|slot| self.slots.get(slot)) {
             let typed = filter.agent_type.as_ref().is_none_or(|wanted| *agent.record.agent_type == **wanted);
             if !typed || !has_all(agent, &filter.capabilities) {
                 continue;
             }
-            if page.total >= offset && page.agents.len() < limit {
+            page.total += 1;
+            if page.total > offset {
                 page.agents.push(agent.view());
             }
-            page.total += 1;
+            if page.agents.len() >= limit {
+                break;
+            }
         }
         page
     }
