@@ -19,7 +19,7 @@ C_TESTS := $(patsubst tests/c/%.c,target/c/%,$(wildcard tests/c/*.c))
 # `python`, `ruff`, `maturin` and `arcp` below are those of .venv.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help demo test lint interop bench bench-python fuzz clean wheel sdist test-rust test-mutations test-corpus test-python test-wheel test-node test-c test-faults test-registry bench-registry
+.PHONY: help demo test lint interop bench bench-python bench-search fuzz clean wheel sdist test-rust test-mutations test-corpus test-python test-wheel test-node test-c test-faults test-registry bench-registry
 
 help: ## list these words
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s%s\n", $$1, $$2 }' Makefile
@@ -77,8 +77,8 @@ test-faults: $(STAMPS)/python ## kill -9, cut links, full disks, stopped readers
 	[ "$${ARCP_FAULTS:-short}" != long ] || python -m pytest tests/python/test_scale.py
 
 # REGISTRY=published plays the recorded exchanges against the server they were recorded from.
-test-registry: $(STAMPS)/python $(STAMPS)/browser ## the registry from outside: recorded exchanges, the guides' examples, abuse, faults; ARCP_FAULTS=long for the long form
-	cargo build -p arcp-cli
+test-registry: $(STAMPS)/python $(STAMPS)/browser $(STAMPS)/node target/shims/c ## the registry from outside: recorded exchanges, the guides' examples, abuse, faults; ARCP_FAULTS=long for the long form
+	cargo build -p arcp-cli -p arcp-shim
 	python -m pytest tests/registry $(if $(REGISTRY),--registry $(REGISTRY) -k golden)
 
 interop: $(STAMPS)/python ## the published Python SDK against ours, in throwaway environments
@@ -91,6 +91,9 @@ bench: $(STAMPS)/python-release ## ours against the raw limit, in one run
 bench-python: $(STAMPS)/venv ## our wheel beside the published Python SDK, in one run; WHEEL=... names one, ARGS=--write fills README.md
 	@[ -n "$(WHEEL)" ] || $(MAKE) wheel
 	python benches/python/run.py --wheel "$${WHEEL:-$$(ls dist/arcp-*.whl)}" $(ARGS)
+
+bench-search: $(STAMPS)/tools ## how well and how fast agents are found, on two judged sets; PYTHON=... may have the full model
+	PYTHON=$(PYTHON) cargo run --release -p arcp-benches --bin search
 
 bench-registry: $(STAMPS)/python ## our registry beside the published one, in one run; ARGS=--write fills README.md
 	cargo build --release -p arcp-cli -p arcp-load

@@ -146,7 +146,8 @@ def shell(block: Block, folder: Path) -> None:
         done = subprocess.run(
             command,
             cwd=folder,
-            env=registry_server.CLEAN | {"PATH": path},
+            # Nothing is stored in the folders of whoever runs the tests.
+            env=registry_server.CLEAN | {"PATH": path, "HOME": str(folder), "XDG_CONFIG_HOME": str(folder)},
             capture_output=True,
             text=True,
             timeout=BOUND_SEC,

@@ -186,6 +186,13 @@ def test_the_table_of_methods_is_whole() -> None:
             ), (name, argument)
 
 
+def test_the_readme_shows_what_is_run() -> None:
+    readme = (DOCS.parent.parent / "README.md").read_text(encoding="utf-8")
+    section = readme.split("\n## The registry\n")[1].split("\n## ")[0]
+    (shown,) = re.findall(r"^```python\n.*?^```", section, re.DOTALL | re.MULTILINE)
+    assert shown in TEXT["client-guide.md"]
+
+
 def anchors(text: str) -> set[str]:
     """As they are made of headings."""
     headings = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE), re.MULTILINE)

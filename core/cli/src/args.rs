@@ -156,7 +156,8 @@ impl TokenArgs {
   arcp serve --tokens tokens.txt --jwks-url https://issuer.example/jwks --jwt-audience arcp
   arcp serve --app my_agents:runtime
 
-Lines of --output json: {{\"listening\":{{url,db,metrics}}}}, where db is the file or null.\n\n{EXIT_STATUS}"
+Lines of --output json: {{\"listening\":{{url,db,metrics}}}}, where db is the file or null; with --registry-port then
+{{\"registry\":{{url,db,dev}}}}.\n\n{EXIT_STATUS}"
 ))]
 pub(crate) struct ServeArgs {
     /// Address or name to listen on
@@ -202,6 +203,10 @@ pub(crate) struct ServeArgs {
     /// Serve /metrics (Prometheus), /health and /ready over plain HTTP here; port 0 takes a free one
     #[arg(long, value_name = "HOST:PORT", value_parser = address)]
     pub(crate) metrics: Option<String>,
+    /// Run an agent registry in the same process, on this port of the same host; 0 takes a free one. Its other settings come
+    /// from the environment and .env, see `arcp registry config check`
+    #[arg(long, value_name = "PORT", conflicts_with = "app")]
+    pub(crate) registry_port: Option<u16>,
     /// Append who did what, and what was refused, to this file, one JSON object per line
     #[arg(long, value_name = "FILE")]
     pub(crate) audit: Option<PathBuf>,

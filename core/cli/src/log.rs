@@ -1,6 +1,7 @@
 //! The core's own log, on stderr: warnings always, everything with `--verbose`.
 
 use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use clap::builder::styling::AnsiColor;
 use tracing::field::{Field, Visit};
@@ -18,9 +19,39 @@ struct Stderr {
     least: Level,
 }
 
+/// What LOG_LEVEL of a registry says, if any: 1 is error, 5 is trace.
+static LEAST: AtomicU8 = AtomicU8::new(0);
+
+/// From now on, lines of this level and graver are shown, unless --verbose shows all.
+pub(crate) fn at_least(level: &str) {
+    let number = match level {
+        "trace" => 5,
+        "debug" => 4,
+        "info" => 3,
+        "error" | "critical" => 1,
+        _ => 2,
+    };
+    LEAST.store(number, Ordering::Relaxed);
+    // What was decided by the level before is decided anew.
+    tracing::callsite::rebuild_interest_cache();
+}
+
+fn least() -> Option<Level> {
+    match LEAST.load(Ordering::Relaxed) {
+        1 => Some(Level::ERROR),
+        2 => Some(Level::WARN),
+        3 => Some(Level::INFO),
+        4 => Some(Level::DEBUG),
+        5 => Some(Level::TRACE),
+        _ => None,
+    }
+}
+
 impl Subscriber for Stderr {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.is_event() && metadata.target().starts_with("arcp") && *metadata.level() <= self.least
+        metadata.is_event()
+            && metadata.target().starts_with("arcp")
+            && *metadata.level() <= least().filter(|_| self.least != Level::TRACE).unwrap_or(self.least)
     }
 
     fn event(&self, event: &Event<'_>) {

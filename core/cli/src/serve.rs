@@ -17,6 +17,7 @@ use crate::ServeApp;
 use crate::args::{CancelPolicyArg, OutputForm, ServeArgs, read_file};
 use crate::exit::Failure;
 use crate::output::{member, note, print, shown};
+use crate::registry;
 use crate::signals::Interrupts;
 
 /// Agents have so long to end at a stop, then connections have so long to take the goodbye.
@@ -130,11 +131,17 @@ async fn echo(input: RawJson, ctx: JobContext) -> Result<RawJson, ProtocolError>
 pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
     // Wrong arguments are told before anything is opened.
     let options = args.listen_options()?;
+    let registry =
+        args.registry_port.map(|port| registry::beside(&args.host, port, args.store.is_memory())).transpose()?;
     let (runtime, db) = args.runtime()?;
     let mut interrupts = Interrupts::new().map_err(|error| Failure::Other(error.to_string()))?;
     let mut listener = Listener::bind(options).await.map_err(|error| Failure::Other(error.to_string()))?;
     let monitor = args.monitor(&runtime).await?;
     args.say_listening(listener.url(), db.as_deref(), monitor.as_ref().map(Monitor::metrics_url))?;
+    let registry = match registry {
+        Some(config) => Some(registry::serve::begin(config, args.output).await?),
+        None => None,
+    };
     // Jobs that died with an earlier process end now, not when somebody comes to ask.
     runtime.begin();
     args.warn_of_open_files();
@@ -152,6 +159,9 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
     }
     drop(listener);
     let stop = async {
+        if let Some(registry) = registry {
+            registry.stop().await;
+        }
         runtime.shutdown("the runtime is stopping", GRACE).await;
         // Connections that do not take the goodbye in time are cut.
         drop(timeout(GOODBYE, async { while connections.join_next().await.is_some() {} }).await);

@@ -115,6 +115,11 @@ impl StoreArgs {
         Ok((runtime, Some(path)))
     }
 
+    /// Whether nothing is to be left on the disk.
+    pub(crate) fn is_memory(&self) -> bool {
+        self.db == Some(Database::Memory)
+    }
+
     /// What an app is told of it: nothing where nothing was given, since it may have chosen for itself.
     pub(crate) fn tell_app(&self, options: &mut serde_json::Value) -> Result<(), Failure> {
         match &self.db {

@@ -248,7 +248,11 @@ fn compare(directory: &Directory, model: &Model) -> Result<(), TestCaseError> {
             };
             let page = directory.discover(&filter, 2, 1);
             let wanted: Vec<String> = expected.iter().skip(1).take(2).cloned().collect();
-            prop_assert_eq!((seen(&page.agents), page.total), (wanted, expected.len()));
+            prop_assert_eq!(seen(&page.agents), wanted);
+            // With more than one condition, nobody counts further than the page.
+            let conditions = usize::from(agent_type.is_some()) + skills.len();
+            let total = if conditions > 1 { expected.len().min(3) } else { expected.len() };
+            prop_assert_eq!(page.total, total);
             let any = model.known.iter().filter(of_type).filter(|agent| {
                 !model.alive(agent) && (skills.is_empty() || skills.iter().any(|skill| has(agent, skill)))
             });

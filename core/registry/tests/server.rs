@@ -1,5 +1,7 @@
 //! The server through real sockets.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says so when it fails")]
+
 use std::time::Duration;
 
 use arcp_registry::server::config::{Config, Secret, Sources};
@@ -265,7 +267,7 @@ async fn a_refreshed_administrator_keeps_the_session() {
     server.stop().await;
 }
 
-/// Rules: REG-133, REG-151, REG-170, REG-192, REG-193
+/// Rules: REG-039, REG-133, REG-151, REG-170, REG-192, REG-193
 #[tokio::test]
 async fn a_temporary_token_registers_its_agent_once_and_opens_nothing_else() {
     let server = server(&[]).await;
@@ -281,6 +283,13 @@ async fn a_temporary_token_registers_its_agent_once_and_opens_nothing_else() {
     assert_eq!(register(&server, &token, "temp-1", "http://a.example").await.slug(), "duplicate-agent");
     let gone = send(&server, "DELETE", "/agents/temp-1", &[("Authorization", &own)], None).await;
     assert_eq!(gone.json()["unregistered_by"], "agent (self)");
+    let other = temporary(&server, "temp-1", "test-agent-002").await;
+    let fresh = temporary(&server, "temp-1", "test-agent-001").await;
+    assert_eq!(register(&server, &fresh, "temp-1", "http://a.example").await.status, 200);
+    let key = temporary(&server, "temp-1", "test-agent-001").await;
+    let by =
+        async |token: &str| send(&server, "DELETE", "/agents/temp-1", &[("Authorization", token)], None).await.status;
+    assert_eq!((by(&other).await, by(&key).await), (403, 200), "the key it registered with, and no other");
     let again = register(&server, &token, "temp-1", "http://a.example").await;
     assert_eq!(again.status, 403, "it is used up: {again:?}");
     let beat = post(&server, "/agents/temp-1/heartbeat", &[("Authorization", &own)], &json!({})).await;

@@ -5,6 +5,7 @@ mod keep;
 pub(crate) mod serve;
 mod settings;
 
+use arcp_registry::server::config::{Config, Secret};
 use clap::{Args, Subcommand};
 
 use crate::args::OutputForm;
@@ -73,6 +74,16 @@ impl RegistryCommand {
             RegistryCommand::Import(args) => args.kept.output,
         }
     }
+}
+
+/// The settings of a registry beside a runtime; of one that keeps nothing the registry keeps nothing either, unless its own
+/// setting says so.
+pub(crate) fn beside(host: &str, port: u16, in_memory: bool) -> Result<Config, Failure> {
+    let mut flags = vec![("ARCP_HOST", Secret::new(host)), ("ARCP_PORT", Secret::new(port.to_string()))];
+    if in_memory && std::env::var_os("ARCP_REGISTRY_DB").is_none() {
+        flags.push(("ARCP_REGISTRY_DB", Secret::new("memory")));
+    }
+    settings::load(flags, None, false)
 }
 
 pub(crate) async fn run(args: RegistryArgs) -> Result<(), Failure> {

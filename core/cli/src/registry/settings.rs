@@ -1,6 +1,6 @@
 //! The registry's settings as options: one for each, from the server's own table.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use arcp_registry::server::config::{Config, Kind, SETTINGS, Secret, Setting, Sources};
@@ -90,16 +90,28 @@ impl Args for SettingArgs {
     }
 }
 
+/// Everything that may hold settings.
+fn read(given: Vec<(&'static str, Secret)>, file: Option<&Path>, dev: bool) -> Result<Sources, Failure> {
+    let folder = state_folder().ok().map(|folder| folder.join("arcp"));
+    Sources::read(given, file, dev, folder).map_err(Failure::Usage)
+}
+
+/// The settings, those given and those from everywhere else.
+pub(super) fn load(given: Vec<(&'static str, Secret)>, file: Option<&Path>, dev: bool) -> Result<Config, Failure> {
+    let config = Config::load(&read(given, file, dev)?)
+        .map_err(|error| Failure::Usage(format!("{}; see `arcp registry config check`", error.0.join("; "))))?;
+    crate::log::at_least(&config.log_level);
+    Ok(config)
+}
+
 impl SettingArgs {
     /// Everything that may hold settings.
     pub(crate) fn sources(&self) -> Result<Sources, Failure> {
-        let folder = state_folder().ok().map(|folder| folder.join("arcp"));
-        Sources::read(self.given.clone(), self.config.as_deref(), self.dev, folder).map_err(Failure::Usage)
+        read(self.given.clone(), self.config.as_deref(), self.dev)
     }
 
     /// The settings.
     pub(crate) fn config(&self) -> Result<Config, Failure> {
-        Config::load(&self.sources()?)
-            .map_err(|error| Failure::Usage(format!("{}; see `arcp registry config check`", error.0.join("; "))))
+        load(self.given.clone(), self.config.as_deref(), self.dev)
     }
 }

@@ -31,7 +31,7 @@ pub struct DiscoverFilter {
 pub struct Page {
     /// In the order they registered.
     pub agents: Vec<AgentView>,
-    /// All that pass the filter.
+    /// All that pass the filter; with more than one condition, those found until the page was full.
     pub total: usize,
 }
 
@@ -51,6 +51,11 @@ impl Directory {
             Some(_) => Err(Refusal::NotAvailable(agent_id.into())),
             None => Err(Refusal::NotFound(agent_id.into())),
         }
+    }
+
+    /// Whether an agent, alive or dead, registered with the key of this hash (REG-193).
+    pub fn is_bound(&self, agent_id: &str, key_hash: &str) -> bool {
+        self.find(agent_id).is_some_and(|(_, agent)| agent.key_hash.as_deref() == Some(key_hash))
     }
 
     /// Whether there is a live agent of this id.
@@ -81,7 +86,7 @@ impl Directory {
     }
 
     /// Up to `limit` live agents that pass, from the `offset`th on, in the order they registered. With at most one
-    /// condition it costs what it gives.
+    /// condition it costs what it gives; with more it looks at the smallest of their groups until the page is full.
     pub fn discover(&self, filter: &DiscoverFilter, limit: usize, offset: usize) -> Page {
         // The smallest group that holds all that pass.
         let mut groups: Vec<&Ordered> = Vec::with_capacity(1 + filter.capabilities.len());
@@ -104,15 +109,21 @@ impl Directory {
             return Page { agents, total: smallest.len() };
         }
         let mut page = Page::default();
+        if limit == 0 {
+            return page;
+        }
         for agent in smallest.iter().filter_map(|slot| self.slots.get(slot)) {
             let typed = filter.agent_type.as_ref().is_none_or(|wanted| *agent.record.agent_type == **wanted);
             if !typed || !has_all(agent, &filter.capabilities) {
                 continue;
             }
-            if page.total >= offset && page.agents.len() < limit {
+            page.total += 1;
+            if page.total > offset {
                 page.agents.push(agent.view());
             }
-            page.total += 1;
+            if page.agents.len() >= limit {
+                break;
+            }
         }
         page
     }

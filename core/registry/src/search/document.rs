@@ -153,7 +153,7 @@ fn fields(agent: &Registration) -> Vec<(Cow<'_, str>, f32)> {
 }
 
 /// The text of an agent in one line, as a remote embedder gets it (REG-197).
-pub(super) fn text(agent: &Registration) -> String {
+pub fn text_of(agent: &Registration) -> String {
     fields(agent).into_iter().map(|(text, _)| text).collect::<Vec<_>>().join(" ")
 }
 
@@ -180,7 +180,7 @@ mod tests {
         };
         let golden = "sem-1 Processes text files and converts them data-processing file-conversion text-analysis \
                       testing fastapi demo golden";
-        assert_eq!(text(&agent), golden);
-        assert_eq!(text(&Registration { ai_context: Some("more".into()), ..agent }), format!("{golden} more"));
+        assert_eq!(text_of(&agent), golden);
+        assert_eq!(text_of(&Registration { ai_context: Some("more".into()), ..agent }), format!("{golden} more"));
     }
 }

@@ -23,7 +23,7 @@ const CANDIDATES: usize = 64;
 /// So many more when reputation may lift one from further down (REG-198).
 const WEIGHTED_CANDIDATES: usize = 160;
 /// Agents taken in because of one rare word, or of their name.
-const BY_WORD: usize = 128;
+const BY_WORD: usize = 64;
 
 /// An answer.
 #[derive(Debug, Clone, PartialEq)]
@@ -56,7 +56,6 @@ struct Names {
 struct Place {
     slot: u32,
     entry: Arc<Entry>,
-    remote: bool,
 }
 
 impl SearchIndex {
@@ -107,7 +106,7 @@ impl SearchIndex {
             keys: document.keys.into(),
             order,
         });
-        names.by_id.insert(Arc::clone(&entry.id), Place { slot, entry: Arc::clone(&entry), remote: false });
+        names.by_id.insert(Arc::clone(&entry.id), Place { slot, entry: Arc::clone(&entry) });
         self.segment(slot).write().set(slot as usize % SEGMENT, entry, &document.vector);
     }
 
@@ -151,7 +150,9 @@ impl SearchIndex {
             reading = Reading::new(&request.query, table, &names.lexicon, remote);
             names.named(&request.query, &reading, &mut certain);
             for term in reading.terms() {
-                slots.extend(names.lexicon.holders(term));
+                if slots.len() < BY_WORD {
+                    slots.extend(names.lexicon.holders(term));
+                }
             }
         }
         slots.extend(certain.keys());
@@ -217,7 +218,9 @@ impl SearchIndex {
             .map(|candidate| {
                 let cosine = reading.remote.as_ref().and_then(|question| {
                     let segment = segments.get(candidate.slot as usize / SEGMENT)?.read();
-                    Some(cosine(question, segment.remote(candidate.slot as usize % SEGMENT)?))
+                    let remote = segment.remote(candidate.slot as usize % SEGMENT)?;
+                    // Vectors of another model are of another width.
+                    (remote.len() == question.len()).then(|| cosine(question, remote))
                 });
                 (candidate, cosine)
             })
@@ -236,17 +239,16 @@ impl SearchIndex {
 
     /// Keeps a vector of the remote embedder, unless the agent went meanwhile. Whether it was kept.
     pub(super) fn set_remote(&self, id: &str, vector: Remote) -> bool {
-        let mut names = self.names.write();
-        let Some(place) = names.by_id.get_mut(id) else { return false };
-        place.remote = true;
-        let slot = place.slot;
+        let names = self.names.write();
+        let Some(slot) = names.by_id.get(id).map(|place| place.slot) else { return false };
         self.segment(slot).write().set_remote(slot as usize % SEGMENT, vector);
         true
     }
 
-    /// Agents with a vector of the remote embedder.
-    pub(super) fn remotes(&self) -> usize {
-        self.names.read().by_id.values().filter(|place| place.remote).count()
+    /// The vector of the remote embedder that an agent has.
+    pub(super) fn remote_of(&self, id: &str) -> Option<Remote> {
+        let slot = self.names.read().by_id.get(id)?.slot;
+        self.segment(slot).read().remote(slot as usize % SEGMENT).cloned()
     }
 
     fn segment(&self, slot: u32) -> Arc<RwLock<Segment>> {
@@ -364,15 +366,12 @@ mod tests {
         let index = guide();
         for query in ["find agents that can process text files", "agents with data-processing capability"] {
             let hits = ask(&index, query);
-            println!("{query}: {hits:?}");
             assert!(first(&hits).0 == "my-testing-agent" && first(&hits).1 > 0.5, "{query}: {hits:?}");
         }
         let hits = ask(&index, "test lifecycle");
-        println!("{hits:?}");
         assert!(first(&hits).0 == "test-lifecycle-agent" && first(&hits).1 > 0.5, "{hits:?}");
         let hits = ask(&index, "network traffic intrusions");
         assert_eq!(first(&hits).0, "sniffer");
-        println!("{hits:?} {:?}", ask(&index, "recipe for chocolate cake"));
         assert!(ask(&index, "recipe for chocolate cake").is_empty());
     }
 }

@@ -5,7 +5,7 @@ use rustc_hash::FxHashMap;
 use super::document::Word;
 
 /// Who has a word is remembered up to this many; of a commoner word only how many.
-const RARE: usize = 128;
+const RARE: usize = 32;
 
 /// A word as written.
 struct Form {

@@ -5,16 +5,21 @@
 //! which 0.5 is the border between an answer and noise. No network, no model: some megabytes in the program.
 
 mod document;
+mod embedder;
 mod engine;
 mod index;
 mod lexicon;
 mod question;
+mod remote;
 mod score;
 mod segment;
 mod table;
 mod typo;
 mod words;
 
-pub use engine::SearchEngine;
+pub use document::text_of;
+pub use embedder::{EmbedError, Embedder, WordTable};
+pub use engine::{EmbedderHealth, SearchEngine};
 pub use index::{Hit, SearchIndex};
+pub use remote::RemoteEmbedder;
 pub use score::Parts;

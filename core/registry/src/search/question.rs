@@ -17,6 +17,9 @@ const MOST_WEIGHED: usize = 16;
 /// A mended word is a guess.
 const MENDED_COUNTS: f32 = 0.9;
 
+/// Where a word points, in small whole numbers, and the length of that.
+type Direction = (Box<[i16; DIMENSIONS]>, f32);
+
 /// One word of a question.
 struct Asked {
     /// None when no agent has it.
@@ -25,7 +28,7 @@ struct Asked {
     weight: f32,
     rarity: f32,
     /// None when the table does not know it.
-    direction: Option<(Box<[i16; DIMENSIONS]>, f32)>,
+    direction: Option<Direction>,
 }
 
 /// A question, read.
@@ -82,9 +85,11 @@ impl Reading {
         }
     }
 
-    /// The terms that agents have.
+    /// The terms that agents have, the rarest first.
     pub(super) fn terms(&self) -> impl Iterator<Item = u32> {
-        self.asked.iter().filter_map(|asked| asked.term)
+        let mut terms: Vec<_> = self.asked.iter().filter_map(|asked| Some((asked.rarity, asked.term?))).collect();
+        terms.sort_by(|a, b| b.0.total_cmp(&a.0));
+        terms.into_iter().map(|(_, term)| term)
     }
 
     /// What an agent with these words and this cosine is worth.
@@ -156,7 +161,7 @@ impl Memory {
 }
 
 /// Where a word points, and how rare it is.
-fn direction(table: &Table, known: &Known) -> (Option<(Box<[i16; DIMENSIONS]>, f32)>, f32) {
+fn direction(table: &Table, known: &Known) -> (Option<Direction>, f32) {
     let mut whole = Box::new([0; DIMENSIONS]);
     match known {
         Known::Whole(row) => {

@@ -8,7 +8,7 @@ const SOFT: f32 = 0.35;
 const WORDS: f32 = 0.05;
 /// The nearness shown as 0.5, and how fast the number changes around it; found on the first judged set
 /// (`benches/search`).
-const MIDDLE: f32 = 0.405;
+const MIDDLE: f32 = 0.415;
 const WIDTH: f32 = 0.10;
 
 /// Shown for the agent whose id the question is.

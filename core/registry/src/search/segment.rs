@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::lexicon::Item;
-use super::table::DIMENSIONS;
+use super::table::{DIMENSIONS, product};
 
 /// Agents in a segment. A reader holds one segment at a time, for some microseconds.
 pub(super) const SEGMENT: usize = 1024;
@@ -222,8 +222,12 @@ impl Question {
     }
 
     fn cosine(&self, other: &[i8; DIMENSIONS], scale: f32) -> f32 {
-        let sum: i32 = self.vector.iter().zip(other).map(|(a, b)| i32::from(*a) * i32::from(i16::from(*b))).sum();
-        sum as f32 * self.scale * scale
+        // Widened first, so that the products are of 16 bits each: a third faster than all at once.
+        let mut wide = [0_i16; DIMENSIONS];
+        for (wide, narrow) in wide.iter_mut().zip(other) {
+            *wide = i16::from(*narrow);
+        }
+        product(&self.vector, &wide) as f32 * self.scale * scale
     }
 }
 

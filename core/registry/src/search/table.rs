@@ -212,6 +212,7 @@ impl Table {
 }
 
 /// The product of two directions in whole numbers.
+#[inline]
 pub(super) fn product(a: &[i16; DIMENSIONS], b: &[i16; DIMENSIONS]) -> i32 {
     a.iter().zip(b).map(|(a, b)| i32::from(*a) * i32::from(*b)).sum()
 }
@@ -228,4 +229,63 @@ fn hash(bytes: &[u8]) -> usize {
         value = (value ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
     }
     (value ^ (value >> 32)) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use sha2::{Digest as _, Sha256};
+
+    use super::*;
+
+    /// Another table ranks otherwise: who makes one says so here, after `make bench-search`.
+    const SHA_256: &str = "5ac066ebaa3fb0c805a5348eed32954c5d53c00b98f8dec672f185f9354d941c";
+
+    fn cosine(table: &Table, one: &str, other: &str) -> f32 {
+        let (mut a, mut b) = ([0; DIMENSIONS], [0; DIMENSIONS]);
+        let lengths =
+            table.direction(table.whole(one).unwrap(), &mut a) * table.direction(table.whole(other).unwrap(), &mut b);
+        product(&a, &b) as f32 / lengths
+    }
+
+    #[test]
+    fn the_table_is_the_one_that_was_judged() {
+        let hash: String = Sha256::digest(PACKED).iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hash, SHA_256);
+        assert!(PACKED.len() <= 3_000_000, "{} bytes", PACKED.len());
+    }
+
+    #[test]
+    fn words_of_one_meaning_are_near() {
+        let table = Table::shared().unwrap();
+        for (one, near, far) in
+            [("doctor", "physician", "bridge"), ("invoice", "bill", "galaxy"), ("kubernetes", "docker", "wine")]
+        {
+            assert!(cosine(table, one, near) > cosine(table, one, far) + 0.1, "{one} {near} {far}");
+        }
+        assert_eq!(table.whole("summarizing"), table.whole("summarizes"));
+        assert!(
+            table.weight(table.whole("the").unwrap()) < 0.1 && table.weight(table.whole("summarizer").unwrap()) > 0.9
+        );
+    }
+
+    #[test]
+    fn unknown_words_are_taken_in_pieces_or_not_at_all() {
+        let table = Table::shared().unwrap();
+        assert!(matches!(table.known("gpt4"), Known::Pieces(_) | Known::Whole(_)));
+        assert!(matches!(table.known("qwxzzy"), Known::Pieces(rows) if rows.len() > 1));
+        assert_eq!(table.known("\u{6587}"), Known::Unknown);
+        assert_eq!(table.known(""), Known::Unknown);
+    }
+
+    #[test]
+    fn a_damaged_table_is_refused() {
+        assert!(Table::unpack(b"").is_none());
+        assert!(Table::unpack(&PACKED[..PACKED.len() / 2]).is_none());
+        let mut plain = Vec::new();
+        flate2::read::DeflateDecoder::new(PACKED).read_to_end(&mut plain).unwrap();
+        plain[0] ^= 1;
+        let mut packed = Vec::new();
+        flate2::read::DeflateEncoder::new(&plain[..], flate2::Compression::fast()).read_to_end(&mut packed).unwrap();
+        assert!(Table::unpack(&packed).is_none());
+    }
 }

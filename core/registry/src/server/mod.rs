@@ -21,14 +21,14 @@ use bytes::Bytes;
 pub use run::{Running, ServeError, serve, start};
 
 use self::auth::Auth;
-use self::config::Config;
+use self::config::{Config, Embeddings};
 use self::dashboard::{Dashboard, DashboardSettings, Embedding};
 use self::http::outer::Outer;
 use self::http::system::HealthCache;
 use self::metrics::Metrics;
 use self::outbound::Outbound;
 use self::socket::{Limits, Sockets};
-use crate::search::SearchEngine;
+use crate::search::{RemoteEmbedder, SearchEngine};
 use crate::service::{Service, ServiceConfig};
 
 /// The version told to clients.
@@ -73,7 +73,8 @@ impl AppState {
             zone: config.timezone.clone(),
             ..ServiceConfig::default()
         };
-        let service = Service::open(service_config, store, SearchEngine::new()).map_err(|error| error.to_string())?;
+        let search = search_engine(&config.embeddings)?;
+        let service = Service::open(service_config, store, search).map_err(|error| error.to_string())?;
         let kept = service.take_kept();
         let auth = Arc::new(Auth::new(&config, &service, &kept)?);
         let metrics = Arc::new(Metrics::new(&config, VERSION));
@@ -84,13 +85,14 @@ impl AppState {
             log_message_maxlen: config.log_message_maxlen,
         };
         let dashboard = Dashboard::restored(shown, service.clone(), &kept);
+        let engine = service.search_engine().clone();
         let sockets = Sockets::new(
             Limits::from(&config),
             service.clone(),
             auth.clone(),
             metrics.clone(),
             dashboard.clone(),
-            Arc::new(|| Embedding::Local),
+            Arc::new(move || embedding(&engine)),
         );
         let outbound = Outbound::new(&config)?;
         let outer = Outer::new(&config, VERSION);
@@ -102,6 +104,30 @@ impl AppState {
     /// Does what is due now and then.
     fn tick(&self) {
         self.service.tick(self.service.now());
+    }
+}
+
+/// The search with the embedder of the settings (REG-505).
+fn search_engine(embeddings: &Embeddings) -> Result<SearchEngine, String> {
+    let embedder = match embeddings {
+        Embeddings::Local => return Ok(SearchEngine::new()),
+        Embeddings::OpenAi { url, model, key } => {
+            RemoteEmbedder::open_ai(url, model, key.as_ref().map(|key| key.reveal()))?
+        }
+        Embeddings::Azure { base, version, deployment, key } => {
+            RemoteEmbedder::azure(base, version, deployment, key.reveal())?
+        }
+    };
+    Ok(SearchEngine::with_embedder(Arc::new(embedder)))
+}
+
+/// How the search's embedder does, as dashboards show it.
+fn embedding(engine: &SearchEngine) -> Embedding {
+    let health = engine.health();
+    match (health.remote, health.failing) {
+        (false, _) => Embedding::Local,
+        (true, None) => Embedding::Service,
+        (true, Some(_)) => Embedding::ServiceDown,
     }
 }
 

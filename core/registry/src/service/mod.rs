@@ -395,6 +395,11 @@ impl Service {
         self.read(|agents| agents.agent(agent_id))
     }
 
+    /// Whether an agent registered with the key of this hash (REG-193).
+    pub fn is_bound(&self, agent_id: &str, key_hash: &str) -> bool {
+        self.read(|agents| agents.is_bound(agent_id, key_hash))
+    }
+
     /// A live agent (REG-185).
     ///
     /// # Errors

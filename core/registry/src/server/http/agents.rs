@@ -191,7 +191,8 @@ pub(crate) async fn unregister(State(state): State<App>, Path(id): Path<String>,
         }
         _ => "agent (self)".to_owned(),
     };
-    if let Err(refusal) = state.service.unregister(&bearer.caller, &id).await {
+    let caller = as_owner(&state, bearer.caller, &id);
+    if let Err(refusal) = state.service.unregister(&caller, &id).await {
         state.metrics.unregistration("failed", "request");
         return Err(refused(refusal));
     }
@@ -200,6 +201,17 @@ pub(crate) async fn unregister(State(state): State<App>, Path(id): Path<String>,
         "message": format!("Agent {id} unregistered successfully"),
         "unregistered_by": by,
     })))
+}
+
+/// Published clients unregister with a new temporary token (REG-039): who has the key an agent registered with may let that
+/// agent go, as the agent itself may.
+fn as_owner(state: &AppState, caller: Caller, id: &str) -> Caller {
+    match caller {
+        Caller::Temporary { agent_id, key_hash, .. } if *agent_id == *id && state.service.is_bound(id, &key_hash) => {
+            Caller::Agent { agent_id }
+        }
+        other => other,
+    }
 }
 
 /// `POST /agents/{agent_id}/heartbeat`

@@ -318,3 +318,73 @@ fn agents_update(service: &Service) -> SharedFrame {
         out.extend_from_slice(format!(r#","total_count":{}}}}}"#, agents.len()).as_bytes());
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use arcp_store::registry::MemoryRegistryStore;
+    use serde_json::json;
+
+    use super::*;
+    use crate::directory::Caller;
+    use crate::model::Registration;
+    use crate::search::SearchEngine;
+    use crate::server::config::Config;
+    use crate::server::dashboard::DashboardSettings;
+    use crate::service::ServiceConfig;
+
+    fn board() -> Arc<Board> {
+        let (config, store) = (Config::dev(), Arc::new(MemoryRegistryStore::new()));
+        let service = Service::open(ServiceConfig::default(), store, SearchEngine::new()).unwrap();
+        let dashboard = Dashboard::new(DashboardSettings::from(&config));
+        let metrics = Arc::new(Metrics::new(&config, "0.0.0"));
+        Arc::new(Board::new(service, dashboard, metrics, Arc::new(|| Embedding::Local)))
+    }
+
+    async fn register(board: &Board, agent_id: &str) {
+        let registration = json!({
+            "agent_id": agent_id, "name": agent_id, "agent_type": "testing", "endpoint": "http://127.0.0.1:9978/ok",
+            "capabilities": ["echo"], "context_brief": "An agent of the tests", "version": "1.0.0", "owner": "Tests",
+            "public_key": "test-public-key-0123456789abcdef-ok", "metadata": {"a": 1}, "communication_mode": "remote",
+        });
+        let admin = Caller::Admin { user: "ARCP".into() };
+        board.service.register(&admin, Registration::check(&registration).unwrap()).await.unwrap();
+    }
+
+    fn same(one: &SharedFrame, two: &SharedFrame) -> bool {
+        one.bytes().as_ptr() == two.bytes().as_ptr()
+    }
+
+    /// Rules: REG-330, REG-333
+    #[tokio::test]
+    async fn sockets_that_ask_in_a_row_share_one_list_and_never_an_old_one() {
+        let board = board();
+        let long = Duration::from_secs(60);
+        let (first, second) = (board.list(long).await, board.list(long).await);
+        assert!(same(&first, &second));
+        register(&board, "agent-1").await;
+        let third = board.list(long).await;
+        assert!(!same(&second, &third), "the list changed");
+        assert!(String::from_utf8_lossy(third.payload()).contains("agent-1"));
+        assert!(!same(&third, &board.list(Duration::ZERO).await), "too old for who wants it fresh");
+    }
+
+    /// Rules: REG-313, REG-333
+    #[tokio::test(start_paused = true)]
+    async fn one_change_is_one_frame_for_all() {
+        let board = board();
+        let mut public: Vec<_> = (0..3).map(|_| board.updates()).collect();
+        let mut agents: Vec<_> = (0..3).map(|_| board.lists()).collect();
+        let running = tokio::spawn(Arc::clone(&board).broadcast());
+        register(&board, "agent-1").await;
+        board.changed();
+        for group in [&mut public, &mut agents] {
+            let mut frames = Vec::new();
+            for receiver in group.iter_mut() {
+                receiver.changed().await.unwrap();
+                frames.push(receiver.borrow_and_update().clone().unwrap());
+            }
+            assert!(same(&frames[0], &frames[1]) && same(&frames[1], &frames[2]));
+        }
+        running.abort();
+    }
+}
