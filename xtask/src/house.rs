@@ -24,6 +24,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("bindings/python", &["core/bridge", "core/cli"]),
     ("bindings/uniffi", &["core/bridge"]),
     ("benches", &["core/arcp", "core/bridge", "core/engine", "core/proto", "core/store"]),
+    ("benches/load", &[]),
     ("tests/faults", &["core/arcp"]),
     ("tests/harness", &[]),
     ("tests/shims/rust", &["core/arcp"]),
