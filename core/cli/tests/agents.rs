@@ -7,8 +7,8 @@ mod support;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
-use arcp_registry::server::config::Config;
-use arcp_registry::server::{Running as Registry, start};
+use arcp::registry::server::config::Config;
+use arcp::registry::server::{Running as Registry, start};
 use serde_json::{Value, json};
 use support::folder::Folder;
 use support::{Ran, Running, arcp, finish, one_line};

@@ -1,5 +1,7 @@
 //! Settings: where they come from, what they may be, what production refuses.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says so when it fails")]
+
 use arcp_registry::server::config::{Config, Database, Environment, Secret, Severity, Source, Sources};
 
 fn texts(given: &[(&str, &str)]) -> Vec<(String, Secret)> {

@@ -1,5 +1,7 @@
 //! The server through real sockets.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says so when it fails")]
+
 use std::time::Duration;
 
 use arcp_registry::server::config::{Config, Secret, Sources};

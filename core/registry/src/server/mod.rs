@@ -85,13 +85,14 @@ impl AppState {
             log_message_maxlen: config.log_message_maxlen,
         };
         let dashboard = Dashboard::restored(shown, service.clone(), &kept);
+        let engine = service.search_engine().clone();
         let sockets = Sockets::new(
             Limits::from(&config),
             service.clone(),
             auth.clone(),
             metrics.clone(),
             dashboard.clone(),
-            Arc::new(|| Embedding::Local),
+            Arc::new(move || embedding(&engine)),
         );
         let outbound = Outbound::new(&config)?;
         let outer = Outer::new(&config, VERSION);
@@ -118,6 +119,16 @@ fn search_engine(embeddings: &Embeddings) -> Result<SearchEngine, String> {
         }
     };
     Ok(SearchEngine::with_embedder(Arc::new(embedder)))
+}
+
+/// How the search's embedder does, as dashboards show it.
+fn embedding(engine: &SearchEngine) -> Embedding {
+    let health = engine.health();
+    match (health.remote, health.failing) {
+        (false, _) => Embedding::Local,
+        (true, None) => Embedding::Service,
+        (true, Some(_)) => Embedding::ServiceDown,
+    }
 }
 
 /// Between ticks of the service.

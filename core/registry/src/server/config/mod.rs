@@ -278,10 +278,7 @@ impl Reading<'_> {
     }
 
     /// Its value, or the default of its table if what was given is wrong.
-    fn int<T: TryFrom<i64>>(&self, id: &str) -> T
-    where
-        T: Default,
-    {
+    fn int<T: TryFrom<i64> + Default>(&self, id: &str) -> T {
         let value = match self.value(id) {
             Value::Int(value) => *value,
             _ => settings::find(id).and_then(|setting| setting.default.parse().ok()).unwrap_or_default(),

@@ -85,7 +85,7 @@ impl Setting {
     /// The flag without its dashes.
     pub fn flag(&self) -> String {
         let name = self.name.replace('_', "-");
-        if self.plain { name } else { format!("{}-{name}", self.section.key.replace('_', "-").replace('.', "-")) }
+        if self.plain { name } else { format!("{}-{name}", self.section.key.replace(['_', '.'], "-")) }
     }
 
     /// The key in the file, such as `server.port`.

@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 use super::secret::Secret;
 use super::settings::{Kind, SETTINGS, Setting};
 
+/// A file, and the names and values in it.
+pub type Lines = (PathBuf, Vec<(String, Secret)>);
+
 /// What may hold settings, read but not yet understood.
 #[derive(Debug, Default)]
 pub struct Sources {
@@ -14,7 +17,7 @@ pub struct Sources {
     /// The process's environment.
     pub env: Vec<(String, Secret)>,
     /// `.env` in the working directory, if there is one.
-    pub dotenv: Option<(PathBuf, Vec<(String, Secret)>)>,
+    pub dotenv: Option<Lines>,
     /// The TOML file, if one is given.
     pub file: Option<(PathBuf, toml::Table)>,
     /// Development mode: generated secrets, a known administrator on loopback, loopback targets.
@@ -54,7 +57,7 @@ impl Sources {
     }
 }
 
-fn read_dotenv(path: &Path, known: impl Fn(&str) -> bool) -> Result<Option<(PathBuf, Vec<(String, Secret)>)>, String> {
+fn read_dotenv(path: &Path, known: impl Fn(&str) -> bool) -> Result<Option<Lines>, String> {
     let lines = match dotenvy::from_path_iter(path) {
         Ok(lines) => lines,
         Err(error) if error.not_found() => return Ok(None),

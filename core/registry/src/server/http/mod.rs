@@ -1,5 +1,7 @@
 //! The HTTP interface: one file per area, one layer around all of it.
 
+#![allow(clippy::result_large_err, reason = "a problem is made once per refused request, and moved a few times")]
+
 mod access;
 mod agents;
 mod input;

@@ -64,9 +64,12 @@ fn agents(stats: &Stats) -> Value {
 
 /// How texts are embedded, in the words of the published server (D-37).
 fn embedder(state: &AppState) -> &'static str {
-    match state.config.embeddings {
-        Embeddings::Local => "local",
-        Embeddings::OpenAi { .. } | Embeddings::Azure { .. } => "available",
+    let health = state.service.search_engine().health();
+    match (health.remote, health.failing) {
+        (false, _) => "local",
+        (true, None) => "available",
+        // The table stands in for it.
+        (true, Some(_)) => "unavailable",
     }
 }
 
