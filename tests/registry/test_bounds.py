@@ -147,8 +147,9 @@ def test_odd_requests_harm_nobody(server: Server, text: bytes) -> None:
 def test_checks_take_no_time(calls: Calls, field: str, value: Any) -> None:
     """Rules: REG-070, REG-071, REG-072, REG-101"""
     body = json.dumps(described("an-agent", "testing", "http://agent.example") | {field: value}).encode()
+    headers = calls.admin() | JSON
     started = time.monotonic()
-    answer = send(calls.server, "POST", "/agents/register", calls.admin() | JSON, body)
+    answer = send(calls.server, "POST", "/agents/register", headers, body)
     assert time.monotonic() - started < 1
     assert answer.status in (200, 422), answer.status
     assert len(answer.text) < 20_000

@@ -187,8 +187,9 @@ def test_who_does_not_read_hurts_only_himself(tmp_path: Path, agents: Agents) ->
     with running("ours", tmp_path, {"PUBLIC_WS_TIMEOUT": "1"}) as server:
         calls = Calls(server, agents)
         calls.admin()
-        deaf = socket.create_connection(("127.0.0.1", server.port))
+        deaf = socket.socket()
         deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        deaf.connect(("127.0.0.1", server.port))
         deaf.sendall(
             b"GET /public/ws HTTP/1.1\r\nhost: localhost\r\nconnection: Upgrade\r\nupgrade: websocket\r\n"
             b"sec-websocket-version: 13\r\nsec-websocket-key: x3JJHMbDL1EzLkh9GBhXDw==\r\n\r\n"
@@ -196,8 +197,10 @@ def test_who_does_not_read_hurts_only_himself(tmp_path: Path, agents: Agents) ->
         with open_socket(server, "/public/ws") as reader:
             before = server.memory()
             seen = 0
+            # More than what the buffers between the two take.
+            ballast = {f"key-{at}": "x" * 1000 for at in range(40)}
             for at in range(60):
-                value = described(f"agent-{at}", "testing", "http://agent.example") | {"context_brief": "x" * 1000}
+                value = described(f"agent-{at}", "testing", "http://agent.example") | {"metadata": ballast}
                 started = time.monotonic()
                 calls.post("/agents/register", value, calls.admin())
                 assert time.monotonic() - started < 1

@@ -7,47 +7,21 @@ REG-172, REG-173, REG-174, REG-175, REG-176, REG-177, REG-178, REG-179, REG-182,
 REG-187, REG-188, REG-189, REG-180, REG-181, REG-190, REG-192, REG-194, REG-195, REG-203
 """
 
-from concurrent.futures import Future, ThreadPoolExecutor
-
 import pytest
 
 import differences
 import golden
-import servers
+from conftest import Recordings
 
 FILES = sorted(path.name for path in golden.FOLDER.glob("*.json") if not path.name.startswith(("ws-", "client")))
-# A registry keeps what it knows in its own file; a shared backend is for later, and so is this recording.
-PLAYED = [name for name in FILES if "needs" not in golden.load(name)]
-SESSIONS = golden.sessions(PLAYED)
 WANTED = differences.load()
 
 
-@pytest.fixture(scope="module")
-def played(kind: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Future[golden.Player]]:
-    """Every session, all at once: most of their time is waiting."""
-    base = tmp_path_factory.mktemp("golden")
-
-    def play(name: str) -> golden.Player:
-        agents = golden.Agents()
-        player = golden.Player(lambda: servers.KINDS[kind](golden.temporary(base, name)), agents)
-        try:
-            player.play(SESSIONS[name])
-        finally:
-            agents.close()
-        return player
-
-    pool = ThreadPoolExecutor(len(SESSIONS))
-    return {name: pool.submit(play, name) for name in SESSIONS}
-
-
-def session_of(file: str) -> str:
-    return next(name for name, files in SESSIONS.items() if file in files)
-
-
-@pytest.mark.parametrize("exchange", [each for name in PLAYED for each in golden.exchanges(name)])
-def test_exchange(exchange: str, played: dict[str, Future[golden.Player]], kind: str) -> None:
-    player = played[session_of(exchange.split("#")[0])].result()
-    found = player.found[exchange]
+@pytest.mark.parametrize(
+    "exchange", [each for name in FILES if "needs" not in golden.load(name) for each in golden.exchanges(name)]
+)
+def test_exchange(exchange: str, recordings: Recordings, kind: str) -> None:
+    found = recordings.of(exchange).found[exchange]
     if isinstance(found, Exception):
         raise found
     wrong = differences.judge(exchange, found, WANTED if kind == "ours" else [])

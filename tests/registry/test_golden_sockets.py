@@ -8,25 +8,17 @@ import pytest
 
 import differences
 import golden
-import sockets
+from conftest import Recordings
 
 FILES = sorted(path.name for path in golden.FOLDER.glob("ws-*.json"))
 WANTED = differences.load()
 
 
-@pytest.fixture(scope="module")
-def played(kind: str, tmp_path_factory: pytest.TempPathFactory) -> sockets.Player:
-    player = sockets.Player(kind, tmp_path_factory.mktemp("sockets"))
-    # The public ones count the agents, so they come while there is one.
-    player.play(sorted(FILES, key=["ws-public.json", "ws-agent.json", "ws-dashboard.json"].index))
-    return player
-
-
 @pytest.mark.parametrize(
     "exchange", [f"{name}#{entry['id']}" for name in FILES for entry in golden.load(name)["entries"]]
 )
-def test_socket(exchange: str, played: sockets.Player, kind: str) -> None:
-    found = played.found[exchange]
+def test_socket(exchange: str, recordings: Recordings, kind: str) -> None:
+    found = recordings.played_sockets.result().found[exchange]
     if isinstance(found, Exception):
         raise found
     wrong = differences.judge(exchange, found, WANTED if kind == "ours" else [])

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use arcp_registry::server::config::{Config, Database, Severity};
-use arcp_registry::server::{Running, ServeError, start};
+use arcp::registry::server::config::{Config, Database, Severity};
+use arcp::registry::server::{Running, ServeError, start};
 use serde_json::json;
 
 use super::RegistryServeArgs;

@@ -42,7 +42,7 @@ struct Operation {
     ok: Value,
     ok_type: &'static str,
     statuses: Vec<u16>,
-    plain_404: bool,
+    plain: Option<u16>,
 }
 
 fn operation(
@@ -63,7 +63,7 @@ fn operation(
         ok: json!({"type": "object"}),
         ok_type: "application/json",
         statuses: Vec::new(),
-        plain_404: false,
+        plain: None,
     }
 }
 
@@ -104,8 +104,9 @@ impl Operation {
         self
     }
 
-    fn plain_404(mut self) -> Self {
-        self.plain_404 = true;
+    /// The status whose answer is no problem document (REG-102).
+    fn plain(mut self, status: u16) -> Self {
+        self.plain = Some(status);
         self
     }
 
@@ -140,7 +141,7 @@ impl Operation {
         statuses.sort_unstable();
         statuses.dedup();
         for status in statuses {
-            responses.insert(status.to_string(), refusal(status, self.plain_404));
+            responses.insert(status.to_string(), refusal(status, self.plain == Some(status)));
         }
         if self.method == "get" && self.path == "/tokens/validate" {
             // Its refusals are answers (REG-102).
@@ -169,7 +170,7 @@ fn reference(model: &str) -> Value {
     json!({"$ref": format!("#/components/schemas/{model}")})
 }
 
-fn refusal(status: u16, plain_404: bool) -> Value {
+fn refusal(status: u16, is_plain: bool) -> Value {
     let words = match status {
         400 => "Not acceptable as it is",
         401 => "No token, or one that is not good",
@@ -189,7 +190,7 @@ fn refusal(status: u16, plain_404: bool) -> Value {
         400 => {
             json!({"description": words, "content": {"application/problem+json": problem, "text/plain": {"schema": {"type": "string"}}}})
         }
-        404 if plain_404 => {
+        _ if is_plain => {
             json!({"description": words, "content": {"application/json": {"schema": {"type": "object"}}}})
         }
         _ => json!({"description": words, "content": {"application/problem+json": problem}}),
@@ -273,7 +274,8 @@ fn operations() -> Vec<Operation> {
         operation("post", "/tokens/mint", "Tokens", Admin, "Make a token").body("Mint").ok("Token"),
         operation("get", "/tokens/validate", "Tokens", Bearer, "What the token of the header says")
             .ok("Validation")
-            .statuses(&[429]),
+            .statuses(&[429])
+            .plain(401),
         operation("post", "/tokens/validate", "Tokens", Public, "What a token says")
             .ok("Validation")
             .query("token", true, &text, "The token")
@@ -294,7 +296,7 @@ fn operations() -> Vec<Operation> {
             .ok("AgentInfo")
             .query("include_metrics", false, &truth, "With metrics; true by default")
             .statuses(&[404])
-            .plain_404(),
+            .plain(404),
         operation("delete", "/agents/{agent_id}", "Agents", Itself, "Unregister: oneself, or any as administrator")
             .ok("Unregistered")
             .statuses(&[404, 409, 429]),
@@ -310,7 +312,7 @@ fn operations() -> Vec<Operation> {
         operation("get", "/agents/{agent_id}/metrics", "Agents", Itself, "Its metrics")
             .ok("AgentMetrics")
             .statuses(&[404])
-            .plain_404(),
+            .plain(404),
         operation("post", "/agents/{agent_id}/metrics", "Agents", Itself, "Set metrics")
             .body("MetricsUpdate")
             .ok("MetricsAnswer")
