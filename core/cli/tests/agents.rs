@@ -1,6 +1,7 @@
 //! A registry from the command line: `arcp agents` and `arcp login`.
 
 #![cfg(unix)]
+#![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
 mod support;
 

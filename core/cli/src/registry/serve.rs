@@ -45,6 +45,15 @@ fn say(config: &Config, running: &Running, output: OutputForm) -> Result<(), Fai
         note(&format!("arcp registry agent keys {}", keys.join(", ")));
         return Ok(());
     }
+    if let Some(old) = config.state_file.as_ref().filter(|file| file.exists())
+        && running.state().service.stats().total == 0
+    {
+        let old = old.to_string_lossy();
+        note(&format!(
+            "arcp registry has no agents yet; `arcp registry import {}` takes those of the published server",
+            shown(&old)
+        ));
+    }
     let auth = &running.state().auth;
     if !auth.has_users() {
         note("arcp registry has no administrator yet; add one with `arcp registry user add NAME`");
