@@ -264,43 +264,46 @@ class RegistryHttp:
     """The registry's client: requests, retries, credentials, the tokens of several agents. Making one does no IO.
 
     `options` is JSON text of an object: `base_url`, and optionally `timeout`, `retry_attempts`, `retry_delay`,
-    `max_retry_delay` (s), `user_agent`, `fingerprint`, `token`, `agent_key`, `admin_username`, `admin_password` (the last
-    four from the environment when absent, D-9), `owner`, `ca_file`. Wrong members raise `ValueError`.
+    `max_retry_delay` (s), `user_agent`, `fingerprint`, `token`, `agent_key`, `admin_username`, `admin_password` (the
+    last four from the environment when absent, D-9), `owner`, `ca_file`. Wrong members raise `ValueError`.
     """
 
     def __new__(cls, options: str) -> Self: ...
     @property
     def fingerprint(self) -> str: ...
     def call(self, port: Port, call: int, operation: str, arguments: str, host: Port | None) -> bool:
-        """Starts one operation, which leaves with the next `Port.flush`; whether it is the first thing that waits for one.
+        """Starts one operation, which leaves with the next `Port.flush`; whether it is the first thing that waits for
+        one.
 
-        Completes with JSON text: the success body as REG-022 has it. `operation` is the contract's name of a method, and
-        `arguments` the JSON text of an object of that method's arguments by name, absent ones taking the contract's
-        defaults: `login_admin`, `request_temp_token` (completes with the token), `validate_token`, `register_agent`
-        (completes with the agent), `get_agent`, `list_agents`, `update_heartbeat`, `update_metrics` (`agent_id`,
-        `metrics_data`), `get_metrics`, `unregister_agent`, `search_agents`, `discover_agents`, `get_public_agent`,
-        `request_agent_connection`, `get_system_info`, `get_public_stats`, `get_allowed_agent_types`, `health_check`,
-        `get_system_metrics` (a text), `get_system_stats`, `get_resource_utilization`, `get_metrics_snapshot` (`timestamp`
-        `prometheus_metrics`, `agent_stats`, `resource_utilization`), `refresh_authentication` (a bool). Further ones:
+        Completes with JSON text: the success body as REG-022 has it. `operation` is the contract's name of a method,
+        and `arguments` the JSON text of an object of that method's arguments by name, absent ones taking the
+        contract's defaults: `login_admin`, `request_temp_token` (completes with the token), `validate_token`,
+        `register_agent` (completes with the agent), `get_agent`, `list_agents`, `update_heartbeat`, `update_metrics`
+        (`agent_id`, `metrics_data`), `get_metrics`, `unregister_agent`, `search_agents`, `discover_agents`,
+        `get_public_agent`, `request_agent_connection`, `get_system_info`, `get_public_stats`,
+        `get_allowed_agent_types`, `health_check`, `get_system_metrics` (a text), `get_system_stats`,
+        `get_resource_utilization`, `get_metrics_snapshot` (`timestamp` `prometheus_metrics`, `agent_stats`,
+        `resource_utilization`), `refresh_authentication` (a bool). Further ones:
 
         - `request`: `method`, `endpoint`, `json`, `params` (a list value is a repeated key), `headers`, `auth_required`
           (true), `public_api` (false): any request, with errors that have no prefix.
-        - `keep_alive`: `agent_id`, `interval` (30.0): beats at once and then for ever, logs what fails, registers again when
-          the registry does not know the agent and this client registered it. Ends only with `Port.cancel_call`, or with an
-          error of the arguments.
+        - `keep_alive`: `agent_id`, `interval` (30.0): beats at once and then for ever, logs what fails, registers
+          again when the registry does not know the agent and this client registered it. Ends only with
+          `Port.cancel_call`, or with an error of the arguments.
 
-        With `host`, each HTTP request is asked of that port as an `ask` item (`HostRequest`) about `http_request`: arguments
-        `{method, url, params, headers, json, timeout}` (`url` without the query, `params` a list of `[name, text]`, `json`
-        absent without a body). Answer `{"status": 200, "headers": {"retry-after": "1"}, "body": "text"}`, or `{"failed":
-        "connect" | "timeout" | "lost" | "other", "message": "..."}`; only the first two are retried, and `connect` alone
-        when the request is not safe to repeat.
+        With `host`, each HTTP request is asked of that port as an `ask` item (`HostRequest`) about `http_request`:
+        arguments `{method, url, params, headers, json, timeout}` (`url` without the query, `params` a list of `[name,
+        text]`, `json` absent without a body). Answer `{"status": 200, "headers": {"retry-after": "1"}, "body":
+        "text"}`, or `{"failed": "connect" | "timeout" | "lost" | "other", "message": "..."}`; only the first two are
+        retried, and `connect` alone when the request is not safe to repeat.
 
         A failure raises what `arcp.errors._from_core("registry", code, message, retryable, details)` makes: `code` the
         problem's slug or empty, `message` with the prefix of the contract's table A.4, `details` JSON text of `{"area":
         "authentication" | "registration" | "search" | "general", "kind": "authentication" | "forbidden" | "not_found" |
         "rate_limit" | "server" | "request" | "connection" | "timeout" | "invalid" | "answer", "status": int | null,
-        "cause": message without the prefix, "retry_after": seconds | null, "problem": the problem document | null, "errors":
-        [{"loc", "type", "msg", "input"}] | null}`. `area` is the method's own class, `kind` what went wrong.
+        "cause": message without the prefix, "retry_after": seconds | null, "problem": the problem document | null,
+        "errors": [{"loc", "type", "msg", "input"}] | null}`. `area` is the method's own class, `kind` what went
+        wrong.
         """
 
     def token(self) -> tuple[str, float | None] | None:
@@ -312,8 +315,8 @@ class RegistryHttp:
     def open_socket(self, kind: str, options: str) -> RegistrySocket:
         """Opens `public`, `agent` or `dashboard`, in the background: failures come from `next_batch`.
 
-        `options` is JSON text of an object, all optional: `token`, `reconnect` (true), `page_size` (50, of the discovery
-        asked for on connecting a public socket), `queue` (1024 messages).
+        `options` is JSON text of an object, all optional: `token`, `reconnect` (true), `page_size` (50, of the
+        discovery asked for on connecting a public socket), `queue` (1024 messages).
         """
 
     def close(self) -> None:

@@ -98,17 +98,21 @@ def _answer(document: dict[str, Any], response: dict[str, Any], members: list[st
     if media != "application/json":
         return {"text/plain": "Prometheus text", "text/html": "a page"}[media]
     if schema.get("type") == "array":
-        return f"a list of `{_name(schema['items'])}`"
+        return f"a list of {_model(schema['items'])}"
+    if "$ref" in schema and _name(schema) in MODELS:
+        return _model(schema)
     resolved = _resolved(document, schema)
     if names := list(resolved.get("properties", {})) or members:
-        told = ", ".join(f"`{name}`" for name in names)
-        model = f"`{_name(schema)}`: " if "$ref" in schema and _name(schema).startswith("Agent") else ""
-        return model + told
+        return ", ".join(f"`{name}`" for name in names)
     return ""
 
 
 def _name(schema: Schema) -> str:
     return str(schema["$ref"].rsplit("/", 1)[1])
+
+
+def _model(schema: Schema) -> str:
+    return f"[`{_name(schema)}`](#{_name(schema).lower()})"
 
 
 def _resolved(document: dict[str, Any], value: dict[str, Any]) -> dict[str, Any]:
@@ -123,7 +127,7 @@ def _resolved(document: dict[str, Any], value: dict[str, Any]) -> dict[str, Any]
 def takes(document: dict[str, Any], schema: Schema) -> str:
     """A schema in words."""
     if "$ref" in schema:
-        return f"an `{_name(schema)}`"
+        return _model(schema)
     if "anyOf" in schema:
         some = [takes(document, one) for one in schema["anyOf"] if one.get("type") != "null"]
         return " or ".join(dict.fromkeys(some))

@@ -19,9 +19,9 @@ FINGERPRINT = "tests-of-the-registry"
 
 
 @contextlib.contextmanager
-def served(*options: str, environment: dict[str, str] | None = None) -> Iterator[str]:
+def served(*, port: int = 0, environment: dict[str, str] | None = None) -> Iterator[str]:
     """The URL of a fresh registry in development mode that keeps nothing."""
-    command = [sys.executable, "-m", "arcp", "registry", "serve", "--dev", "--port", "0", "--output", "json", *options]
+    command = [sys.executable, "-m", "arcp", "registry", "serve", "--dev", "--port", str(port), "--output", "json"]
     # A pipe that nobody reads would stop it once it is full.
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(

@@ -170,6 +170,7 @@ def test_every_command_has_a_help_text(folder: Path) -> None:
     found = commands(output)
     assert set(found) == {
         "serve", "submit", "tail", "cancel", "jobs", "sessions", "replay", "db", "completions",
+        "registry", "agents", "login",
     }  # fmt: skip
     asked = [[command] for command in found]
     asked += [["db", command] for command in ("backup", "check", "vacuum")]

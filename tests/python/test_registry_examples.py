@@ -1,9 +1,11 @@
 """The programs of `examples/registry`, each in a process of its own, against a registry as a newcomer starts it."""
 
+import asyncio
 import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -112,6 +114,30 @@ def test_a_monitor_sees_who_comes_and_goes(registry: str, end: signal.Signals) -
                 await serving.end()
             watching.process.send_signal(end)
             assert await watching.end() == (0, ""), watching.lines
+
+    run(main)
+
+
+def test_an_agent_comes_back_to_a_registry_that_has_forgotten_it() -> None:
+    """Rules: REG-059"""
+
+    async def main() -> None:
+        with registry_server.served() as url:
+            serving = program(url, "agent", ARCP_DEMO_PORT="0", ARCP_DEMO_BEAT_SEC="0.2")
+            await serving.__aenter__()
+            await serving.line(r"word-counter (listens)")
+        try:
+            port = urlsplit(url).port
+            assert port is not None
+            with registry_server.served(port=port):
+                while not registry_server.ask(f"{url}/public/discover"):
+                    # Nobody is told when it is back.
+                    await asyncio.sleep(0.05)
+                serving.process.terminate()
+                status, errors = await serving.end()
+                assert status == 0, errors
+        finally:
+            await serving.__aexit__()
 
     run(main)
 

@@ -23,7 +23,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     // The wheel ships the program, so its binding also carries the command line.
     ("bindings/python", &["core/bridge", "core/cli"]),
     ("bindings/uniffi", &["core/bridge"]),
-    ("benches", &["core/arcp", "core/bridge", "core/engine", "core/proto", "core/store"]),
+    ("benches", &["core/arcp", "core/bridge", "core/engine", "core/proto", "core/registry", "core/store"]),
     ("benches/load", &[]),
     ("tests/faults", &["core/arcp"]),
     ("tests/harness", &[]),

@@ -37,7 +37,7 @@ impl RegistryServer {
         for (name, text) in settings {
             let Some(setting) = find_setting(&name) else {
                 return Err(ErrorInfo::argument(format!(
-                    "settings: there is no {name}; `arcp registry config` lists the names"
+                    "settings: there is no {name}; `arcp registry config check` lists the names"
                 )));
             };
             flags.push((setting.id(), Secret::new(text)));

@@ -1,14 +1,15 @@
 //! A registry from the command line: `arcp agents` and `arcp login`.
 
 #![cfg(unix)]
+#![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
 mod support;
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
-use arcp_registry::server::config::Config;
-use arcp_registry::server::{Running as Registry, start};
+use arcp::registry::server::config::Config;
+use arcp::registry::server::{Running as Registry, start};
 use serde_json::{Value, json};
 use support::folder::Folder;
 use support::{Ran, Running, arcp, finish, one_line};
@@ -169,5 +170,52 @@ async fn what_cannot_be_done_is_one_line_with_a_remedy() {
     std::fs::create_dir_all(scene.stored().parent().unwrap()).unwrap();
     std::fs::write(scene.stored(), "{").unwrap();
     assert!(told(&["agents", "list"], 1).await.contains("damaged"));
+    scene.registry.stop().await;
+}
+
+/// A proxy that answers everything alike, and what it is asked first.
+async fn proxy(answer: &'static str) -> (String, tokio::sync::oneshot::Receiver<String>) {
+    use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://me:pass@{}", listener.local_addr().unwrap());
+    let (say, heard) = tokio::sync::oneshot::channel();
+    tokio::spawn(async move {
+        let mut say = Some(say);
+        while let Ok((stream, _)) = listener.accept().await {
+            let (mut stream, mut head) = (BufReader::new(stream), String::new());
+            while !head.ends_with("\r\n\r\n") && stream.read_line(&mut head).await.unwrap() > 0 {}
+            if let Some(say) = say.take() {
+                say.send(head).unwrap();
+            }
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+    });
+    (url, heard)
+}
+
+#[tokio::test]
+async fn proxies_of_the_environment_are_used_beyond_this_machine() {
+    let scene = Scene::new("agents-proxy").await;
+    let list = ["agents", "list", "--output", "json", "--url"];
+    let (url, heard) = proxy("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n[]").await;
+    let ran = scene.with(&[&list[..], &["http://registry.invalid:8001"]].concat(), &[("http_proxy", &url)]).await;
+    assert_eq!((ran.status, &*ran.stdout), (0, ""), "{ran:?}");
+    let head = heard.await.unwrap().to_lowercase();
+    assert!(head.starts_with("get http://registry.invalid:8001/agents?include_metrics=false http/1.1\r\n"), "{head}");
+    assert!(head.contains("host: registry.invalid:8001\r\n"), "{head}");
+    assert!(head.contains("proxy-authorization: basic bwu6cgfzcw==\r\n"), "{head}");
+
+    let (url, heard) = proxy("HTTP/1.1 407 Proxy Authentication Required\r\ncontent-length: 0\r\n\r\n").await;
+    let ran = scene.with(&[&list[..], &["https://registry.invalid"]].concat(), &[("https_proxy", &url)]).await;
+    assert_eq!(ran.status, 3);
+    assert!(
+        ran.stderr.contains("proxy: it asks for a user name and password") && !ran.stderr.contains("me:pass"),
+        "{ran:?}"
+    );
+    let head = heard.await.unwrap();
+    assert!(head.starts_with("CONNECT registry.invalid:443 HTTP/1.1\r\nHost: registry.invalid:443\r\n"), "{head}");
+
+    let own = scene.with(&["agents", "list"], &[("http_proxy", &url)]).await;
+    assert_eq!(own.status, 0, "no proxy stands between this machine and itself: {own:?}");
     scene.registry.stop().await;
 }

@@ -1,6 +1,6 @@
 //! `arcp registry config check`.
 
-use arcp_registry::server::config::{Config, Severity, Value};
+use arcp::registry::server::config::{Config, Severity, Value};
 use clap::{Args, Subcommand};
 use serde_json::json;
 

@@ -4,9 +4,9 @@ use std::fs::File;
 use std::io::{BufRead as _, IsTerminal as _, Read as _};
 use std::path::PathBuf;
 
-use arcp_registry::server::auth::hash_password;
-use arcp_registry::server::config::{Config, Database, Secret, Sources};
-use arcp_registry::server::offline::Offline;
+use arcp::registry::server::auth::hash_password;
+use arcp::registry::server::config::{Config, Database, Secret, Sources};
+use arcp::registry::server::offline::Offline;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -303,7 +303,7 @@ pub(crate) fn key(command: KeyCommand) -> Result<(), Failure> {
                 OutputForm::Text => {
                     let mut rows = vec![["SHA-256", "MADE", "NOTE"].map(str::to_owned)];
                     rows.extend(keys.iter().map(|key| {
-                        let made = arcp_registry::server::offline::day(key.made);
+                        let made = arcp::registry::server::offline::day(key.made);
                         [key.hash[..12].to_owned(), made, shown(&key.note).into_owned()]
                     }));
                     columns(&rows).iter().try_for_each(|line| print(line))

@@ -5,7 +5,7 @@ mod keep;
 pub(crate) mod serve;
 mod settings;
 
-use arcp_registry::server::config::{Config, Secret};
+use arcp::registry::server::config::{Config, Secret};
 use clap::{Args, Subcommand};
 
 use crate::args::OutputForm;

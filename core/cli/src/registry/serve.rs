@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use arcp_registry::server::config::{Config, Database, Severity};
-use arcp_registry::server::{Running, ServeError, start};
+use arcp::registry::server::config::{Config, Database, Severity};
+use arcp::registry::server::{Running, ServeError, start};
 use serde_json::json;
 
 use super::RegistryServeArgs;
@@ -44,6 +44,15 @@ fn say(config: &Config, running: &Running, output: OutputForm) -> Result<(), Fai
         let keys: Vec<&str> = config.agent_keys.iter().map(|key| key.reveal()).collect();
         note(&format!("arcp registry agent keys {}", keys.join(", ")));
         return Ok(());
+    }
+    if let Some(old) = config.state_file.as_ref().filter(|file| file.exists())
+        && running.state().service.stats().total == 0
+    {
+        let old = old.to_string_lossy();
+        note(&format!(
+            "arcp registry has no agents yet; `arcp registry import {}` takes those of the published server",
+            shown(&old)
+        ));
     }
     let auth = &running.state().auth;
     if !auth.has_users() {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
-use arcp_registry::server::config::{Config, Kind, SETTINGS, Secret, Setting, Sources};
+use arcp::registry::server::config::{Config, Kind, SETTINGS, Secret, Setting, Sources};
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, value_parser};
 
 use crate::exit::Failure;

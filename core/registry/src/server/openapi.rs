@@ -143,6 +143,10 @@ impl Operation {
         for status in statuses {
             responses.insert(status.to_string(), refusal(status, self.plain == Some(status)));
         }
+        if self.method == "get" && self.path == "/tokens/validate" {
+            // Its refusals are answers (REG-102).
+            responses["401"]["content"] = json!({"application/json": {"schema": reference("Validation")}});
+        }
         let mut operation = json!({
             "tags": [self.tag],
             "summary": self.summary,

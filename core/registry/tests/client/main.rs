@@ -4,6 +4,7 @@
 mod calls;
 mod faults;
 mod real;
+mod secure;
 mod server;
 mod sockets;
 mod tokens;

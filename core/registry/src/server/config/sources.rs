@@ -7,7 +7,7 @@ use super::secret::Secret;
 use super::settings::{Kind, SETTINGS, Setting};
 
 /// A file, and the names and values in it.
-pub type Lines = (PathBuf, Vec<(String, Secret)>);
+pub(super) type Lines = (PathBuf, Vec<(String, Secret)>);
 
 /// What may hold settings, read but not yet understood.
 #[derive(Debug, Default)]

@@ -300,16 +300,24 @@ pub(crate) async fn notify(State(state): State<App>, Path(id): Path<String>, req
     let (parts, raw) = request.into_parts();
     state.for_agents(&parts)?;
     let value = body(&state, &parts, raw).await?;
-    let wrong = |name: &str, what: &str| {
-        let detail = format!("Invalid {name}: {what}");
-        Problem::new(Kind::InvalidInput, detail).with("field", name).with("agent_id", id.as_str()).at(parts.uri.path())
+    let mut wrong = Vec::new();
+    let mut text = |name: &'static str, most: usize| match value.get(name).and_then(serde_json::Value::as_str) {
+        Some(text) if !text.is_empty() && text.chars().count() <= most => text.to_owned(),
+        Some(_) => {
+            wrong.push((name, format!("{name} must have 1 to {most} characters")));
+            String::new()
+        }
+        None => {
+            wrong.push((name, format!("{name} must be given, as text")));
+            String::new()
+        }
     };
-    let text = |name: &str, most: usize| match value.get(name).and_then(serde_json::Value::as_str) {
-        Some(text) if !text.is_empty() && text.chars().count() <= most => Ok(text.to_owned()),
-        Some(_) => Err(wrong(name, &format!("it must have 1 to {most} characters"))),
-        None => Err(wrong(name, "it must be given, as text")),
-    };
-    let (from, endpoint) = (text("agent_id", 100)?, text("agent_endpoint", 2048)?);
+    let (from, endpoint) = (text("agent_id", 100), text("agent_endpoint", 2048));
+    if let Some((field, _)) = wrong.first() {
+        let all: Vec<&str> = wrong.iter().map(|(_, what)| what.as_str()).collect();
+        let problem = Problem::new(Kind::InvalidInput, format!("Invalid notification: {}", all.join("; ")));
+        return Err(problem.with("field", *field).with("agent_id", id.as_str()).at(parts.uri.path()).into());
+    }
     let info = value.get("agent_info").cloned().unwrap_or_else(|| json!({}));
     let agent = state.service.agent(&id).ok_or_else(|| refused(Refusal::NotFound(id.as_str().into())))?;
     let sent = json!({"agent_id": from, "agent_endpoint": endpoint, "agent_info": info});
