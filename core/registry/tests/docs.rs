@@ -2,6 +2,8 @@
 //!
 //! `ARCP_WRITE_DOCS=1 cargo test -p arcp-registry --test docs` writes them anew.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 

@@ -55,13 +55,16 @@ fn say(config: &Config, running: &Running, output: OutputForm) -> Result<(), Fai
         ));
     }
     let auth = &running.state().auth;
+    // What a command adds is kept in a file, and this one may have none.
+    let (user, key) = match db {
+        Some(_) => ("add one with `arcp registry user add NAME`", "make one with `arcp registry key generate`"),
+        None => ("set ADMIN_USERNAME and ADMIN_PASSWORD", "set AGENT_KEYS"),
+    };
     if !auth.has_users() {
-        note("arcp registry has no administrator yet; add one with `arcp registry user add NAME`");
+        note(&format!("arcp registry has no administrator yet; {user}"));
     }
     if !auth.has_keys() {
-        note(
-            "arcp registry has no agent key yet, so no agent can register; make one with `arcp registry key generate`",
-        );
+        note(&format!("arcp registry has no agent key yet, so no agent can register; {key}"));
     }
     for finding in config.findings.iter().filter(|finding| finding.severity == Severity::Unwise) {
         note(&format!("arcp registry: {}", shown(&finding.message)));
