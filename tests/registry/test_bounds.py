@@ -50,9 +50,10 @@ def test_declared_bodies_are_refused_before_they_come(server: Server) -> None:
     """Rules: REG-115"""
     head = POST + b"content-length: 99999999999\r\n\r\n"
     started = time.monotonic()
-    answer = raw(server, head)
+    answer = raw(server, head, patience=20)
     assert b" 413 " in answer.split(b"\r\n")[0], answer[:200]
-    assert time.monotonic() - started < 3
+    # It listens a moment longer, so that whoever sends on gets the answer.
+    assert time.monotonic() - started < 8
 
 
 @pytest.mark.parametrize("deep", ["[" * 100_000, '{"query":' * 50_000, '{"query": ' + "[" * 5000 + "]" * 5000 + "}"])

@@ -45,7 +45,10 @@ class Load:
         self.workers = [threading.Thread(target=self.work, args=(at,)) for at in range(4)]
 
     def work(self, worker: int) -> None:
-        link = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=5)
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=5)) as link:
+            self.ask(link, worker)
+
+    def ask(self, link: http.client.HTTPConnection, worker: int) -> None:
         count = 0
         while not self.done.is_set():
             agent = f"r{self.round}-w{worker}-{count}"
@@ -74,7 +77,6 @@ class Load:
                         self.unsure.discard(agent)
             except (OSError, http.client.HTTPException):
                 return
-        link.close()
 
     def __enter__(self) -> "Load":
         for worker in self.workers:
@@ -195,6 +197,7 @@ def test_who_does_not_read_hurts_only_himself(tmp_path: Path, agents: Agents) ->
             b"sec-websocket-version: 13\r\nsec-websocket-key: x3JJHMbDL1EzLkh9GBhXDw==\r\n\r\n"
         )
         with open_socket(server, "/public/ws") as reader:
+            reader.recv(timeout=5)
             before = server.memory()
             seen = 0
             # More than what the buffers between the two take.
@@ -211,13 +214,14 @@ def test_who_does_not_read_hurts_only_himself(tmp_path: Path, agents: Agents) ->
                     seen = frame["data"]["total_count"]
             assert seen == 60
             assert server.memory() - before < 64 << 20
-        # The deaf one is put out, once it keeps the server waiting.
-        time.sleep(1.5)
-        calls.post("/agents/register", described("one-more", "testing", "http://agent.example"), calls.admin())
-        deaf.settimeout(5)
-        with contextlib.suppress(ConnectionError):
-            while deaf.recv(1 << 16):
-                pass
+        # The deaf one is put out, once nothing more for it can be put down anywhere.
+        deadline = time.monotonic() + 20
+        links = f"/proc/{server.pid}/fd"
+        held = len(os.listdir(links))
+        while len(os.listdir(links)) >= held:
+            assert time.monotonic() < deadline, "who does not read is still there"
+            send(server, "DELETE", "/agents/agent-1", calls.admin(), None)
+            calls.register("agent-1")
         deaf.close()
 
 

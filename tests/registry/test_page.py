@@ -2,12 +2,15 @@
 
 import shutil
 import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from servers import ENVIRONMENT, Server
 from sockets import Calls, described
-from test_weaknesses import agents, calls
+from test_weaknesses import agents, calls, get
 
 __all__ = ["agents", "calls"]
 
@@ -35,3 +38,18 @@ def test_the_page_shows_agents_as_text_and_fetches_nothing(calls: Calls) -> None
     assert "plain-1" in text
     for bad in ("dialog:", "foreign:", "page error:"):
         assert bad not in text
+
+
+def test_the_page_reconnects(server: Server, calls: Calls) -> None:
+    """Rules: REG-407"""
+    calls.register("before-1")
+    with ThreadPoolExecutor(1) as pool:
+        page = pool.submit(shown, server.url, "after-1")
+        # It is open when somebody listens.
+        deadline = time.monotonic() + 15
+        while "arcp_websocket_connections 0" in get(calls, "/metrics", calls.admin()):
+            assert time.monotonic() < deadline, "the page did not connect"
+            time.sleep(0.1)
+        server.restart(ENVIRONMENT, ["--dev"])
+        Calls(server, calls.agents).register("after-1")
+        assert "after-1" in page.result()
