@@ -25,6 +25,10 @@ pub(crate) struct Task {
     changes: Vec<Request>,
 }
 
+/// How a told change begins.
+const CHANGE: &[u8] = br#"{"type":"agents_update""#;
+/// Between changes: each is one of its own, not part of a burst that is told together.
+const QUIET: Duration = Duration::from_millis(500);
 /// The longest anyone waits.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -45,6 +49,7 @@ pub(crate) async fn run(task: Task) -> Result<String, Box<dyn Error>> {
     let mut link = Link::open(&task.address).await?;
     let mut took = Vec::new();
     for change in &task.changes {
+        tokio::time::sleep(QUIET).await;
         let request = change.bytes(&task.address);
         let started = Instant::now();
         let mut waiting: FuturesUnordered<_> = sockets
@@ -52,7 +57,8 @@ pub(crate) async fn run(task: Task) -> Result<String, Box<dyn Error>> {
             .map(|socket| async move {
                 loop {
                     match socket.next().await {
-                        Some(Ok(Message::Text(text))) if text.as_str().contains("\"agents_update\"") => return Ok(()),
+                        // Its type stands first; to look through the whole list would be most of the work.
+                        Some(Ok(Message::Text(text))) if text.as_bytes().starts_with(CHANGE) => return Ok(()),
                         Some(Ok(_)) => {}
                         Some(Err(error)) => return Err(error.to_string()),
                         None => return Err("a socket was closed".to_owned()),
