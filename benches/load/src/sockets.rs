@@ -12,7 +12,7 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::http::{Link, Request, find};
+use crate::http::{Link, Request};
 
 /// What to do.
 #[derive(Deserialize)]
@@ -25,6 +25,8 @@ pub(crate) struct Task {
     changes: Vec<Request>,
 }
 
+/// Between changes: each is one of its own, not part of a burst that is told together.
+const QUIET: Duration = Duration::from_millis(500);
 /// The longest anyone waits.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// So much of a frame tells what it is.
@@ -94,6 +96,10 @@ impl Socket {
     }
 }
 
+fn find(text: &[u8], what: &[u8]) -> Option<usize> {
+    text.windows(what.len()).position(|window| window == what)
+}
+
 /// Where the payload of the frame in front begins, and its length; a server's frames are not masked.
 fn head(held: &[u8]) -> Option<(usize, usize)> {
     let bytes = |count: usize| -> Option<usize> {
@@ -119,6 +125,7 @@ pub(crate) async fn run(task: Task) -> Result<String, Box<dyn Error>> {
     let mut link = Link::open(&task.address).await?;
     let mut took = Vec::new();
     for change in &task.changes {
+        tokio::time::sleep(QUIET).await;
         let request = change.bytes(&task.address);
         let started = Instant::now();
         let mut waiting: FuturesUnordered<_> = sockets.iter_mut().map(Socket::change).collect();
