@@ -69,23 +69,22 @@ impl Link {
     pub(crate) async fn ask(&mut self, request: &[u8]) -> Result<u16, Box<dyn Error>> {
         self.stream.write_all(request).await?;
         self.held.clear();
-        let end = loop {
-            if let Some(at) = find(&self.held, b"\r\n\r\n") {
-                break at + 4;
+        let (end, status, length) = loop {
+            match head(&self.held)? {
+                Some(head) => break head,
+                None => self.more().await?,
             }
-            self.more().await?;
         };
-        let head = std::str::from_utf8(self.held.get(..end).unwrap_or_default())?;
-        let status = head.get(9..12).and_then(|digits| digits.parse().ok()).ok_or("no status line")?;
-        let lower = head.to_ascii_lowercase();
-        if let Some((_, rest)) = lower.split_once("content-length:") {
-            let length: usize = rest.split("\r\n").next().unwrap_or_default().trim().parse()?;
-            while self.held.len() < end + length {
-                self.more().await?;
+        match length {
+            Some(length) => {
+                while self.held.len() < end + length {
+                    self.more().await?;
+                }
             }
-        } else if lower.contains("chunked") {
-            while !self.held.ends_with(b"0\r\n\r\n") {
-                self.more().await?;
+            None => {
+                while !self.held.ends_with(b"0\r\n\r\n") {
+                    self.more().await?;
+                }
             }
         }
         Ok(status)
@@ -99,8 +98,21 @@ impl Link {
     }
 }
 
-fn find(text: &[u8], what: &[u8]) -> Option<usize> {
-    text.windows(what.len()).position(|window| window == what)
+/// Where a head ends, its status, and the length of the body unless it comes in chunks.
+type Head = (usize, u16, Option<usize>);
+
+/// The head of an answer; nothing while it is not whole.
+fn head(text: &[u8]) -> Result<Option<Head>, Box<dyn Error>> {
+    let mut headers = [httparse::EMPTY_HEADER; 64];
+    let mut response = httparse::Response::new(&mut headers);
+    let httparse::Status::Complete(end) = response.parse(text)? else { return Ok(None) };
+    let status = response.code.ok_or("no status line")?;
+    let named = |name: &str| response.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name));
+    if named("transfer-encoding").is_some() {
+        return Ok(Some((end, status, None)));
+    }
+    let length = named("content-length").map(|header| std::str::from_utf8(header.value)).transpose()?.unwrap_or("0");
+    Ok(Some((end, status, Some(length.parse()?))))
 }
 
 /// Asks, and says how often per second and how long it took.
