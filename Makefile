@@ -29,7 +29,7 @@ demo: $(STAMPS)/python ## an agent reads this source tree under a lease; a clien
 	python examples/demo/run.py
 
 # `test-wheel` plays all of `test-python`, from where users have it.
-test: lint test-rust test-mutations test-corpus test-wheel test-node test-c test-faults interop demo ## everything a change must pass
+test: lint test-rust test-mutations test-corpus test-wheel test-node test-c test-faults test-registry interop demo ## everything a change must pass
 
 lint: $(STAMPS)/python ## formats, lints, types, generated files
 	cargo fmt --all --check

@@ -43,6 +43,8 @@ class Row:
 def show(figure: float | None, unit: str) -> str:
     if figure is None:
         return ""
+    if unit == "/s" and figure < 500:
+        return f"{figure:.3g}/s"
     if unit == "/s":
         return f"{figure / 1000:.0f} k/s" if figure >= 10_000 else f"{figure / 1000:.2f} k/s"
     return (

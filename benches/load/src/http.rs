@@ -98,8 +98,11 @@ impl Link {
     }
 }
 
-/// Where a head ends, its status, and the length of the body unless it comes in chunks; nothing while it is not whole.
-pub(crate) fn head(text: &[u8]) -> Result<Option<(usize, u16, Option<usize>)>, Box<dyn Error>> {
+/// Where a head ends, its status, and the length of the body unless it comes in chunks.
+type Head = (usize, u16, Option<usize>);
+
+/// The head of an answer; nothing while it is not whole.
+fn head(text: &[u8]) -> Result<Option<Head>, Box<dyn Error>> {
     let mut headers = [httparse::EMPTY_HEADER; 64];
     let mut response = httparse::Response::new(&mut headers);
     let httparse::Status::Complete(end) = response.parse(text)? else { return Ok(None) };

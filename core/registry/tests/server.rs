@@ -533,3 +533,73 @@ async fn a_stop_is_prompt_with_idle_connections() {
     idle.read_exact(&mut some).await.unwrap();
     tokio::time::timeout(Duration::from_secs(5), server.stop()).await.unwrap();
 }
+
+/// What the server sends on a connection that stays open.
+async fn heard(server: &Running, said: &[u8]) -> String {
+    let mut stream = TcpStream::connect(server.addr).await.unwrap();
+    stream.write_all(said).await.unwrap();
+    let mut start = vec![0; 64];
+    let count =
+        tokio::time::timeout(Duration::from_secs(10), stream.read(&mut start)).await.expect("an answer").unwrap();
+    String::from_utf8_lossy(&start[..count]).into_owned()
+}
+
+/// Rules: REG-102
+#[tokio::test]
+async fn an_answer_does_not_wait_for_the_rest_of_the_next_request() {
+    let server = server(&[]).await;
+    for next in ["GET /hea", "\r\n", "X"] {
+        let answer = heard(&server, format!("GET /health HTTP/1.1\r\nHost: x\r\n\r\n{next}").as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{next:?}: {answer}");
+    }
+}
+
+/// Rules: REG-102
+#[tokio::test]
+async fn what_is_no_request_is_told_so() {
+    let server = server(&[]).await;
+    let long = format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "a".repeat(70_000));
+    let many = format!("GET /health HTTP/1.1\r\n{}\r\n", "X: y\r\n".repeat(150));
+    for (said, status) in
+        [("GE(T /health HTTP/1.1\r\n\r\n", "400"), ("garbage\r\n\r\n", "400"), (&many, "431"), (&long, "414")]
+    {
+        let answer = heard(&server, said.as_bytes()).await;
+        assert_eq!(answer.split(' ').nth(1), Some(status), "{answer}");
+    }
+    let odd = get(&server, "/public/agent/%FF", &[]).await;
+    assert_eq!((odd.status, odd.json()), (404, json!({"detail": "Not Found"})));
+    assert_eq!(get(&server, "/public/agent/%C3%A4%", &[]).await.slug(), "agent-not-found");
+}
+
+/// Rules: REG-134
+#[tokio::test]
+async fn another_password_in_the_settings_ends_the_sessions_of_the_old_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = folder.path().join("r.db").display().to_string();
+    let with = |name: &'static str, password: &'static str| {
+        let db = db.clone();
+        async move {
+            let secret = "0123456789abcdef0123456789abcdef";
+            let (user, password) = (("ADMIN_USERNAME", name), ("ADMIN_PASSWORD", password));
+            server(&[("ARCP_REGISTRY_DB", &db), ("JWT_SECRET", secret), user, password]).await
+        }
+    };
+    let status = async |server: &Running, token: &str| {
+        get(server, "/auth/session_status", &[("Authorization", token), FINGERPRINT]).await.status
+    };
+    let first = with("ARCP", "ARCP").await;
+    let token = login(&first).await;
+    first.stop().await;
+    let same = with("ARCP", "ARCP").await;
+    assert_eq!(status(&same, &token).await, 200, "a restart ends no session");
+    same.stop().await;
+    let other = with("ARCP", "another-password").await;
+    assert_eq!(status(&other, &token).await, 401);
+    assert_eq!(try_login(&other, "ARCP").await.status, 401);
+    let answer = try_login(&other, "another-password").await;
+    let token = bearer(&answer.json()["access_token"]);
+    other.stop().await;
+    let renamed = with("somebody", "another-password").await;
+    assert_eq!(status(&renamed, &token).await, 401, "nobody has this name any more");
+    renamed.stop().await;
+}

@@ -105,6 +105,20 @@ fn everything_comes_back() {
     assert!(store.submit(everything()).wait().is_err(), "a closed store refuses");
 }
 
+/// Rules: REG-191
+#[test]
+fn a_clock_that_was_set_back_is_believed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("registry.db");
+    let store = store(&path);
+    store.open().unwrap();
+    keep(&store, vec![RegistryOp::PutAgent(agent(1, "a-1"))]);
+    keep(&store, vec![RegistryOp::LastSeen { seen: vec![(1, FAR)], now: FAR }]);
+    keep(&store, vec![RegistryOp::LastSeen { seen: vec![(1, 7000)], now: 7001 }]);
+    store.close();
+    assert_eq!(reopened(&path).last_run, 7001, "else all agents seem silent since long ago at every start");
+}
+
 #[test]
 fn what_is_gone_stays_gone() {
     let folder = tempfile::tempdir().unwrap();

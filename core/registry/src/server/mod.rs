@@ -9,6 +9,7 @@ pub mod metrics;
 pub mod offline;
 pub mod openapi;
 pub mod outbound;
+mod patience;
 mod run;
 pub mod socket;
 

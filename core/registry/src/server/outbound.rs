@@ -86,8 +86,9 @@ fn embedded(address: IpAddr) -> IpAddr {
         IpAddr::V4(Ipv4Addr::new(p, q, r, s))
     };
     match (a, b) {
-        // NAT64, 6to4, and the old form of compatible addresses, but for :: and ::1.
-        (0x64, 0xff9b) => join(g, h),
+        // NAT64 of everybody (a network's own, 64:ff9b:1::/48, is no public address), 6to4, and the old form of compatible
+        // addresses, but for :: and ::1.
+        (0x64, 0xff9b) if (c, d, e, f) == (0, 0, 0, 0) => join(g, h),
         (0x2002, _) => join(b, c),
         (0, 0) if (c, d, e, f) == (0, 0, 0, 0) && (g, h) != (0, 0) && (g, h) != (0, 1) => join(g, h),
         _ => IpAddr::V6(v6),
@@ -103,12 +104,14 @@ fn is_never(address: IpAddr) -> bool {
                 || v4.is_multicast()
                 || v4 == Ipv4Addr::new(100, 100, 100, 200)
                 || v4 == Ipv4Addr::new(192, 0, 0, 192)
+                || v4 == Ipv4Addr::new(168, 63, 129, 16)
         }
         IpAddr::V6(v6) => {
             v6.is_unspecified()
                 || v6.is_multicast()
                 || (v6.segments()[0] & 0xffc0) == 0xfe80
-                || v6 == Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)
+                || v6.segments()[..2] == [0xfd00, 0xec2]
+                || v6 == Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)
         }
     }
 }
@@ -130,7 +133,9 @@ fn is_public(address: IpAddr) -> bool {
         }
         IpAddr::V6(v6) => {
             let s = v6.segments();
-            (s[0] & 0xe000) == 0x2000 && (s[0], s[1]) != (0x2001, 0xdb8)
+            // Documentation; protocol assignments, of which Teredo holds an IPv4 address behind somebody's gate.
+            let odd = (s[0], s[1]) == (0x2001, 0xdb8) || s[0] == 0x3fff || (s[0] == 0x2001 && s[1] < 0x200);
+            (s[0] & 0xe000) == 0x2000 && !odd
         }
     }
 }
@@ -321,6 +326,8 @@ mod tests {
             "192.0.2.1",
             "198.18.0.1",
             "240.0.0.1",
+            "64:ff9b:1:a9fe:a9:fe00:808:808",
+            "2001:0:808:808::f5ff:fffe",
         ];
         for inner in inner {
             assert!(!allows(&strict, inner), "{inner}");
@@ -335,6 +342,9 @@ mod tests {
             "::",
             "fd00:ec2::254",
             "100.100.100.200",
+            "168.63.129.16",
+            "fd00:ec2::23",
+            "fd20:ce::254",
             "::ffff:169.254.169.254",
             "64:ff9b::a9fe:a9fe",
             "224.0.0.1",

@@ -4,9 +4,11 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arcp_store::registry::{MemoryRegistryStore, RegistrySqliteOptions, RegistryStore, SqliteRegistryStore};
+use http::StatusCode;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -16,6 +18,7 @@ use tokio::task::JoinSet;
 
 use super::config::{Config, Database};
 use super::http::router;
+use super::patience::Patient;
 use super::{App, AppState, TICK};
 use crate::directory::ChangeKind;
 
@@ -208,12 +211,23 @@ async fn connection(
 ) {
     // Answers are written whole, so nothing is gained by waiting.
     drop(stream.set_nodelay(true));
-    let service = service_fn(move |request| router::answer(state.clone(), routes.clone(), peer, request));
+    let is_socket = Arc::new(AtomicBool::new(false));
+    let stream = Patient::new(stream, Arc::clone(&is_socket));
+    let service = service_fn(move |request| {
+        let (state, routes, is_socket) = (state.clone(), routes.clone(), Arc::clone(&is_socket));
+        async move {
+            let answer = router::answer(state, routes, peer, request).await;
+            let upgrades = answer.as_ref().is_ok_and(|answer| answer.status() == StatusCode::SWITCHING_PROTOCOLS);
+            is_socket.store(upgrades, Ordering::Relaxed);
+            answer
+        }
+    });
+    // Without `pipeline_flush`: it keeps an answer back while a part of the next request is there, and never sends the one
+    // to a request that cannot be parsed.
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME)
         .max_buf_size(HEAD_BUFFER)
-        .pipeline_flush(true)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);

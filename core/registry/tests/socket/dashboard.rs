@@ -318,6 +318,25 @@ async fn a_session_with_a_pin_is_asked_for_it() {
     client.until("clear_logs_ack").await;
 }
 
+/// Rules: REG-136, REG-408
+#[tokio::test]
+async fn a_token_without_a_session_is_no_way_around_the_pin() {
+    let server = Server::start(calm()).await;
+    let token = server.auth.begin_session("ARCP", "fingerprint").unwrap();
+    let session = server.auth.session_of(&arcp_registry::server::auth::token_hash(&token)).unwrap();
+    assert!(server.auth.set_pin(&session.id, "a hash".into()));
+    server.auth.end_session(&session.id);
+    for token in [token, server.token(&Claims::of_admin("ARCP"))] {
+        let mut client = server.connect("/dashboard/ws").await;
+        client.say(&json!({"type": "auth", "token": token}).to_string()).await;
+        client.until("logs").await;
+        for command in ["pause_monitoring", "clear_logs", "clear_alerts"] {
+            ask(&mut client, command).await;
+            assert_eq!(client.until("error").await["data"]["status"], "session_required", "{command}");
+        }
+    }
+}
+
 /// Rules: REG-300
 #[tokio::test]
 async fn the_cap_of_dashboards() {

@@ -220,7 +220,7 @@ fn digest(account: &str) -> [u8; 16] {
 }
 
 /// One host has a whole /64 of IPv6 addresses at hand.
-fn network(address: IpAddr) -> IpAddr {
+pub(crate) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => {
             let s = v6.segments();

@@ -21,7 +21,7 @@ pub use passwords::{Busy, Passwords, hash_now as hash_password};
 pub use sessions::{Session, SessionError, Sessions};
 pub use tokens::{Claims, Role, TEMPORARY_LIFE, TokenError, TokenHash, Tokens, Verified, key_hash, token_hash};
 
-use super::config::{Config, Secret};
+use super::config::{Admin, Config, Secret};
 use crate::service::Service;
 
 /// So long a verified PIN holds for the commands of a socket.
@@ -32,6 +32,19 @@ const LOCKOUT_CAPACITY: usize = 65_536;
 pub const KEYS_SETTING: &str = "agent_keys";
 /// The name under which the store keeps what tokens are signed with.
 pub const SIGNING_SECRET: &str = "jwt";
+/// The name under which the store keeps the hash of the settings' password, after the user's name and a line's end.
+const SETTINGS_ADMIN: &str = "settings_admin";
+
+/// Whether a socket may do what is guarded (REG-408).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guard {
+    /// It may.
+    Open,
+    /// The session's PIN is to be verified first.
+    PinDue,
+    /// Its token has no session.
+    NoSession,
+}
 
 /// An agent key as the store keeps it: never the key.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -80,9 +93,6 @@ impl Auth {
     /// # Errors
     /// When there is no randomness.
     pub fn new(config: &Config, service: &Service, kept: &RegistryKept) -> Result<Auth, String> {
-        let mut sessions = Sessions::new(config.max_sessions);
-        let kept_sessions = kept.sessions.iter().filter_map(|session| serde_json::from_str(&session.data).ok());
-        kept_sessions.for_each(|session: Session| sessions.restore(session));
         let mut users: HashMap<String, Arc<str>> = kept
             .users
             .iter()
@@ -92,9 +102,13 @@ impl Auth {
         let mut keys: Vec<[u8; 32]> = config.agent_keys.iter().map(|key| token_hash(key.reveal())).collect();
         keys.extend(kept_keys(&kept.settings).iter().filter_map(|key| from_hex(&key.hash)));
         let secret = signing_secret(config, service, kept)?;
+        let mut new_password = None;
         if let Some(admin) = &config.admin {
-            users.insert(admin.username.clone(), hash_password(admin.password.reveal())?.into());
+            let (hash, put) = settings_admin(admin, kept)?;
+            users.insert(admin.username.clone(), hash);
+            new_password = put;
         }
+        let sessions = restored(config, &users, new_password, service, kept)?;
         Ok(Auth {
             tokens: Tokens::new(&secret, &config.jwt_algorithm),
             passwords: Passwords::new()?,
@@ -213,11 +227,18 @@ impl Auth {
         pins.insert(id.to_owned(), Instant::now());
     }
 
-    /// Whether the session of a token has a PIN that was not verified within the last minute: for sockets, whose commands
-    /// carry none (REG-408). A token without a session has no PIN to ask for.
-    pub fn pin_is_due(&self, token: &TokenHash) -> bool {
-        let Some(session) = self.session_of(token).filter(|session| session.pin.is_some()) else { return false };
-        self.pins.lock().get(&session.id).is_none_or(|at| at.elapsed() >= PIN_HOLDS)
+    /// Whether a socket with this token may do what pages ask a PIN for: its session has none, or it was verified within the
+    /// last minute, since commands of sockets carry none (REG-408). A token whose session is over, or that never had one,
+    /// may not: logging out would be the way around the PIN.
+    pub fn guard(&self, token: &TokenHash) -> Guard {
+        let Some(session) = self.session_of(token) else { return Guard::NoSession };
+        if session.pin.is_none() {
+            return Guard::Open;
+        }
+        match self.pins.lock().get(&session.id) {
+            Some(at) if at.elapsed() < PIN_HOLDS => Guard::Open,
+            _ => Guard::PinDue,
+        }
     }
 
     /// Gives a session another token.
@@ -268,6 +289,45 @@ impl Auth {
             drop(self.service.keep(ops));
         }
     }
+}
+
+/// The hash of the settings' password; and what is to be kept of it, when it is another user or password than before.
+fn settings_admin(admin: &Admin, kept: &RegistryKept) -> Result<(Arc<str>, Option<RegistryOp>), String> {
+    let (name, password) = (admin.username.as_str(), admin.password.reveal());
+    let old = kept.secrets.iter().find(|secret| secret.name == SETTINGS_ADMIN);
+    let old = old.and_then(|secret| std::str::from_utf8(&secret.value).ok()?.strip_prefix(name)?.strip_prefix('\n'));
+    if let Some(hash) = old.filter(|hash| passwords::verify_now(password, hash)) {
+        return Ok((hash.into(), None));
+    }
+    let hash = hash_password(password)?;
+    let value = format!("{name}\n{hash}").into_bytes();
+    Ok((hash.into(), Some(RegistryOp::PutSecret { name: SETTINGS_ADMIN.into(), value })))
+}
+
+/// The sessions that go on. Those of a user who is gone are over, and those of the settings' user under another password
+/// than before: whoever knew the old one is out, as after `arcp registry user passwd`.
+fn restored(
+    config: &Config,
+    users: &HashMap<String, Arc<str>>,
+    new_password: Option<RegistryOp>,
+    service: &Service,
+    kept: &RegistryKept,
+) -> Result<Sessions, String> {
+    let mut sessions = Sessions::new(config.max_sessions);
+    let renewed = config.admin.as_ref().filter(|_| new_password.is_some()).map(|admin| admin.username.as_str());
+    let mut ops: Vec<RegistryOp> = new_password.into_iter().collect();
+    for session in kept.sessions.iter().filter_map(|session| serde_json::from_str::<Session>(&session.data).ok()) {
+        if users.contains_key(&session.user) && renewed != Some(session.user.as_str()) {
+            sessions.restore(session);
+        } else {
+            ops.push(RegistryOp::RemoveSession { id: session.id });
+        }
+    }
+    service
+        .keep(ops)
+        .wait()
+        .map_err(|error| format!("what the administrators' sessions need cannot be kept: {error}"))?;
+    Ok(sessions)
 }
 
 /// The one of the settings, the one that was kept, or a new one that is kept from now on.

@@ -43,7 +43,7 @@ pub fn hash_now(password: &str) -> Result<String, String> {
         .map_err(|error| format!("the password cannot be hashed: {error}"))
 }
 
-fn verify_now(password: &str, hash: &str) -> bool {
+pub(super) fn verify_now(password: &str, hash: &str) -> bool {
     PasswordHash::new(hash).is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
 }
 

@@ -98,6 +98,9 @@ impl Outer {
     }
 
     fn check(&self, parts: &Parts, peer: SocketAddr) -> Result<Option<Response<Body>>, Problem> {
+        if !is_text(parts.uri.path()) {
+            return Ok(Some(plain(StatusCode::NOT_FOUND, "Not Found")));
+        }
         if let Some(query) = parts.uri.query() {
             let count = Query::count(query);
             if count > self.max_query_params {
@@ -266,6 +269,23 @@ fn is_trusted(hosts: &[String], host: &str) -> bool {
         Some(domain) => name.strip_suffix(domain).is_some_and(|front| front.ends_with('.') && front.len() > 1),
         None => trusted == "*" || trusted.trim_start_matches('[').trim_end_matches(']') == name,
     })
+}
+
+/// Whether a path is UTF-8 when its `%` are read; nothing is found at another.
+fn is_text(path: &str) -> bool {
+    if !path.contains('%') {
+        return true;
+    }
+    let digit = |byte: Option<&u8>| byte.and_then(|byte| char::from(*byte).to_digit(16));
+    let (bytes, mut at) = (path.as_bytes(), 0);
+    let mut decoded = Vec::with_capacity(bytes.len());
+    while let Some(byte) = bytes.get(at) {
+        let pair = digit(bytes.get(at + 1)).zip(digit(bytes.get(at + 2))).filter(|_| *byte == b'%');
+        let (byte, taken) = pair.map_or((*byte, 1), |(high, low)| ((high << 4 | low) as u8, 3));
+        decoded.push(byte);
+        at += taken;
+    }
+    std::str::from_utf8(&decoded).is_ok()
 }
 
 /// A random UUID (version 4) and the time as seconds with three digits, cut from one buffer.

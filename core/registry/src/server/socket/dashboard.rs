@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::message::{self, Now, Said};
 use super::pace::Pace;
 use super::public::next_tick;
-use crate::server::auth::Role;
+use crate::server::auth::{Guard, Role};
 use crate::server::config::SocketSettings;
 use crate::server::dashboard::Level;
 
@@ -255,11 +255,18 @@ impl DashboardSocket {
         }
     }
 
-    /// A guarded command waits for the PIN.
-    pub(crate) fn refused(&mut self) {
-        let text =
-            "This session has a PIN: verify it with POST /auth/verify_pin, then repeat the command within a minute";
-        self.acts.push_front(Act::Acknowledge("error", "pin_required", Some(text)));
+    /// A guarded command waits for the PIN, or for a login.
+    pub(crate) fn refused(&mut self, guard: Guard) {
+        let (status, text) = match guard {
+            Guard::NoSession => {
+                ("session_required", "This token has no session: log in, and open the dashboard with the login's token")
+            }
+            Guard::Open | Guard::PinDue => (
+                "pin_required",
+                "This session has a PIN: verify it with POST /auth/verify_pin, then repeat the command within a minute",
+            ),
+        };
+        self.acts.push_front(Act::Acknowledge("error", status, Some(text)));
     }
 
     /// A dashboard logged something that all are to see now.
@@ -467,7 +474,7 @@ mod tests {
         for command in ["pause_monitoring", "resume_monitoring", "clear_logs", "clear_alerts"] {
             socket.text(at(1.0), &serde_json::json!({ "type": command }).to_string());
             assert!(matches!(acts(&mut socket)[..], [Act::Guard(_)]), "{command}");
-            socket.refused();
+            socket.refused(Guard::PinDue);
             assert!(matches!(acts(&mut socket)[..], [Act::Acknowledge("error", "pin_required", Some(_))]));
         }
         socket.timeout(at(5.0));

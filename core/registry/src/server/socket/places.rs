@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use crate::server::auth::lockout::network;
+
 /// The places of one kind of socket.
 #[derive(Clone, Debug)]
 pub(super) struct Places(Arc<Inner>);
@@ -57,7 +59,7 @@ impl Places {
     /// as there are seats (at least 8), or as many from this address as there are seats: strangers at one address cannot
     /// keep the others out.
     pub(super) fn wait(&self, address: IpAddr) -> Option<Place> {
-        let most = self.0.max.saturating_mul(2).max(8);
+        let (most, address) = (self.0.max.saturating_mul(2).max(8), network(address));
         let mut taken = self.0.taken.lock();
         let own = taken.waiting_by_address.get(&address).copied().unwrap_or_default();
         if taken.seated >= self.0.max || taken.waiting >= most || own >= most / 2 {
@@ -165,6 +167,16 @@ mod tests {
         assert_eq!(places.0.taken.lock().waiting_by_address.len(), 4);
         drop(four);
         assert_eq!(places.live(), 0);
+    }
+
+    /// Rules: REG-300
+    #[test]
+    fn a_network_of_one_host_counts_as_one_address() {
+        let places = Places::new(2);
+        let own = |last: u16| IpAddr::V6(std::net::Ipv6Addr::new(0x2001, 0xdb8, 0, 1, 0, 0, 0, last));
+        let rude: Vec<_> = (1..100).filter_map(|last| places.wait(own(last))).collect();
+        assert_eq!(rude.len(), 4);
+        assert!(places.wait(address(2)).is_some(), "others still get in");
     }
 
     /// Rules: REG-300

@@ -13,7 +13,7 @@ use super::frame::SharedFrame;
 use super::message::Now;
 use super::places::Place;
 use super::public::{self, PublicSocket};
-use crate::server::auth::{Auth, Role, TokenHash};
+use crate::server::auth::{Auth, Guard, Role, TokenHash};
 use crate::server::config::SocketSettings;
 use crate::server::dashboard::{Level, Line, Read, data_frame};
 
@@ -267,9 +267,9 @@ impl Session for DashboardSession {
                 Step::Quiet
             }
             dashboard::Act::Guard(command) => {
-                match &self.token {
-                    Some(token) if self.auth.pin_is_due(token) => self.machine.refused(),
-                    _ => self.machine.allowed(command),
+                match self.token.as_ref().map_or(Guard::NoSession, |token| self.auth.guard(token)) {
+                    Guard::Open => self.machine.allowed(command),
+                    refused => self.machine.refused(refused),
                 }
                 Step::Quiet
             }

@@ -17,7 +17,7 @@ pub(super) fn apply(conn: &Connection, op: &RegistryOp) -> rusqlite::Result<()> 
             for (key, at) in seen {
                 run(conn, "UPDATE seen SET at = ?2 WHERE key = ?1", [key.cast_signed(), *at])?;
             }
-            raise(conn, "last_run", *now)
+            ran(conn, *now)
         }
         RegistryOp::UseToken { token_id, expires_at } => {
             run(conn, "INSERT OR REPLACE INTO used_token VALUES (?1, ?2)", params![token_id, expires_at])
@@ -80,13 +80,19 @@ fn put_agent(conn: &Connection, agent: &KeptAgent) -> rusqlite::Result<()> {
         run(conn, "INSERT INTO metrics VALUES (?1, ?2)", params![key, metrics])?;
     }
     raise(conn, "last_key", key)?;
-    raise(conn, "last_run", agent.last_seen)
+    ran(conn, agent.last_seen)
 }
 
 fn remove_agent(conn: &Connection, key: i64) -> rusqlite::Result<()> {
     run(conn, "DELETE FROM metrics WHERE key = ?1", [key])?;
     run(conn, "DELETE FROM seen WHERE key = ?1", [key])?;
     run(conn, "DELETE FROM agent WHERE key = ?1", [key])
+}
+
+/// The newest word counts, not the latest time: a clock that was set back must not stay in the future, from where all agents
+/// seem long dead at the next start.
+fn ran(conn: &Connection, at: i64) -> rusqlite::Result<()> {
+    run(conn, "UPDATE meta SET value = ?1 WHERE name = 'last_run'", [at])
 }
 
 fn raise(conn: &Connection, name: &str, value: i64) -> rusqlite::Result<()> {
