@@ -191,13 +191,27 @@ impl Auth {
     /// When it cannot be signed.
     pub fn begin_session(&self, user: &str, fingerprint: &str) -> Result<String, TokenError> {
         let now = Auth::now();
-        let token = self.tokens.issue(&Claims::of_admin(user), now, self.session_life)?;
         let id = session_id();
         let expires = now.saturating_add(i64::try_from(self.session_life.as_secs()).unwrap_or(i64::MAX));
-        let (session, gone) = self.sessions.lock().begin(id, user, fingerprint, token_hash(&token), now, expires);
+        let mut sessions = self.sessions.lock();
+        let token = self.token_of_its_own(&sessions, &Claims::of_admin(user), now)?;
+        let (session, gone) = sessions.begin(id, user, fingerprint, token_hash(&token), now, expires);
+        drop(sessions);
         self.keep_session(&session);
         self.forget_sessions(&gone);
         Ok(token)
+    }
+
+    /// A token that no session has: two of one second would be the same text, so a later one counts from the next second.
+    fn token_of_its_own(&self, sessions: &Sessions, claims: &Claims, now: i64) -> Result<String, TokenError> {
+        let mut at = now;
+        loop {
+            let token = self.tokens.issue(claims, at, self.session_life)?;
+            if sessions.find(&token_hash(&token), now).is_none() {
+                return Ok(token);
+            }
+            at = at.saturating_add(1);
+        }
     }
 
     /// The session of a token, for this client.
@@ -248,9 +262,11 @@ impl Auth {
     /// When it cannot be signed.
     pub fn renew_session(&self, verified: &Verified) -> Result<String, TokenError> {
         let now = Auth::now();
-        let token = self.tokens.issue(&verified.claims, now, self.session_life)?;
         let expires = now.saturating_add(i64::try_from(self.session_life.as_secs()).unwrap_or(i64::MAX));
-        let session = self.sessions.lock().renew(&verified.hash, token_hash(&token), expires);
+        let mut sessions = self.sessions.lock();
+        let token = self.token_of_its_own(&sessions, &verified.claims, now)?;
+        let session = sessions.renew(&verified.hash, token_hash(&token), expires);
+        drop(sessions);
         if let Some(session) = session {
             self.keep_session(&session);
         }
