@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::frame::SharedFrame;
+use super::ledger::{Ledger, over};
 use super::message::{Now, unix_now};
 use super::wire::{Gone, Received, Wire};
 
@@ -79,6 +80,7 @@ pub(super) async fn drive<S, M>(
     mut wire: Wire<S>,
     session: &mut M,
     clock: Clock,
+    ledger: &Ledger,
     mut stop: watch::Receiver<bool>,
 ) -> End
 where
@@ -89,15 +91,23 @@ where
         while let Some(step) = session.next(clock.now()).await {
             match step {
                 Step::Quiet => {}
-                Step::Send(frame) => match wire.send(&frame).await {
-                    Ok(()) => {}
-                    Err(Gone::Lost) => return End::Closed,
-                    Err(Gone::TooSlow) => {
-                        let reason = "Too slow: a message was not taken in time";
-                        wire.close(1008, Cow::Borrowed(reason)).await;
-                        return End::TooSlow;
+                Step::Send(frame) => {
+                    let mut hold = ledger.hold(&frame);
+                    let sent = tokio::select! {
+                        sent = wire.send(&frame) => sent,
+                        // No close frame can follow a part of another.
+                        () = over(hold.as_mut()) => return End::TooSlow,
+                    };
+                    match sent {
+                        Ok(()) => {}
+                        Err(Gone::Lost) => return End::Closed,
+                        Err(Gone::TooSlow) => {
+                            let reason = "Too slow: a message was not taken in time";
+                            wire.close(1008, Cow::Borrowed(reason)).await;
+                            return End::TooSlow;
+                        }
                     }
-                },
+                }
                 Step::Close(code, reason) => {
                     wire.close(code, Cow::Borrowed(reason)).await;
                     return End::Closed;

@@ -8,6 +8,7 @@ mod dashboard;
 mod drive;
 mod frame;
 mod handshake;
+mod ledger;
 mod message;
 mod pace;
 mod places;
@@ -36,6 +37,7 @@ use tokio::time::{MissedTickBehavior, timeout};
 
 use self::board::Board;
 use self::drive::{Clock, End, Session, drive, stopped};
+use self::ledger::Ledger;
 use self::places::{Place, Places};
 use self::sessions::{AgentSession, DashboardSession, PublicSession};
 use self::wire::Wire;
@@ -102,6 +104,7 @@ struct Inner {
     public: Places,
     agents: Places,
     dashboard: Places,
+    ledger: Ledger,
     /// From the beginning, so that none is missed; [`Sockets::run`] takes them.
     changes: Mutex<Option<broadcast::Receiver<Arc<Change>>>>,
     stop: watch::Sender<bool>,
@@ -131,6 +134,7 @@ impl Sockets {
             public: Places::new(limits.public.max_connections),
             agents: Places::new(limits.agents.max_connections),
             dashboard: Places::new(limits.dashboard.max_connections),
+            ledger: Ledger::default(),
             changes: Mutex::new(Some(service.changes())),
             board: Arc::new(Board::new(service, dashboard, metrics, embedding)),
             stop: watch::Sender::new(false),
@@ -266,7 +270,8 @@ impl Open {
     }
 
     async fn run<M: Session>(&self, wire: Wire<TokioIo<hyper::upgrade::Upgraded>>, mut session: M) {
-        let end = drive(wire, &mut session, self.0.0.clock, self.0.0.stop.subscribe()).await;
+        let inner = &self.0.0;
+        let end = drive(wire, &mut session, inner.clock, &inner.ledger, inner.stop.subscribe()).await;
         if end == End::TooSlow {
             tracing::info!("a socket was dropped: it did not take what was sent in time");
         }
