@@ -319,6 +319,18 @@ def test_a_refreshed_administrator_goes_on(calls: Calls) -> None:
     assert get(calls, "/auth/session_status", renewed)["valid"] is True
 
 
+def test_two_logins_of_one_second_are_two_sessions(calls: Calls) -> None:
+    """Rules: REG-134"""
+    sessions = []
+    for at in range(3):
+        headers = {"X-Client-Fingerprint": f"client-{at}"}
+        login = calls.post("/auth/login", {"username": "ARCP", "password": "ARCP"}, headers)
+        sessions.append(headers | bearer(login.json["access_token"]))
+    assert len({each["Authorization"] for each in sessions}) == 3
+    for each in sessions:
+        assert get(calls, "/auth/session_status", each)["valid"] is True
+
+
 def unsigned(claims: dict[str, Any]) -> str:
     parts = ({"alg": "none", "typ": "JWT"}, claims)
     return ".".join(base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode() for part in parts) + "."

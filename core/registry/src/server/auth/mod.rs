@@ -176,12 +176,13 @@ impl Auth {
         self.lockout.lock().success(attempt, account, address);
     }
 
-    /// A token for an agent.
+    /// A token for an agent that registered, with the hash of the key it came with.
     ///
     /// # Errors
     /// When it cannot be signed.
-    pub fn agent_token(&self, agent_id: &str) -> Result<String, TokenError> {
-        self.tokens.issue(&Claims::of_agent(agent_id), Auth::now(), self.agent_life)
+    pub fn agent_token(&self, agent_id: &str, key_hash: Option<&str>) -> Result<String, TokenError> {
+        let claims = Claims { agent_key_hash: key_hash.map(str::to_owned), ..Claims::of_agent(agent_id) };
+        self.tokens.issue(&claims, Auth::now(), self.agent_life)
     }
 
     /// Begins a session and gives its token; the password was right.
@@ -190,13 +191,27 @@ impl Auth {
     /// When it cannot be signed.
     pub fn begin_session(&self, user: &str, fingerprint: &str) -> Result<String, TokenError> {
         let now = Auth::now();
-        let token = self.tokens.issue(&Claims::of_admin(user), now, self.session_life)?;
         let id = session_id();
         let expires = now.saturating_add(i64::try_from(self.session_life.as_secs()).unwrap_or(i64::MAX));
-        let (session, gone) = self.sessions.lock().begin(id, user, fingerprint, token_hash(&token), now, expires);
+        let mut sessions = self.sessions.lock();
+        let token = self.token_of_its_own(&sessions, &Claims::of_admin(user), now)?;
+        let (session, gone) = sessions.begin(id, user, fingerprint, token_hash(&token), now, expires);
+        drop(sessions);
         self.keep_session(&session);
         self.forget_sessions(&gone);
         Ok(token)
+    }
+
+    /// A token that no session has: two of one second would be the same text, so a later one counts from the next second.
+    fn token_of_its_own(&self, sessions: &Sessions, claims: &Claims, now: i64) -> Result<String, TokenError> {
+        let mut at = now;
+        loop {
+            let token = self.tokens.issue(claims, at, self.session_life)?;
+            if sessions.find(&token_hash(&token), now).is_none() {
+                return Ok(token);
+            }
+            at = at.saturating_add(1);
+        }
     }
 
     /// The session of a token, for this client.
@@ -247,9 +262,11 @@ impl Auth {
     /// When it cannot be signed.
     pub fn renew_session(&self, verified: &Verified) -> Result<String, TokenError> {
         let now = Auth::now();
-        let token = self.tokens.issue(&verified.claims, now, self.session_life)?;
         let expires = now.saturating_add(i64::try_from(self.session_life.as_secs()).unwrap_or(i64::MAX));
-        let session = self.sessions.lock().renew(&verified.hash, token_hash(&token), expires);
+        let mut sessions = self.sessions.lock();
+        let token = self.token_of_its_own(&sessions, &verified.claims, now)?;
+        let session = sessions.renew(&verified.hash, token_hash(&token), expires);
+        drop(sessions);
         if let Some(session) = session {
             self.keep_session(&session);
         }
