@@ -96,7 +96,7 @@ async fn main() {
         }
         known = agents;
         let callers: Vec<Caller> =
-            (0..agents).map(|n| Caller::Agent { agent_id: format!("agent-{n:06}").into() }).collect();
+            (0..agents).map(|n| Caller::Agent { agent_id: format!("agent-{n:06}").into(), key_hash: None }).collect();
         let beats = rate(|n| {
             let caller = &callers[n.wrapping_mul(7919) % agents];
             service.heartbeat(caller, caller.agent_id().unwrap()).unwrap();

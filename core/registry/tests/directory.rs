@@ -39,7 +39,7 @@ fn admin() -> Caller {
 }
 
 fn agent(id: usize) -> Caller {
-    Caller::Agent { agent_id: format!("agent-{id}").into() }
+    Caller::Agent { agent_id: format!("agent-{id}").into(), key_hash: None }
 }
 
 fn temporary(id: usize, key: usize, token: usize) -> Caller {
@@ -209,6 +209,7 @@ fn word(refusal: &Refusal) -> &'static str {
         Refusal::Busy(_) => "Busy",
         Refusal::KeyInUse { .. } => "KeyInUse",
         Refusal::NotYours { .. } => "NotYours",
+        Refusal::OtherKey(_) => "OtherKey",
         Refusal::ForeignToken { .. } => "ForeignToken",
         Refusal::TokenUsed => "TokenUsed",
         Refusal::TemporaryOnly => "TemporaryOnly",

@@ -603,3 +603,54 @@ async fn another_password_in_the_settings_ends_the_sessions_of_the_old_one() {
     assert_eq!(status(&renamed, &token).await, 401, "nobody has this name any more");
     renamed.stop().await;
 }
+
+/// Rules: REG-163, REG-174, REG-193
+#[tokio::test]
+async fn an_earlier_agent_of_the_same_id_has_no_say_over_the_one_of_now() {
+    let server = server(&[]).await;
+    let endpoint = "http://127.0.0.1:9/";
+    let join = async |key: &str| {
+        let answer = register(&server, &temporary(&server, "shared-id", key).await, "shared-id", endpoint).await;
+        bearer(&answer.json()["access_token"])
+    };
+    let first = join("test-agent-001").await;
+    assert_eq!(post(&server, "/tokens/refresh", &[("Authorization", &first)], &json!({})).await.status, 200);
+    assert_eq!(send(&server, "DELETE", "/agents/shared-id", &[("Authorization", &first)], None).await.status, 200);
+    let gone = post(&server, "/tokens/refresh", &[("Authorization", &first)], &json!({})).await;
+    assert_eq!((gone.status, gone.slug().as_str()), (401, "token-invalid"));
+    let second = join("test-agent-002").await;
+    for (method, path) in [
+        ("DELETE", "/agents/shared-id"),
+        ("POST", "/agents/shared-id/heartbeat"),
+        ("POST", "/agents/shared-id/metrics/compat?response_time=1&success=false"),
+        ("GET", "/agents/shared-id/metrics"),
+    ] {
+        assert_eq!(
+            send(&server, method, path, &[("Authorization", &first)], None).await.status,
+            403,
+            "{method} {path}"
+        );
+    }
+    assert_eq!(post(&server, "/tokens/refresh", &[("Authorization", &first)], &json!({})).await.status, 401);
+    let beat = post(&server, "/agents/shared-id/heartbeat", &[("Authorization", &second)], &json!({})).await;
+    assert_eq!(beat.status, 200);
+}
+
+/// Rules: REG-193
+#[tokio::test]
+async fn a_key_has_one_agent_however_it_registers() {
+    let server = server(&[]).await;
+    let endpoint = "http://127.0.0.1:9/";
+    let answer = register(&server, &temporary(&server, "one-1", "test-agent-001").await, "one-1", endpoint).await;
+    let own = bearer(&answer.json()["access_token"]);
+    let leave = async || send(&server, "DELETE", "/agents/one-1", &[("Authorization", &own)], None).await.status;
+    assert_eq!(leave().await, 200);
+    // By its own token it comes back with its key, which nobody else can use then.
+    assert_eq!(register(&server, &own, "one-1", endpoint).await.status, 200);
+    let other = temporary(&server, "two-2", "test-agent-001").await;
+    assert_eq!(register(&server, &other, "two-2", endpoint).await.status, 400);
+    assert_eq!(leave().await, 200);
+    assert_eq!(register(&server, &other, "two-2", endpoint).await.status, 200);
+    let refused = register(&server, &own, "one-1", endpoint).await;
+    assert_eq!((refused.status, refused.slug().as_str()), (400, "agent-registration-failed"));
+}

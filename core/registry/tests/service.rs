@@ -96,7 +96,7 @@ fn admin() -> Caller {
 }
 
 fn agent(id: &str) -> Caller {
-    Caller::Agent { agent_id: id.into() }
+    Caller::Agent { agent_id: id.into(), key_hash: None }
 }
 
 fn temporary(id: &str, token: &str) -> Caller {

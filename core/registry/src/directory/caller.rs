@@ -26,6 +26,9 @@ pub enum Caller {
     Agent {
         /// Which.
         agent_id: Arc<str>,
+        /// SHA-256 of the key its registration came with, as text, if it came with one: whoever registers the same id
+        /// with another key is another agent.
+        key_hash: Option<Arc<str>>,
     },
     /// An administrator.
     Admin {
@@ -43,7 +46,7 @@ impl Caller {
     /// The agent a caller speaks for.
     pub fn agent_id(&self) -> Option<&Arc<str>> {
         match self {
-            Caller::Temporary { agent_id, .. } | Caller::Agent { agent_id } => Some(agent_id),
+            Caller::Temporary { agent_id, .. } | Caller::Agent { agent_id, .. } => Some(agent_id),
             _ => None,
         }
     }

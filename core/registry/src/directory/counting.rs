@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Action, AgentView, Caller, Directory, Figures, Moment, Refusal, may};
+use super::{Action, AgentView, Caller, Directory, Figures, Moment, Refusal};
 use crate::model::MetricsUpdate;
 
 /// Metrics that changed, as they are and as they were.
@@ -56,7 +56,7 @@ impl Directory {
         now: Moment,
         change: impl FnOnce(&mut Figures) -> Result<(), Refusal>,
     ) -> Result<Counted, Refusal> {
-        may(caller, agent_id, Action::UpdateMetrics)?;
+        self.may(caller, agent_id, Action::UpdateMetrics)?;
         self.now(now.mono);
         let Some((slot, agent)) = self.find(agent_id) else {
             return Err(Refusal::NotFound(agent_id.into()));
@@ -87,7 +87,7 @@ impl Directory {
     /// # Errors
     /// When there is no such agent, or the caller is another.
     pub fn metrics(&self, caller: &Caller, agent_id: &str) -> Result<AgentView, Refusal> {
-        may(caller, agent_id, Action::ViewMetrics)?;
+        self.may(caller, agent_id, Action::ViewMetrics)?;
         self.agent(agent_id).ok_or_else(|| Refusal::NotFound(agent_id.into()))
     }
 }

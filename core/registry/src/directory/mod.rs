@@ -204,7 +204,7 @@ impl Directory {
         agent_id: &str,
         now: Moment,
     ) -> Result<(Timestamp, Option<AgentView>), Refusal> {
-        may(caller, agent_id, Action::Heartbeat)?;
+        self.may(caller, agent_id, Action::Heartbeat)?;
         let heard_at = self.now(now.mono);
         let Some(&slot) = self.by_id.get(agent_id) else {
             return Err(Refusal::NotFound(agent_id.into()));
@@ -298,17 +298,32 @@ impl Directory {
         }
         seen
     }
-}
 
-/// An agent does these to itself, an administrator to everyone.
-fn may(caller: &Caller, target: &str, action: Action) -> Result<(), Refusal> {
-    match caller {
-        Caller::Admin { .. } => Ok(()),
-        Caller::Agent { agent_id } if **agent_id == *target => Ok(()),
-        Caller::Agent { agent_id } => {
-            Err(Refusal::NotYours { action, caller: Some(Arc::clone(agent_id)), target: target.into() })
+    /// An agent does these to itself, an administrator to everyone. Under its id another agent may be registered by now.
+    fn may(&self, caller: &Caller, target: &str, action: Action) -> Result<(), Refusal> {
+        match caller {
+            Caller::Admin { .. } => Ok(()),
+            Caller::Agent { agent_id, key_hash } if **agent_id == *target => {
+                let now = self.find(target).and_then(|(_, agent)| agent.key_hash.as_ref());
+                match (now, key_hash) {
+                    (Some(now), Some(then)) if now != then => Err(Refusal::OtherKey(Arc::clone(agent_id))),
+                    _ => Ok(()),
+                }
+            }
+            Caller::Agent { agent_id, .. } => {
+                Err(Refusal::NotYours { action, caller: Some(Arc::clone(agent_id)), target: target.into() })
+            }
+            Caller::Temporary { .. } => Err(Refusal::TemporaryOnly),
+            Caller::Public | Caller::User { .. } => Err(Refusal::NotAllowed),
         }
-        Caller::Temporary { .. } => Err(Refusal::TemporaryOnly),
-        Caller::Public | Caller::User { .. } => Err(Refusal::NotAllowed),
+    }
+
+    /// Whether an agent's token may be renewed: the agent is here, and it is its own.
+    ///
+    /// # Errors
+    /// When there is no such agent, or it is another.
+    pub fn may_renew(&self, caller: &Caller, agent_id: &str) -> Result<(), Refusal> {
+        self.may(caller, agent_id, Action::Heartbeat)?;
+        self.find(agent_id).map(|_| ()).ok_or_else(|| Refusal::NotFound(agent_id.into()))
     }
 }

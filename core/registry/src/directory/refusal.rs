@@ -53,6 +53,9 @@ pub enum Refusal {
         /// For whom.
         target: Arc<str>,
     },
+    /// The id was registered with another key since (REG-193).
+    #[error("Agent {0} was registered with another key since this token was made; register again")]
+    OtherKey(Arc<str>),
     /// A temporary token was issued for another agent (REG-133).
     #[error(
         "The temporary token was issued for agent '{issued_for}' and registers no other; request one for '{target}'"
@@ -102,6 +105,7 @@ impl Refusal {
             Refusal::Duplicate(_) | Refusal::Busy(_) => Kind::DuplicateAgent,
             Refusal::KeyInUse { .. } | Refusal::Full(_) => Kind::AgentRegistrationFailed,
             Refusal::NotYours { .. }
+            | Refusal::OtherKey(_)
             | Refusal::ForeignToken { .. }
             | Refusal::TokenUsed
             | Refusal::TemporaryOnly
@@ -124,6 +128,7 @@ impl From<Refusal> for Problem {
             | Refusal::NotAvailable(id)
             | Refusal::Duplicate(id)
             | Refusal::Busy(id)
+            | Refusal::OtherKey(id)
             | Refusal::KeyInUse { agent_id: id, .. } => problem.with("agent_id", &*id),
             Refusal::NotYours { action, caller, target } => {
                 let problem = match caller {

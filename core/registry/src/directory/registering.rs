@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::slots::Agent;
-use super::{Action, AgentView, Caller, Directory, Moment, Record, Refusal, may};
+use super::{Action, AgentView, Caller, Directory, Moment, Record, Refusal};
 use crate::model::{AgentStatus, Registration};
 
 /// A registration that is allowed and not true yet.
@@ -98,11 +98,8 @@ impl Directory {
         caller: &Caller,
         agent_id: &Arc<str>,
     ) -> Result<(Option<Arc<str>>, Option<(Arc<str>, Timestamp)>), Refusal> {
-        if let Caller::Agent { agent_id: own } = caller
-            && own != agent_id
-        {
-            let (caller, target) = (Some(Arc::clone(own)), Arc::clone(agent_id));
-            return Err(Refusal::NotYours { action: Action::Register, caller, target });
+        if matches!(caller, Caller::Agent { .. }) {
+            self.may(caller, agent_id, Action::Register)?;
         }
         if !matches!(caller, Caller::Agent { .. } | Caller::Temporary { .. } | Caller::Admin { .. }) {
             return Err(Refusal::NotAllowed);
@@ -113,14 +110,18 @@ impl Directory {
         if self.pending.contains_key(agent_id) {
             return Err(Refusal::Busy(Arc::clone(agent_id)));
         }
-        let Caller::Temporary { agent_id: issued_for, key_hash, token_id, expires_at, .. } = caller else {
-            return Ok((None, None));
+        let key_hash = match caller {
+            Caller::Temporary { key_hash, .. } | Caller::Agent { key_hash: Some(key_hash), .. } => key_hash,
+            _ => return Ok((None, None)),
         };
         if let Some(by) = self.holder(key_hash)
             && by != agent_id
         {
             return Err(Refusal::KeyInUse { agent_id: Arc::clone(agent_id), by: Arc::clone(by) });
         }
+        let Caller::Temporary { agent_id: issued_for, token_id, expires_at, .. } = caller else {
+            return Ok((Some(Arc::clone(key_hash)), None));
+        };
         if issued_for != agent_id {
             return Err(Refusal::ForeignToken { issued_for: Arc::clone(issued_for), target: Arc::clone(agent_id) });
         }
@@ -212,7 +213,7 @@ impl Directory {
                 return Err(Refusal::TemporaryOnly);
             }
         } else {
-            may(caller, agent_id, Action::Unregister)?;
+            self.may(caller, agent_id, Action::Unregister)?;
         }
         let Some((_, agent)) = self.find(agent_id) else {
             return Err(Refusal::NotFound(agent_id.into()));

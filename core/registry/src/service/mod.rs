@@ -68,6 +68,8 @@ impl fmt::Debug for Service {
 pub struct Registered {
     /// The agent as it is now.
     pub agent: AgentView,
+    /// The hash of the key it has.
+    pub key_hash: Option<Arc<str>>,
 }
 
 impl Service {
@@ -224,9 +226,10 @@ impl Service {
         self.0.search.insert(registration);
         let now = self.now();
         let mut state = self.0.directory.write();
+        let key_hash = reservation.key_hash.clone();
         let agent = state.agents.finish_register(reservation);
         self.tell(&mut state, ChangeKind::Registered, agent.clone(), now.wall);
-        Ok(Registered { agent })
+        Ok(Registered { agent, key_hash })
     }
 
     fn check_type(&self, agent_type: &str) -> Result<(), Refusal> {
@@ -398,6 +401,14 @@ impl Service {
     /// Whether an agent registered with the key of this hash (REG-193).
     pub fn is_bound(&self, agent_id: &str, key_hash: &str) -> bool {
         self.read(|agents| agents.is_bound(agent_id, key_hash))
+    }
+
+    /// Whether an agent's token may be renewed (REG-163).
+    ///
+    /// # Errors
+    /// When there is no such agent, or another has its id by now.
+    pub fn may_renew(&self, caller: &Caller, agent_id: &str) -> Result<(), Refusal> {
+        self.read(|agents| agents.may_renew(caller, agent_id))
     }
 
     /// A live agent (REG-185).

@@ -240,7 +240,7 @@ async fn a_refresh_is_fresh() {
     let mut client = server.dashboard().await;
     for requests in [7, 8, 9] {
         let update = MetricsUpdate::check(&json!({ "total_requests": requests })).unwrap();
-        let agent = Caller::Agent { agent_id: "a-1".into() };
+        let agent = Caller::Agent { agent_id: "a-1".into(), key_hash: None };
         server.service.set_metrics(&agent, "a-1", &update).await.unwrap();
         tokio::time::sleep(ms(20)).await;
         ask(&mut client, "refresh_request").await;

@@ -176,12 +176,13 @@ impl Auth {
         self.lockout.lock().success(attempt, account, address);
     }
 
-    /// A token for an agent.
+    /// A token for an agent that registered, with the hash of the key it came with.
     ///
     /// # Errors
     /// When it cannot be signed.
-    pub fn agent_token(&self, agent_id: &str) -> Result<String, TokenError> {
-        self.tokens.issue(&Claims::of_agent(agent_id), Auth::now(), self.agent_life)
+    pub fn agent_token(&self, agent_id: &str, key_hash: Option<&str>) -> Result<String, TokenError> {
+        let claims = Claims { agent_key_hash: key_hash.map(str::to_owned), ..Claims::of_agent(agent_id) };
+        self.tokens.issue(&claims, Auth::now(), self.agent_life)
     }
 
     /// Begins a session and gives its token; the password was right.

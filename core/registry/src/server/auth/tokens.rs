@@ -67,7 +67,7 @@ pub struct Claims {
     /// Of a temporary token: the beginning of the key, at most half of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub used_key: Option<String>,
-    /// Of a temporary token: the SHA-256 of the key.
+    /// Of a temporary token, and of an agent that registered with one: the SHA-256 of the key (REG-193).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent_key_hash: Option<String>,
     /// Of a temporary token: tells apart those of one second, as each registers once.

@@ -51,7 +51,9 @@ pub(crate) fn caller_of(verified: &Verified) -> Caller {
             token_id: crate::server::auth::tokens::hex(&verified.hash).into(),
             expires_at: Timestamp::from_second(claims.exp).unwrap_or(Timestamp::MAX),
         },
-        (Role::Agent, _) => Caller::Agent { agent_id: claims.agent_id.as_str().into() },
+        (Role::Agent, key_hash) => {
+            Caller::Agent { agent_id: claims.agent_id.as_str().into(), key_hash: key_hash.as_deref().map(Into::into) }
+        }
         (Role::Admin, _) => Caller::Admin { user: claims.sub.as_str().into() },
         (Role::User, _) => Caller::User { user: claims.sub.as_str().into() },
     }

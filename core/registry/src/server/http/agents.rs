@@ -67,7 +67,8 @@ pub(crate) async fn register(State(state): State<App>, request: Request) -> Repl
     };
     state.metrics.registration("success", &agent_type);
     let agent_id = registered.agent.agent_id();
-    let token = state.auth.agent_token(agent_id).map_err(|error| internal("The token could not be made", &error))?;
+    let token = state.auth.agent_token(agent_id, registered.key_hash.as_deref());
+    let token = token.map_err(|error| internal("The token could not be made", &error))?;
     Ok(reply::json(&json!({
         "status": "success",
         "message": format!("Agent '{name}' registered successfully"),
@@ -208,7 +209,7 @@ pub(crate) async fn unregister(State(state): State<App>, Path(id): Path<String>,
 fn as_owner(state: &AppState, caller: Caller, id: &str) -> Caller {
     match caller {
         Caller::Temporary { agent_id, key_hash, .. } if *agent_id == *id && state.service.is_bound(id, &key_hash) => {
-            Caller::Agent { agent_id }
+            Caller::Agent { agent_id, key_hash: Some(key_hash) }
         }
         other => other,
     }

@@ -4,7 +4,7 @@ use axum::extract::{Request, State};
 use http::StatusCode;
 use serde_json::json;
 
-use super::access::refused_token;
+use super::access::{caller_of, refused_token};
 use super::input::{self, FINGERPRINT, Query, bearer, body_faults, header};
 use super::reply::{self, Reply, internal};
 use crate::model::Invalid;
@@ -119,6 +119,14 @@ pub(crate) async fn refresh(State(state): State<App>, request: Request) -> Reply
             .map_err(|_| Problem::new(Kind::SessionInvalid, "Admin session validation failed").at(path))?;
         state.auth.renew_session(&verified)
     } else {
+        // Else whoever was let go, or another took the place of, would stay for ever.
+        if verified.claims.role == Role::Agent {
+            let (caller, id) = (caller_of(&verified), verified.claims.agent_id.as_str());
+            state.service.may_renew(&caller, id).map_err(|refusal| {
+                let detail = format!("Token refresh failed: {refusal}");
+                Problem::new(Kind::TokenInvalid, detail).at(path)
+            })?;
+        }
         state.auth.tokens.issue(&verified.claims, Auth::now(), state.auth.agent_life)
     };
     let token = token.map_err(|error| internal("The token could not be made", &error))?;
