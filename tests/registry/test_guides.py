@@ -100,7 +100,6 @@ def wait_for_port() -> None:
 @contextmanager
 def registry(block: dict[str, Any], folder: Path) -> Iterator[tuple[servers.Server, sockets.Calls]]:
     """What the block runs against: a fresh server, and the agent it expects."""
-    wait_for_port()
     agents = golden.Agents()
     # Nothing but `--dev`: keys, the administrator and the rest are its defaults.
     server = servers.Ours(folder / "registry", port=PORT)
@@ -108,7 +107,7 @@ def registry(block: dict[str, Any], folder: Path) -> Iterator[tuple[servers.Serv
         server.folder.mkdir(parents=True)
         (server.folder / ".env").write_text(text_of(block))
     try:
-        server.start(block.get("settings", {}), ["--dev"])
+        start(server, block.get("settings", {}))
         calls = sockets.Calls(server, agents)
         if "agent" in block:
             calls.post("/agents/register", guide_agent(agents if block["agent"] == "near" else None), calls.admin())
@@ -118,6 +117,18 @@ def registry(block: dict[str, Any], folder: Path) -> Iterator[tuple[servers.Serv
     finally:
         server.kill()
         agents.close()
+
+
+def start(server: servers.Ours, settings: dict[str, str]) -> None:
+    """Starts it once the port is free; what takes the port in that moment is waited for too."""
+    for last in (False, False, True):
+        wait_for_port()
+        try:
+            server.start(settings, ["--dev"])
+            return
+        except AssertionError as error:
+            if last or "another program listens" not in str(error):
+                raise
 
 
 def guide_agent(near: golden.Agents | None) -> dict[str, Any]:

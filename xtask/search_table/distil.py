@@ -166,7 +166,7 @@ def pack(weights: np.ndarray, scales: np.ndarray, rounded: np.ndarray, words: di
     last = b""
     for word in sorted(words):
         text = word.encode()
-        shared = len(os.path.commonprefix([last, text]))
+        shared = len(os.path.commonprefix([last, text]))  # noqa: RUF071 - characters are what is compared
         plain += bytes([shared, len(text) - shared]) + text[shared:] + struct.pack("<H", words[word])
         last = text
     deflate = zlib.compressobj(9, zlib.DEFLATED, -15, 9)

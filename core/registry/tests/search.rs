@@ -1,5 +1,7 @@
 //! The search from outside: how well it finds, that nothing breaks it, and a service that embeds.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails where it fails")]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
