@@ -180,7 +180,7 @@ fn refusal(status: u16, is_plain: bool) -> Value {
         413 => "Too large",
         422 => "The input breaks a rule; errors tells which",
         429 => "Too many failed attempts; Retry-After tells how long to wait",
-        500 => "The change could not be kept, as on a full disk; nothing has changed",
+        500 => "The change could not be kept",
         502 => "The agent could not be reached",
         504 => "The agent did not answer in time",
         _ => "Refused",
