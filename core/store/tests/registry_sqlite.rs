@@ -105,6 +105,28 @@ fn everything_comes_back() {
     assert!(store.submit(everything()).wait().is_err(), "a closed store refuses");
 }
 
+/// Rules: REG-201
+#[test]
+fn a_damaged_row_does_not_keep_the_others_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("registry.db");
+    let store = store(&path);
+    store.open().unwrap();
+    keep(&store, everything());
+    store.close();
+    let conn = rusqlite::Connection::open(&path).unwrap();
+    conn.execute_batch(
+        "UPDATE agent SET registration = x'7b22ff' WHERE id = 'a-1';
+         UPDATE metrics SET data = x'00'; UPDATE session SET data = x'ff'; UPDATE log SET data = CAST(x'ff' AS TEXT);",
+    )
+    .unwrap();
+    drop(conn);
+    let kept = reopened(&path);
+    assert_eq!(kept.agents.len(), 2);
+    assert_eq!(kept.agents[1].registration, agent(2, "a-2").registration);
+    assert_eq!((kept.sessions.len(), kept.logs.len()), (1, 1));
+}
+
 /// Rules: REG-191
 #[test]
 fn a_clock_that_was_set_back_is_believed() {

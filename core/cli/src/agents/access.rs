@@ -105,11 +105,12 @@ impl Access {
     /// Changes what is stored for this registry.
     pub(crate) fn remember(&self, change: impl FnOnce(&mut logins::Login)) -> Result<(), Failure> {
         let path = logins::path()?;
-        let mut logins = Logins::load(&path)?;
-        logins.fingerprint.get_or_insert_with(|| self.client.fingerprint().to_owned());
-        change(logins.registries.entry(self.url.clone()).or_default());
-        logins.registries.retain(|_, login| login.token.is_some() || !login.agents.is_empty());
-        logins.store(&path)
+        Logins::change(&path, |logins| {
+            logins.fingerprint.get_or_insert_with(|| self.client.fingerprint().to_owned());
+            change(logins.registries.entry(self.url.clone()).or_default());
+            logins.registries.retain(|_, login| login.token.is_some() || !login.agents.is_empty());
+            (true, ())
+        })
     }
 }
 

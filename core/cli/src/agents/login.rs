@@ -24,11 +24,11 @@ pub(crate) async fn run(args: LoginArgs) -> Result<(), Failure> {
 
 fn forget(args: &LoginArgs) -> Result<(), Failure> {
     let path = logins::path()?;
-    let mut logins = Logins::load(&path)?;
-    let known = logins.registries.remove(&args.url).is_some();
-    if known {
-        logins.store(&path)?;
-    }
+    let forget = |logins: &mut Logins| {
+        let known = logins.registries.remove(&args.url).is_some();
+        (known, known)
+    };
+    let known = path.exists() && Logins::change(&path, forget)?;
     match args.output {
         OutputForm::Json => print(&member("forgotten", &json!({"url": args.url, "known": known}).to_string())),
         OutputForm::Text if known => {

@@ -1,6 +1,7 @@
 //! What `arcp login` and `arcp agents register` remember: tokens by registry, readable by the user alone.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -54,11 +55,29 @@ impl Logins {
         })
     }
 
-    /// Stores it whole or not at all.
-    pub(crate) fn store(&self, path: &Path) -> Result<(), Failure> {
-        let failed = |error: std::io::Error| Failure::Other(format!("cannot write {}: {error}", path.display()));
+    /// Changes what is stored, one program after the other: two that register agents at once must not forget each other's
+    /// tokens. Nothing is stored when `change` says that nothing changed.
+    pub(crate) fn change<T>(path: &Path, change: impl FnOnce(&mut Logins) -> (bool, T)) -> Result<T, Failure> {
         let folder = path.parent().unwrap_or(Path::new("."));
+        let failed = |error: std::io::Error| Failure::Other(format!("cannot write {}: {error}", path.display()));
         std::fs::create_dir_all(folder).map_err(failed)?;
+        let turn = File::options().create(true).append(true).open(path.with_extension("lock")).map_err(failed)?;
+        match turn.lock() {
+            // Some network drives know no locks.
+            Err(error) if error.kind() != std::io::ErrorKind::Unsupported => return Err(failed(error)),
+            _ => {}
+        }
+        let mut logins = Logins::load(path)?;
+        let (changed, outcome) = change(&mut logins);
+        if changed {
+            logins.store(path)?;
+        }
+        Ok(outcome)
+    }
+
+    /// Stores it whole or not at all.
+    fn store(&self, path: &Path) -> Result<(), Failure> {
+        let failed = |error: std::io::Error| Failure::Other(format!("cannot write {}: {error}", path.display()));
         let text = serde_json::to_vec_pretty(self).map_err(|error| Failure::Other(error.to_string()))?;
         let fresh = path.with_extension(format!("{}.new", std::process::id()));
         let written = private_file(&fresh).and_then(|mut file| {
@@ -75,7 +94,7 @@ impl Logins {
 }
 
 /// A new file nobody else can open.
-fn private_file(path: &Path) -> std::io::Result<std::fs::File> {
+fn private_file(path: &Path) -> std::io::Result<File> {
     let mut options = std::fs::OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
@@ -88,4 +107,30 @@ fn private_file(path: &Path) -> std::io::Result<std::fs::File> {
         std::fs::remove_file(path)?;
     }
     options.open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails where it fails")]
+
+    use super::*;
+
+    #[test]
+    fn programs_that_store_at_once_do_not_forget_each_others_tokens() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("arcp/registries.json");
+        std::thread::scope(|scope| {
+            for number in 0..16 {
+                let path = &path;
+                scope.spawn(move || {
+                    let put = |logins: &mut Logins| {
+                        let login = logins.registries.entry("http://h".into()).or_default();
+                        (true, login.agents.insert(format!("agent-{number}"), "t".into()))
+                    };
+                    assert!(Logins::change(path, put).is_ok());
+                });
+            }
+        });
+        assert_eq!(Logins::load(&path).ok().unwrap().registries["http://h"].agents.len(), 16);
+    }
 }

@@ -260,6 +260,11 @@ impl KeyCommand {
     }
 }
 
+/// As much of a hash as is shown.
+fn beginning(hash: &str) -> &str {
+    hash.get(..12).unwrap_or(hash)
+}
+
 pub(crate) fn key(command: KeyCommand) -> Result<(), Failure> {
     match command {
         KeyCommand::Generate(args) => {
@@ -293,7 +298,7 @@ pub(crate) fn key(command: KeyCommand) -> Result<(), Failure> {
             let mut db = args.kept.open(false)?;
             let key = db.remove_key(&args.hash).map_err(Failure::NotFound)?;
             db.close();
-            let text = format!("the key {} is taken no longer", &key.hash[..12]);
+            let text = format!("the key {} is taken no longer", beginning(&key.hash));
             told(args.kept.output, &text, "key", &json!({"hash": key.hash, "note": key.note, "made": key.made}))
         }
         KeyCommand::List(args) => {
@@ -304,7 +309,7 @@ pub(crate) fn key(command: KeyCommand) -> Result<(), Failure> {
                     let mut rows = vec![["SHA-256", "MADE", "NOTE"].map(str::to_owned)];
                     rows.extend(keys.iter().map(|key| {
                         let made = arcp::registry::server::offline::day(key.made);
-                        [key.hash[..12].to_owned(), made, shown(&key.note).into_owned()]
+                        [beginning(&key.hash).to_owned(), made, shown(&key.note).into_owned()]
                     }));
                     columns(&rows).iter().try_for_each(|line| print(line))
                 }

@@ -180,6 +180,7 @@ fn refusal(status: u16, is_plain: bool) -> Value {
         413 => "Too large",
         422 => "The input breaks a rule; errors tells which",
         429 => "Too many failed attempts; Retry-After tells how long to wait",
+        500 => "The change could not be kept",
         502 => "The agent could not be reached",
         504 => "The agent did not answer in time",
         _ => "Refused",
@@ -217,7 +218,7 @@ fn operations() -> Vec<Operation> {
             .ok("Reported")
             .query("response_time", true, &seconds, "Seconds the request took")
             .query("success", false, &truth, "Whether it succeeded; true by default")
-            .statuses(&[404])
+            .statuses(&[404, 500])
     };
     vec![
         operation("get", "/", "System", Public, "What this is").ok("Root"),
@@ -286,7 +287,7 @@ fn operations() -> Vec<Operation> {
         operation("post", "/agents/register", "Agents", Agent, "Register an agent")
             .body("AgentRegistration")
             .ok("Registered")
-            .statuses(&[409, 429]),
+            .statuses(&[409, 429, 500]),
         filtered(operation("get", "/agents", "Agents", Agent, "All agents, the dead too"))
             .ok_list("AgentInfo")
             .query("status", false, &text, "alive or dead")
@@ -299,7 +300,7 @@ fn operations() -> Vec<Operation> {
             .plain(404),
         operation("delete", "/agents/{agent_id}", "Agents", Itself, "Unregister: oneself, or any as administrator")
             .ok("Unregistered")
-            .statuses(&[404, 409, 429]),
+            .statuses(&[404, 409, 429, 500]),
         operation(
             "post",
             "/agents/{agent_id}/heartbeat",
@@ -316,7 +317,7 @@ fn operations() -> Vec<Operation> {
         operation("post", "/agents/{agent_id}/metrics", "Agents", Itself, "Set metrics")
             .body("MetricsUpdate")
             .ok("MetricsAnswer")
-            .statuses(&[404]),
+            .statuses(&[404, 500]),
         reporting(operation(
             "post",
             "/agents/report-metrics/{agent_id}",
@@ -716,5 +717,21 @@ mod tests {
             assert!(known.contains_key(*name), "{name}");
         }
         assert_eq!(used.len(), known.len(), "every model is used");
+    }
+
+    /// Rules: REG-100, REG-201
+    #[test]
+    fn what_is_kept_before_it_is_answered_may_fail_to_be() {
+        let document = document(&Config::dev());
+        for (method, path) in [
+            ("post", "/agents/register"),
+            ("delete", "/agents/{agent_id}"),
+            ("post", "/agents/{agent_id}/metrics"),
+            ("post", "/agents/{agent_id}/metrics/compat"),
+            ("post", "/agents/report-metrics/{agent_id}"),
+        ] {
+            let failed = &document["paths"][path][method]["responses"]["500"];
+            assert!(failed["content"]["application/problem+json"].is_object(), "{method} {path}");
+        }
     }
 }
