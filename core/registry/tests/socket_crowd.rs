@@ -112,5 +112,6 @@ async fn sockets_that_come_and_go_leave_nothing() {
     assert!(tasks() <= idle, "{} tasks are left of {idle}", tasks());
     println!("memory after 3000 sockets: {before} KiB; after 10000: {after} KiB");
     assert!(server.metrics.text().contains("arcp_websocket_connections 0"));
-    assert!(after < before + 5_000, "{before} KiB, then {after} KiB");
+    // What the allocator keeps back varies by some megabytes; 7000 connections with their buffers would be over 100.
+    assert!(after < before + 40_000, "{before} KiB, then {after} KiB");
 }
