@@ -242,9 +242,9 @@ def test_every_entry_is_played() -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_recorded_call(name: str) -> None:
-    """Rules: REG-013, REG-021, REG-022, REG-023, REG-025, REG-026, REG-030, REG-031, REG-032, REG-033, REG-034,
-    REG-035, REG-036, REG-037, REG-038, REG-039, REG-040, REG-041, REG-042, REG-043, REG-044, REG-045, REG-046,
-    REG-047, REG-048, REG-049, REG-050, REG-054, REG-058
+    """Rules: REG-013, REG-021, REG-022, REG-023, REG-025, REG-026, REG-030, REG-031, REG-032, REG-033, REG-034
+    Rules: REG-035, REG-036, REG-037, REG-038, REG-039, REG-040, REG-041, REG-042, REG-043, REG-044, REG-045, REG-046
+    Rules: REG-047, REG-048, REG-049, REG-050, REG-054, REG-058
     """
     case, entry = CASES[name], ENTRIES[name]
 

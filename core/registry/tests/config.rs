@@ -48,7 +48,7 @@ fn flags_win_over_environment_dotenv_and_file() {
     assert_eq!(source("MAX_SESSIONS"), Source::Default);
 }
 
-/// Rules: REG-504, D-38
+/// Rules: REG-504
 #[test]
 fn a_sockets_own_setting_wins_over_the_generic_one_which_wins_over_its_default() {
     let config = Config::load(&from_env(&[("WEBSOCKET_INTERVAL", "9"), ("AGENT_WS_INTERVAL", "7")])).unwrap();
@@ -127,7 +127,7 @@ fn production_refuses_unsafe_settings_unless_told_otherwise() {
     assert!(Config::load(&dev).unwrap_err().to_string().contains("--dev is not for production"));
 }
 
-/// Rules: REG-509, D-38
+/// Rules: REG-509
 #[test]
 fn development_has_known_credentials_on_loopback_only() {
     let config = Config::load(&Sources { dev: true, ..Sources::default() }).unwrap();

@@ -137,7 +137,7 @@ fn is_rule(text: &str) -> bool {
 }
 
 fn is_registry_rule(text: &str) -> bool {
-    text.strip_prefix("REG-").is_some_and(|number| number.len() == 3 && number.parse::<u32>().is_ok())
+    text.starts_with("REG-")
 }
 
 fn name(signature: &str) -> String {

@@ -73,8 +73,8 @@ fn table() -> Vec<(&'static str, Value, &'static str, Value, bool)> {
     ]
 }
 
-/// Rules: REG-013, REG-025, REG-026, REG-034, REG-035, REG-036, REG-037, REG-038, REG-039, REG-040, REG-041, REG-042,
-/// REG-043, REG-044, REG-045, REG-046, REG-047, REG-048, REG-049
+/// Rules: REG-013, REG-025, REG-026, REG-034, REG-035, REG-036, REG-037, REG-038, REG-039, REG-040, REG-041, REG-042
+/// Rules: REG-043, REG-044, REG-045, REG-046, REG-047, REG-048, REG-049
 #[tokio::test]
 async fn each_call_is_the_request_of_the_contract() {
     for (name, arguments, line, body, authorized) in table() {
