@@ -264,12 +264,15 @@ def test_a_failed_revocation_is_tried_again() -> None:
 
 def test_credentials_reach_no_log_and_no_error(caplog: pytest.LogCaptureFixture) -> None:
     seen: list[str] = []
+    told = asyncio.Event()
 
     async def careless(value: Any, ctx: JobContext) -> Any:
         (credential,) = ctx.credentials
         seen.append(credential.value)
         await ctx.rotate_credential(credential.id, f"{credential.value}-again")
         seen.append(ctx.credentials[0].value)
+        # A value is sent as long as it is good: not after its job's end.
+        await told.wait()
         raise RuntimeError(f"HTTP 401 for key {seen[0]} and {seen[1]}")
 
     async def main() -> None:
@@ -278,11 +281,12 @@ def test_credentials_reach_no_log_and_no_error(caplog: pytest.LogCaptureFixture)
         )
         async with session(runtime, features=ALL) as client:
             handle = await client.submit(agent="careless")
+            async for event in handle.events():
+                assert event.body["value"] == seen[1]
+                assert seen[0] not in f"{event!r} {event.body!r}"
+                told.set()
             with pytest.raises(arcp.InternalError, match=r"RuntimeError: HTTP 401 for key \*\*\* and \*\*\*"):
                 await handle.done
-            events = [event async for event in handle.events()]
-            assert events[0].body["value"] == seen[1]
-            assert seen[0] not in f"{events!r} {events[0].body!r}"
         await runtime.close()
 
     run(main)
