@@ -139,7 +139,7 @@ $(STAMPS)/python-release: $(STAMPS)/venv $(RUST)
 
 # The guide's JavaScript runs in a real browser.
 $(STAMPS)/browser: tests/registry/browser/package-lock.json $(STAMPS)/tools
-	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get install -y -qq --no-install-recommends chromium >/dev/null; } \
+	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; } \
 	    || { echo "Chromium is missing: install the package chromium" >&2; exit 1; }
 	npm ci --prefix tests/registry/browser --no-audit --no-fund
 	@touch $@
